@@ -10,6 +10,7 @@ from functools import cached_property
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.lengths import End, lengths, listed
+from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.base import Model
 from coreproof.model.budget import memory_budget
 from coreproof.model.features import Feature, Shape, Signature
@@ -102,9 +103,17 @@ def as_free_as(source: Model, made: Model) -> Signature:
     """What the source takes: a PyTorch module is not bound to the lengths of its example where others were asked for."""
     if not source.is_torch:
         return source.signature
-    flexible = {f.name for f in made.signature.inputs if f.ranges or len(f.enumerated) > 1}
-    inputs = (replace(f, shape=None) if f.name in flexible else f for f in source.signature.inputs)
+    free = {a.name for a, b in match_inputs(source.signature, made.signature) if _asked_otherwise(a, b)}
+    inputs = (replace(f, shape=None) if f.name in free else f for f in source.signature.inputs)
     return replace(source.signature, inputs=tuple(inputs))
+
+
+def _asked_otherwise(example: Feature, made: Feature) -> bool:
+    """Whether what was made takes several lengths, or as many as the example in other lengths."""
+    if made.ranges or len(made.enumerated) > 1:
+        return True
+    alone = example.image is None and made.image is None and example.shape is not None and made.shape is not None
+    return alone and len(example.shape or ()) == len(made.shape or ()) and example.shape != made.shape
 
 
 def is_drawn_apart(feature: Feature) -> bool:

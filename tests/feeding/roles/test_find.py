@@ -111,6 +111,12 @@ def test_an_additive_mask_is_one_and_what_a_softmax_reads_directly_is_not() -> N
     assert biased["x"].kind == "number"
 
 
+def test_what_is_called_a_mask_and_added_before_a_softmax_is_an_additive_one() -> None:
+    text = "g (float[1,6,6] x, float[1,1,6] {0}) => (float[1,6,6] y) {{ t = Add(x, {0})  y = Softmax(t) }}"
+    assert roles(text.format("attention_mask"))["attention_mask"].kind == "additive"
+    assert roles(text.format("bias"))["bias"].kind == "number"
+
+
 def test_a_number_that_is_compared_as_well_stays_a_number_and_the_comparison_is_drawn() -> None:
     found = roles(
         "g (float[64] x) => (float y) { b = Greater(x, c)  t = Mul(x, d)  y = Where(b, x, t) }",
@@ -216,6 +222,42 @@ def test_lengths_lie_within_what_they_size() -> None:
     counted = roles("g (int64[2] n) => (float y) { u = Unsqueeze(n, a)  b = Less(c, u)  y = Cast<to=1>(b) }",
                     a=np.array([1]), c=np.arange(7)[None])  # fmt: skip
     assert (counted["n"].kind, counted["n"].high) == ("length", 7)
+
+
+@pytest.mark.parametrize(
+    ("operator", "asked", "exact"),
+    [("Expand", 3, (2, 3, 4)), ("Expand", 2, (3, 4)), ("Reshape", 2, (4, 1)), ("Reshape", 3, (1, 1, 4))],
+)
+def test_a_shape_that_is_fed_is_one_that_the_value_can_be_given(operator: str, asked: int, exact: Any) -> None:
+    net = model(f"g (int64[{asked}] n, float[1,4] x) => (float y) {{ y = {operator}(x, n) }}")
+    assert roles_of(net)["n"].exact == exact
+    assert verify(net, net)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "low", "high"),
+    [
+        ("g (int64[3] i, float[50,4] x, float[3,4] u) => (float[50,4] y)"
+         " { k = Unsqueeze(i, one)  y = ScatterND(x, k, u) }", "index", 0, 49),
+        ("g (int64[2,3] i, float[2,70] x, float[2,3] u) => (float[2,70] y) { y = ScatterElements<axis=1>(x, i, u) }",
+         "index", 0, 69),
+        ("g (int64[12] i) => (float[12,500] y) { y = OneHot(i, many, values) }", "index", 0, 499),
+        ("g (int64[1] i, float[1,20] x) => (float[1,k] y, int64[1,k] z) { y, z = TopK(x, i) }", "length", 1, 20),
+    ],
+)  # fmt: skip
+def test_how_a_conversion_writes_an_operator_narrows_nothing_that_is_drawn(
+    text: str, kind: str, low: float, high: float
+) -> None:
+    """A Core ML program compares indices with lengths, pads what is written to, and slices what TopK brings."""
+    constants = {"one": np.array([1]), "many": np.array(500), "values": np.array([0, 1], np.float32)}
+    net = model(text, **{name: value for name, value in constants.items() if name in text.split("{")[1]})
+    role = roles_for(net, convert(net, "mlprogram", precision="fp32"))["i"]
+    assert (role.kind, role.low, role.high) == (kind, low, high)
+
+
+def test_an_impossible_domain_is_none() -> None:
+    found = roles("g (float[6] x) => (float y) { a = Abs(x)  n = Neg(a)  y = Log(n) }")
+    assert found["x"].low <= found["x"].high
 
 
 def test_what_a_body_reads_from_outside_is_followed() -> None:

@@ -146,7 +146,7 @@ def _abs(step: FlowStep, result: Role, flow: Flow) -> Asked:
         yield step.operand(0), result.moved()
     elif result.nonzero or (result.above and result.low >= 0):
         yield step.operand(0), replace(DENOMINATOR, why=result.why)
-    elif result.kind == "number" and result.high < math.inf:
+    elif result.kind == "number" and 0 < result.high < math.inf:
         yield step.operand(0), domain(-result.high, result.high, result.why)
     else:
         yield step.operand(0), PLAIN

@@ -11,7 +11,7 @@ from coreproof.feeding.roles import arithmetic  # noqa: F401 - its rules are reg
 from coreproof.feeding.roles.flow import Flow
 from coreproof.feeding.roles.onnx import onnx_flow
 from coreproof.feeding.roles.role import PLAIN, Role, merged
-from coreproof.feeding.roles.rules import UNSURE, asked
+from coreproof.feeding.roles.rules import ADDITIVE, UNSURE, asked
 from coreproof.feeding.roles.torch import torch_flow
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
@@ -71,6 +71,8 @@ def _settled(feature: Feature, role: Role) -> Role:
     if role.kind == "additive" and (feature.dtype or "float").startswith(("int", "uint", "bool")):
         return replace(UNSURE, kind="mask")
     if role.plain and _MASK.search(feature.name):
+        if role.kind == "scores" and (feature.dtype or "float").startswith(("float", "bfloat")):
+            return replace(ADDITIVE, why="by its name, added before a softmax")
         return replace(UNSURE, kind="mask", why="a mask, by its name")
     if role.kind in ("scores", "compared"):
         return replace(PLAIN, among=role.among)
@@ -78,7 +80,12 @@ def _settled(feature: Feature, role: Role) -> Role:
 
 
 def joint(a: Role | None, b: Role | None) -> Role:
-    """What an input of two models has to hold for both."""
+    """What an input of two models has to hold for both, ``a`` of the reference.
+
+    What sizes something in the reference sizes it: a candidate may get there in another way, whose bounds are its own.
+    """
     if a is None or b is None:
         return a or b or PLAIN
+    if b.kind == "length" and a.kind in ("length", "index") and a.bounded:
+        return replace(a, among=a.among | b.among)
     return merged(a, b)

@@ -120,9 +120,20 @@ def _wraps(flow: Flow, condition: str, x: str, y: str) -> bool:
 @rule("Reshape", "Expand")
 def _reshape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
-    shape = flow.shape(step.result) or flow.shape(step.operand(0))
-    known, exact = fixed_lengths(shape)
+    known, exact = fixed_lengths(flow.shape(step.result))
+    exact = exact or _fitting(step.operator, flow.shape(step.operand(0)), flow.length(step.operand(1), 0))
     yield step.operand(1), sized(1, max(known, default=1), f"shape of `{step.operator}`", exact)
+
+
+def _fitting(operator: str, shape: Shape, rank: object) -> tuple[int, ...] | None:
+    """A shape of so many lengths that a value of ``shape`` can be given, where the result's own is not known."""
+    _, known = fixed_lengths(shape)
+    if known is None or not isinstance(rank, int) or rank < 1:
+        return None
+    if operator == "Expand":
+        apart = rank - len(known)
+        return None if apart < 0 else (*[2] * apart, *(3 if length == 1 else length for length in known))
+    return tuple(reversed(known)) if len(known) == rank else (*[1] * (rank - 1), math.prod(known))
 
 
 @rule("Slice")
@@ -343,21 +354,37 @@ def _compares(step: FlowStep, result: Role, flow: Flow) -> Asked:
             # ``x != 0`` and ``x > 0.5`` are how masks are read; any other number is only one among those that x may be
             yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else Role("compared"), among=among)
         elif other in flow.static and flow.dtype(name).startswith(("int", "uint")):
-            yield name, _counted(flow, other, step.result)
+            yield name, _counted(flow, other, step)
         else:
             yield name, PLAIN
 
 
-def _counted(flow: Flow, counted: str, out: str) -> Role:
-    """What is compared with 0, 1, 2 ... is a length: ``arange(n) < lengths``."""
+def _counted(flow: Flow, counted: str, step: FlowStep) -> Role:
+    """What is compared with 0, 1, 2 ... is a length, ``arange(n) < lengths``; what has to equal one of them picks it."""
     numbers = flow.constant(counted)
     if numbers is not None and numbers.size > 1:
         flat = numbers.reshape(-1)
-        if np.array_equal(flat, np.arange(flat.size)):
-            return sized(1, flat.size, f"lengths within {flat.size:,}")
+        if not np.array_equal(flat, np.arange(flat.size)):
+            return PLAIN
+        if step.operator in ("Equal", "NotEqual"):
+            return Role("index", 0, flat.size - 1, why=f"indices of {flat.size:,} classes")
+        return sized(1, flat.size, f"lengths within {flat.size:,}")
+    if not _counts(flow, counted):
         return PLAIN
-    last = flow.length(out, -1)
-    return length_of(flow, out, -1, f"lengths within {last}") if last is not None else PLAIN
+    last = flow.length(step.result, -1)
+    return length_of(flow, step.result, -1, f"lengths within {last}") if last is not None else PLAIN
+
+
+def _counts(flow: Flow, name: str) -> bool:
+    """Whether a value that no input is part of counts 0, 1, 2 ..., and is not a length itself."""
+    seen = 0
+    while (step := flow.producers.get(name)) is not None and seen < 20:
+        if step.operator in ("Range", "arange", "CumSum", "NonZero"):
+            return True
+        name, seen = step.operand(0), seen + 1
+        if step.operator not in MOVES:
+            return False
+    return False
 
 
 # numbers of a domain
