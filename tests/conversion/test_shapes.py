@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from coreproof.conversion.shapes import read_shape, read_shapes, with_batches
+from coreproof.conversion.shapes import check_names, read_shape, read_shapes, with_batches
 from coreproof.errors import InputError
 from coreproof.model.features import Feature
 
@@ -30,6 +31,7 @@ from coreproof.model.features import Feature
         ([(1, 3, 4)], [[(1, 1), (3, 3), (4, 4)]]),
         ([(5,), (7,)], [[(5, 5)], [(7, 7)]]),
         (["2..7"], [[(2, 7)]]),
+        (np.array([1, 3, 8]), [[(1, 1), (3, 3), (8, 8)]]),
         ("5|7", [[(5, 5)], [(7, 7)]]),
     ],
 )
@@ -40,7 +42,7 @@ def test_what_is_asked_is_read(asked: Any, means: Any) -> None:
 @pytest.mark.parametrize(
     "asked",
     [7, None, "1xtwo", (1, "n"), [1, (4, 32, 64)], [1, (32, 4)], (0, 3), (1, -3), [(1, (2, 3)), (1, 4)], "1x2..3|1x5", "",
-     (1.5, 2), []],
+     (1.5, 2), [], [1, True]],
 )  # fmt: skip
 def test_what_is_no_shape_is_refused_with_the_grammar(asked: Any) -> None:
     with pytest.raises(InputError, match="input 'x'") as caught:
@@ -67,3 +69,19 @@ def test_a_batch_is_that_of_every_input_whose_shape_is_not_asked_for() -> None:
     assert with_batches(inputs, {}, "1,4") == {"x": "1x3|4x3", "y": "1x4|4x4"}
     with pytest.raises(InputError, match="4, 1-16 or 1,4,16"):
         with_batches(inputs, {}, 0)
+
+
+def test_a_batch_beside_a_shape_of_another_is_refused_and_not_left_out() -> None:
+    x, ids = Feature("x", "tensor", "float32", ("b", 3, "h")), Feature("ids", "tensor", "int64", (1, 5))
+    for batch, shape in (("1-4", "1x3x8..16"), ("4", (1, 3, 8)), ("1,4", "2x3x8|3x3x8")):
+        with pytest.raises(
+            InputError, match=r"(?s)the batch and the shapes.*say different first lengths.*as the batch"
+        ):
+            with_batches([x], {"x": shape}, batch)
+    assert with_batches([x, ids], {"x": "1..4x3x8"}, "1-4") == {"ids": "1..4x5", "x": "1..4x3x8"}
+    assert with_batches([x, ids], {"x": "1x3x8|4x3x16"}, "1,4") == {"ids": "1x5|4x5", "x": "1x3x8|4x3x16"}
+
+
+def test_shapes_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(InputError, match=r"(?s)by the names of inputs.*'x': \[1, \(4, 32\)\]"):
+        check_names(cast("Any", "x=1x4"), ["x"])

@@ -103,6 +103,41 @@ def test_places_among_equal_numbers_are_no_difference_of_lengths() -> None:
     assert "at x 1x64x4 likewise" in made.notes[-1]
 
 
+class Branching(torch.nn.Module):
+    """Decides by the length."""
+
+    def forward(self, x: Any) -> Any:
+        return x.sum(1) * (2.0 if x.shape[1] > 20 else 1.0)
+
+
+@pytest.mark.parametrize("length", [4, 40])
+def test_fixed_lengths_that_the_example_does_not_have_are_traced_at_these_and_checked(length: int) -> None:
+    made = converted(Branching(), {"x": [1, length, 4]})
+    assert made.notes[-1].startswith("checked: ran once")
+    fed = torch.rand(1, length, 4)
+    (got,) = cp.session(made).run({"x": fed.numpy()}).values()
+    assert got == pytest.approx(Branching()(fed).numpy(), rel=1e-5)
+    found = cp.verify((Branching(), (torch.ones(1, 16, 4),)), made)
+    assert found, found.summary()
+
+
+def test_fixed_lengths_on_which_the_module_does_not_run_are_refused_with_what_it_says() -> None:
+    with pytest.raises(
+        ConversionError, match=r"(?s)does not run on the shapes that are asked for.*x of shape \[1, 64, 4\]"
+    ):
+        converted(Limited(), {"x": [1, 64, 4]})
+
+
+def test_the_batch_of_inputs_that_nobody_asked_about_follows() -> None:
+    class Two(torch.nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a + b.sum(1, keepdim=True)
+
+    source = (Two(), (torch.ones(1, 3), torch.ones(1, 5)))
+    made = cp.convert(source, "mlprogram", precision="fp32", shapes={"a": [4, 3]})
+    assert [f.shape for f in made.signature.inputs] == [(4, 3), (4, 5)]
+
+
 class Counted(torch.nn.Module):
     """A loop that its length counts: no exporter leaves it free."""
 
@@ -116,3 +151,4 @@ class Counted(torch.nn.Module):
 def test_a_loop_over_a_free_length_is_refused_by_the_inputs_axis() -> None:
     with pytest.raises(ConversionError, match=r"(?s)goes by the numbers of lengths.*axis 1 of 'x' at the example's 16"):
         converted(Counted(), {"x": [1, (4, 64), 4]})
+    assert converted(Counted(), {"x": [1, 5, 4]}).notes[-1].startswith("checked: ran once")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.conversion.shapes import check_names, read_shape, with_batches
-from coreproof.errors import ConversionError, InputError
+from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
 from coreproof.model.opened import opened
@@ -16,6 +16,7 @@ from coreproof.model.remembered import note_pairs
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
     from coreproof.model.onnx.model import OnnxModel
+    from coreproof.model.torch.model import TorchModel
 
 Target = Literal["onnx", "mlprogram", "neuralnetwork"]
 TARGETS: tuple[Target, ...] = ("onnx", "mlprogram", "neuralnetwork")
@@ -104,6 +105,8 @@ def to_onnx(
         from coreproof.model.torch.model import TorchModel
 
         assert isinstance(source, TorchModel)
+        if shapes:
+            source = _at_fixed_lengths(source, shapes)
         free = _free_dimensions(source, shapes) if shapes else None
         exported = torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
         if began := [name for name, array in source.examples.items() if name in source.remembers and array.any()]:
@@ -132,6 +135,28 @@ def _remembering(made: OnnxModel, pairs: Mapping[str, str]) -> OnnxModel:
     note_pairs(made.ir.metadata_props, pairs)
     made.remembers = pairs
     return made
+
+
+def _at_fixed_lengths(source: TorchModel, shapes: Mapping[str, object]) -> TorchModel:
+    """The module at the shapes that are asked for, where each is one of fixed lengths: its code may count by them.
+
+    Raises ConversionError where the module itself does not run on them.
+    """
+    check_names(shapes, [f.name for f in source.signature.inputs])
+    read = {name: read_shape(name, asked) for name, asked in shapes.items()}
+    if any(len(options) != 1 or any(low != high for low, high in options[0]) for options in read.values()):
+        return source
+    fixed = {name: tuple(low for low, _ in options[0]) for name, options in read.items()}
+    try:
+        return source.at_lengths(fixed)
+    except CoreproofError as error:
+        raise ConversionError(
+            "the module does not run on the shapes that are asked for",
+            where=error.where or source.name,
+            expected="; ".join(map(str, source.signature.inputs)),
+            found=f"{', '.join(f'{n} of shape {list(shape)}' for n, shape in fixed.items())}: {error.found or error.problem}",
+            fix="ask for shapes that forward takes, of all inputs that have a length in common",
+        ) from error
 
 
 def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, dict[int, str]]:

@@ -36,9 +36,10 @@ def read_shape(name: str, asked: object) -> list[tuple[Range, ...]]:
     """
     if isinstance(asked, str):
         return _options(name, asked, [_split(shape) for shape in asked.split("|")])
-    if not isinstance(asked, Sequence) and not hasattr(asked, "__iter__"):
+    whole = asked.tolist() if hasattr(asked, "tolist") else asked  # of an array
+    if not isinstance(whole, Iterable):
         raise _wrong(name, asked, "it is no shape")
-    listed = list(asked)
+    listed = list(whole)
     if not listed:
         raise _wrong(name, asked, "it is empty")
     if all(_is_whole(option) for option in listed):
@@ -62,6 +63,12 @@ def read_shapes(texts: Sequence[str]) -> dict[str, str]:
 
 def check_names(shapes: Mapping[str, object], inputs: Sequence[str]) -> None:
     """Raises InputError for shapes of inputs that the model does not have."""
+    if not isinstance(shapes, Mapping):
+        raise InputError(
+            "shapes are given by the names of inputs",
+            expected=f"a mapping, as {{{(inputs or ['x'])[0]!r}: [1, (4, 32)]}}",
+            found=repr(shapes),
+        )
     unknown = [name for name in shapes if name not in inputs]
     if unknown:
         raise InputError(
@@ -100,7 +107,7 @@ def _length(name: str, asked: object, length: object) -> Range:
         low, high = length
     else:
         low = high = length
-    if any(isinstance(end, float) and end != math.inf for end in (low, high)):
+    if any(isinstance(end, bool) or (isinstance(end, float) and end != math.inf) for end in (low, high)):
         raise _wrong(name, asked, f"{length!r} is no length")
     try:
         first = int(low)
@@ -125,8 +132,35 @@ def _told(asked: object) -> str:
 
 
 def with_batches(inputs: Iterable[Feature], shapes: Mapping[str, object], batch: int | str) -> dict[str, object]:
-    """The shapes that are asked for, and for all other inputs their own with this batch."""
-    return {**{f.name: with_batch(f, str(batch)) for f in inputs if f.name not in shapes}, **shapes}
+    """The shapes that are asked for, and for all other inputs their own with this batch.
+
+    A shape says its first length itself. Raises InputError where all do, and none as the batch: it would go without a word.
+    """
+    listed = list(inputs)
+    check_names(shapes, [f.name for f in listed])
+    allowed = _batches(str(batch))
+    said = {name: [shape[0] for shape in read_shape(name, asked) if shape] for name, asked in shapes.items()}
+    if len(said) == len(listed) and not any(each in allowed for firsts in said.values() for each in firsts):
+        raise InputError(
+            "the batch and the shapes that are asked for say different first lengths",
+            expected=f"{_in_words(allowed)}, as the batch says",
+            found=", ".join(f"{name}: {_told(asked)}" for name, asked in shapes.items()),
+            fix="say the batch in the shape, as 1..4x3x224x224, or leave one of the two out",
+        )
+    return {**{f.name: with_batch(f, str(batch)) for f in listed if f.name not in shapes}, **shapes}
+
+
+def _in_words(allowed: Sequence[Range]) -> str:
+    return " or ".join(str(low) if low == high else f"{low}..{'' if high < 0 else high}" for low, high in allowed)
+
+
+def _batches(batch: str) -> list[Range]:
+    """What ``batch`` says, as ranges. Raises InputError where it cannot be read."""
+    parts = [part.strip() for part in (batch.split(",") if "," in batch else [batch])]
+    if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part) for part in parts):
+        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch)
+    ends = [part.partition("-") for part in parts]
+    return [(int(low), -1 if dash and not high else int(high or low)) for low, dash, high in ends]
 
 
 def with_batch(feature: Feature, batch: str) -> str:
@@ -141,7 +175,5 @@ def with_batch(feature: Feature, batch: str) -> str:
             fix=f"say all of its shape: --shape {feature.name}={'x'.join(['1..4', *['1..64'] * (len(feature.shape) - 1)])}",
         )
     rest = "".join(f"x{d}" for d in feature.shape[1:])
-    parts = batch.split(",") if "," in batch else [batch]
-    if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part.strip()) for part in parts):
-        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch)
-    return "|".join(part.strip().replace("-", "..") + rest for part in parts)
+    _batches(batch)
+    return "|".join(part.strip().replace("-", "..") + rest for part in batch.split(","))

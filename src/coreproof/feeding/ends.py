@@ -15,6 +15,7 @@ from coreproof.model.base import Model
 from coreproof.model.budget import memory_budget
 from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.graph import Graph
+from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.session import Session
 
 Shapes = dict[str, tuple[int, ...]]
@@ -97,6 +98,20 @@ def count_elements(running: Iterable[tuple[Session, Mapping[str, object]]]) -> i
         with suppress(CoreproofError):  # what does not run says so where it is run
             counts.append(sum(of.sizes(sample, tuple(of.tappable)).values()))
     return max(counts)
+
+
+def as_long_as(source: Model, made: Model) -> Model:
+    """A PyTorch module with examples of the fixed lengths that what was made of it has, where it runs on these; else itself."""
+    if not isinstance(source, TorchModel):
+        return source
+    asked = {
+        a.name: tuple(d for d in b.shape if isinstance(d, int))
+        for a, b in match_inputs(source.signature, made.signature)
+        if _asked_otherwise(a, b) and not b.ranges and len(b.enumerated) < 2 and b.shape is not None
+    }
+    with suppress(CoreproofError):
+        return source.at_lengths(asked)
+    return source
 
 
 def as_free_as(source: Model, made: Model) -> Signature:

@@ -16,7 +16,7 @@ from coreproof.conversion.convert import convert as translate
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.feeding.drawn import Sample, is_finite, random_sample, roles_for
-from coreproof.feeding.ends import as_free_as
+from coreproof.feeding.ends import as_free_as, as_long_as
 from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
@@ -134,6 +134,7 @@ def check_conversion(
         source = opened(source, states)
     made = opened(made)
     try:
+        source = as_long_as(source, made)
         signature = as_free_as(source, made)
         roles = roles_for(source, source)  # the source says what the inputs are for
         fed, source_sample, made_sample = _fed_once(source, made, signature, roles, images or {})

@@ -13,7 +13,7 @@ from coreproof.conversion.torch_to_onnx.frozen import freeze_either
 from coreproof.errors import CoreproofError
 from coreproof.feeding.draw import SCALES
 from coreproof.feeding.drawn import SEED, Feeds, Inputs, random_sample, roles_for
-from coreproof.feeding.ends import Ends, as_free_as, count_elements
+from coreproof.feeding.ends import Ends, as_free_as, as_long_as, count_elements
 from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.inputs import describe, feeds_of
 from coreproof.feeding.lengths import ENDS
@@ -91,6 +91,8 @@ def verify(
     steps = None if saved else steps_of(reference, candidate, states)
     if steps is not None:
         reference, candidate = steps.reference, steps.candidate
+    elif feeds is None:  # a module is held at the fixed lengths that were asked for
+        reference, candidate = as_long_as(reference, candidate), as_long_as(candidate, reference)
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
     with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:

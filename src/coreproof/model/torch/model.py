@@ -10,6 +10,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +73,7 @@ class TorchModel(Model):
         self.feeding = feeding
         self.labels = labels
         self.program: ExportedProgram | None = None
+        self._held_at: dict[tuple[tuple[int, ...], ...], TorchModel] = {}
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
@@ -113,6 +115,33 @@ class TorchModel(Model):
     def examples(self) -> dict[str, np.ndarray]:
         """The example inputs as arrays, by name."""
         return {name: array_of(tensor) for name, tensor in zip(self.input_names, self.example_inputs, strict=True)}
+
+    def at_lengths(self, shapes: Mapping[str, tuple[int, ...]]) -> TorchModel:
+        """The module with example inputs of other shapes, cut or repeated; itself where it has these.
+
+        Inputs that ``shapes`` does not name follow where their first length is the one that changes: the batch is one.
+        Raises InputError where the module does not run on them.
+        """
+        lengths = {name: tuple(t.shape) for name, t in zip(self.input_names, self.example_inputs, strict=True)}
+        asked = {name: shapes.get(name, length) for name, length in lengths.items()}
+        if self.frozen_branches or any(len(asked[name]) != len(length) for name, length in lengths.items()):
+            return self
+        batches = {length[0]: asked[name][0] for name, length in lengths.items() if length and name in shapes}
+        for name, length in lengths.items():
+            if length and name not in shapes:
+                asked[name] = (batches.get(length[0], length[0]), *length[1:])
+        if asked == lengths:
+            return self
+        key = tuple(asked.values())
+        if key not in self._held_at:
+            other = copy(self)
+            other.example_inputs = tuple(map(resized, self.example_inputs, key))
+            other.program = None
+            for name in ("example_outputs", "signature", "graph"):
+                vars(other).pop(name, None)
+            other.example_outputs  # noqa: B018 - runs it
+            self._held_at[key] = other
+        return self._held_at[key]
 
     @cached_property
     def signature(self) -> Signature:
@@ -157,6 +186,15 @@ class TorchModel(Model):
         torch = import_torch()
         with quiet():
             torch.export.save(self._traced(), fresh)
+
+
+def resized(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of that shape, cut or repeated along each axis."""
+    torch = import_torch()
+    for axis, length in enumerate(shape):
+        if tensor.shape[axis] and tensor.shape[axis] != length:
+            tensor = tensor.index_select(axis, torch.arange(length) % tensor.shape[axis])
+    return tensor
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray:
