@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from coreproof.model.feeding import Feeding as Feeding
     from coreproof.model.feeding import Source as Source
     from coreproof.model.load import load as load
+    from coreproof.precision.converted import convert as convert
     from coreproof.proof.chain import prove as prove
     from coreproof.reduction.shrink import shrink as shrink
     from coreproof.report.page import page as page
     from coreproof.runtime.open import session as session
     from coreproof.runtime.patch import patch_coremltools as patch_coremltools
-    from coreproof.verification.converted import convert as convert
     from coreproof.verification.recording import record as record
     from coreproof.verification.verify import verify as verify
 
@@ -48,7 +48,7 @@ _HOMES = {
     "app": "coreproof.handover.app",
     "check": "coreproof.conversion.check",
     "compare": "coreproof.comparison.compare",
-    "convert": "coreproof.verification.converted",
+    "convert": "coreproof.precision.converted",
     "CoreproofError": "coreproof.errors",
     "CustomLayer": "coreproof.conversion.coreml_to_onnx.custom",
     "Feeding": "coreproof.model.feeding",

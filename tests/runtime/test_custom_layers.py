@@ -13,9 +13,9 @@ from coreproof.conversion.coreml_to_onnx import custom
 from coreproof.conversion.coreml_to_onnx.custom import CustomLayer, register_custom_layer
 from coreproof.errors import ConversionError, InputError, RunError, UnsupportedOperatorsError
 from coreproof.model.load import load
+from coreproof.precision.converted import convert
 from coreproof.runtime.open import session
 from coreproof.runtime.subgraph import run_subgraph
-from coreproof.verification.converted import convert
 from coreproof.verification.verify import verify
 from tests.build import classic, inner_product, named, network, pipeline, weights
 

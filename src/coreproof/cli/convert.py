@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from coreproof.model.base import Model
     from coreproof.model.features import Feature
     from coreproof.model.feeding import Feeding
+    from coreproof.verification.converted import Check
 
+_FEWER = "Weights in fewer bits"
 _BY_SUFFIX: dict[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
 
 
@@ -48,7 +50,45 @@ def command(
     precision: Annotated[str, typer.Option(help="Arithmetic of an ML Program: fp16 or fp32.")] = "fp16",
     keep_fp32: Annotated[
         str | None,
-        typer.Option("--keep-fp32", help="ONNX values, with commas between, whose operators stay in float32."),
+        typer.Option(
+            "--keep-fp32",
+            help="ONNX values or operators, with commas between, that stay in float32; auto: those that float16 breaks.",
+        ),
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights in fewer bits: palettize:4, linear:8, linear:4:block=32, prune:0.5, prune:0.5+palettize:4.",
+            rich_help_panel=_FEWER,
+        ),
+    ] = None,
+    keep_size: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-size", help="Layers, layer:weight or operators to leave as they are.", rich_help_panel=_FEWER
+        ),
+    ] = None,
+    at_most_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="Leave the fewest weights as they are that keep the outputs within this share of their scale.",
+            rich_help_panel=_FEWER,
+        ),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Arrays (.npz) to measure with, name/0, name/1, ... (default: drawn).", rich_help_panel=_FEWER
+        ),
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of photos to measure with.", rich_help_panel=_FEWER)
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Measure with at most so many photos.", min=1, rich_help_panel=_FEWER)
+    ] = 16,
+    proof: Annotated[
+        Path | None, typer.Option(help="Write what compression saved and cost (.json).", rich_help_panel=_FEWER)
     ] = None,
     target: Annotated[str | None, typer.Option(help="Deployment target: iOS15 ... iOS18, macOS12 ...")] = None,
     image: Annotated[
@@ -77,11 +117,15 @@ def command(
     left behind (exit 2), and one whose outputs differ by more than rounding explains is written and said first (exit 1).
     Of a package of several functions the default one goes to OUT, the others beside it, with their names in front of the suffix.
     """
+    from coreproof.cli.compression import check_compression, names_in
+    from coreproof.cli.progress import progress
     from coreproof.conversion.convert import convert
     from coreproof.conversion.coreml_to_onnx.convert import lowered_once
-    from coreproof.model.files.outputs import ONNX, check_output, model_kind
+    from coreproof.feeding.user_inputs import given_feeds
+    from coreproof.model.files.outputs import COMPRESSION, ONNX, check_output, model_kind
     from coreproof.model.load import load
     from coreproof.model.remembered import read_pairs
+    from coreproof.precision.converted import Compression
     from coreproof.verification.converted import check_conversion
 
     kind = _target(to, out)
@@ -96,9 +140,19 @@ def command(
         )
     if not to_coreml and (functions := each_function(loaded)):
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
-    images, shapes = _inputs(loaded, feeding, batch, shape or (), image=image) if to_coreml else (None, None)
-    with lowered_once():  # the check runs what was made, and then the layers are counted
-        converted = convert(
+    auto = keep_fp32 is not None and keep_fp32.strip() == "auto"
+    check_compression(compress, keep_size, at_most_loss, inputs or photos, proof, auto=auto)
+    if proof is not None:
+        check_output(proof, COMPRESSION, replace=overwrite, inputs=(model, out))
+    images, shapes = (
+        _inputs(loaded, feeding, batch, shape or (), image=image, photos=photos is not None)
+        if to_coreml
+        else (None, None)
+    )
+    wide, notes = _wide(loaded, keep_fp32, inputs, shapes, batch, states) if to_coreml else ((), ())
+
+    def make(target: str | None, compress: str | None = None, keep_size: Collection[str] = ()) -> Model:
+        return convert(
             loaded,
             kind,
             precision=one_of(precision, PRECISIONS, "--precision") if kind == "mlprogram" else None,
@@ -107,22 +161,66 @@ def command(
             labels=read_labels(labels),
             shapes=shapes,
             batch=batch,
-            keep_fp32=_named(loaded, keep_fp32) if keep_fp32 is not None and to_coreml else (),
+            keep_fp32=wide,
             states=states,
+            compress=compress,
+            keep_size=keep_size,
             **vars(freezing),
         )
-        found = (
-            check_conversion(loaded, converted, images, frozen=freezing.freeze_state, states=states) if check else None
-        )
+
+    with lowered_once(), progress() as report:  # the check runs what was made, and then the layers are counted
+        converted = make(target, compress, names_in(keep_size))
+        work = None if compress is None else Compression(loaded, converted, make, compress, names_in(keep_size))
+        judged = converted if work is None else work.plain
+        found = check_conversion(loaded, judged, images, frozen=freezing.freeze_state, states=states) if check else None
+        if work is not None:
+            resolved = feeding.resolve(loaded) if photos is not None else None
+            fed = given_feeds(loaded, work.plain, inputs, photos, limit, (resolved, None), states)
+            converted = work.within(at_most_loss, fed, report)
+    converted.notes = (*converted.notes, *notes)
     converted.save(out, replace=overwrite)
+    raise typer.Exit(_said(model, out, converted, found, proof, overwrite=overwrite))
+
+
+def _said(model: str, out: Path, converted: Model, found: Check | None, proof: Path | None, *, overwrite: bool) -> int:
+    """Says what was written and what came of the check; 1 where that speaks against it."""
+    from coreproof.cli.compression import print_compression, write_proof
+    from coreproof.model.coreml.model import CoreMLModel
+
     if found is not None and not found:
         say(f"{out}: {found.said}")
     say_model(converted, out)
-    if found is not None:
-        if not found:
-            say(f"  what to do: coreproof verify {model} {out} names the layer")
-            raise typer.Exit(1)
-        say(f"  check   {found.said}")
+    if isinstance(converted, CoreMLModel) and converted.compression is not None:
+        print_compression(converted.compression)
+        if proof is not None:
+            write_proof(converted.compression, proof, replace=overwrite)
+    if found is None:
+        return 0
+    if not found:
+        say(f"  what to do: coreproof verify {model} {out} names the layer")
+        return 1
+    say(f"  check   {found.said}")
+    return 0
+
+
+def _wide(
+    model: Model,
+    names: str | None,
+    inputs: Path | None,
+    shapes: Mapping[str, object] | None,
+    batch: str | None,
+    states: Mapping[str, str] | None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What stays in float32, and what is said of it where it was found by running."""
+    from coreproof.feeding.user_inputs import given_feeds
+    from coreproof.precision.keep_wide import kept_wide
+
+    if names is None:
+        return (), ()
+    if names.strip() != "auto":
+        return _named(model, names), ()
+    fed = None if inputs is None else given_feeds(model, model, inputs)
+    return kept_wide(model, fed, shapes=shapes, batch=batch, states=states)
 
 
 def _each_to_onnx(functions: Mapping[str, Model], out: Path, *, check: bool, overwrite: bool) -> int:
@@ -149,7 +247,7 @@ def _each_to_onnx(functions: Mapping[str, Model], out: Path, *, check: bool, ove
 
 
 def _inputs(
-    model: Model, feeding: FeedingOptions, batch: str | None, shape: Sequence[str], *, image: bool
+    model: Model, feeding: FeedingOptions, batch: str | None, shape: Sequence[str], *, image: bool, photos: bool
 ) -> tuple[dict[str, ImageInput] | None, dict[str, object] | None]:
     """How the inputs are declared: which one is a picture, and the shapes that were asked for."""
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
@@ -164,7 +262,7 @@ def _inputs(
         assert fed is not None
         sized = _sized(picture, fed) if feeding.size is not None else None
         images = {picture.name: ImageInput.from_feeding(fed)}
-    elif feeding.said:
+    elif feeding.said and not photos:
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
     shapes: dict[str, object] = {**read_shapes(shape)}
     if sized is not None and sized.name not in shapes:
@@ -211,11 +309,11 @@ def _named(model: Model, names: str) -> tuple[str, ...]:
     if not wanted:
         raise InputError("--keep-fp32 names no value", found=repr(names))
     if model.is_onnx:
-        made = {o for node in model.graph.nodes for o in node.outputs}
+        made = {o for node in model.graph.nodes for o in (*node.outputs, node.operator)}
         missing = [name for name in wanted if name not in made]
         if missing:
             raise InputError(
-                "--keep-fp32 names values that no operator makes",
+                "--keep-fp32 names values that no operator makes, and no operators",
                 where=model.name,
                 found=", ".join(missing),
                 fix="`coreproof verify MODEL --half` says which have to stay",

@@ -37,6 +37,8 @@ def convert(
     freeze_state: bool = False,
     freeze_branches: bool = False,
     states: Mapping[str, str] | None = None,
+    compress: str | None = None,
+    keep_size: Collection[str] = (),
 ) -> Model:
     """Converts a model without looking at the result; the arguments are those of ``coreproof.convert``, which does.
 
@@ -52,6 +54,15 @@ def convert(
         from coreproof.conversion.onnx_to_coreml.features import ios_version
 
         ios_version(target, to)  # before a model is read and traced, which takes its time
+    scheme = None
+    if compress is not None:
+        from coreproof.conversion.onnx_to_coreml.compression_scheme import read_scheme
+
+        if to == "onnx":
+            raise InputError("compress= is for an ML Program", found='to="onnx"')
+        scheme = read_scheme(compress)
+    if keep_size and scheme is None:
+        raise InputError("keep_size= goes with compress=", found="no way to compress")
     source = load(model)
     if states is not None and not source.is_onnx:
         raise InputError(
@@ -85,6 +96,8 @@ def convert(
         shapes=shapes,
         keep_fp32=keep_fp32,
         states=middle.remembers,
+        compress=scheme,
+        keep_size=keep_size,
     )
 
 

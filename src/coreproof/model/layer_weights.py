@@ -47,6 +47,8 @@ class WeightRef:
     """The numbers that it stands for: quantised and compressed weights come back as floats."""
     steps: Callable[[], Array] | None = field(default=None, repr=False, compare=False)
     """How far the numbers that it could have held lie apart, at each one; NaN where it is left out. None for plain floats."""
+    stored: int | None = field(default=None, compare=False)
+    """The bytes that it takes in the file, of a compressed one with all that unpacks it; None where that is not known."""
 
     @property
     def size(self) -> int:
@@ -214,7 +216,16 @@ def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: _
         tuple(length or 0 for length in program.shape_of(made) or ()),
         lambda: np.asarray(_decompressed(model, operation, constants)[position]),
         lambda: _steps(model, operation, constants),
+        _stored(model, operation, constants),
     )
+
+
+def _stored(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> int:
+    """The bytes of all that an operation that decompresses is made from."""
+    around = _before(constants, operation)
+    parts = [_literal(model, value) for key, value in operation.attributes.items() if key != "name"]
+    parts += [_operand(model, held.arguments[0], around) for held in operation.inputs.values()]
+    return sum(part.stored or 0 for part in parts if part is not None)
 
 
 def _compressed_data(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Iterator[WeightRef]:
@@ -282,7 +293,15 @@ def _literal(model: CoreMLModel, value: MIL_pb2.Value) -> WeightRef | None:
     if tensor is None:
         return None
     shape = tuple(int(d.constant.size) for d in tensor.dimensions)
-    return WeightRef(MIL_DTYPES.get(tensor.dataType, "?"), shape, lambda: np.asarray(read_literal(model, value)))
+    dtype = MIL_DTYPES.get(tensor.dataType, "?")
+    taken = -(-math.prod(shape) * _bits(dtype) // 8)
+    return WeightRef(dtype, shape, lambda: np.asarray(read_literal(model, value)), stored=taken)
+
+
+def _bits(dtype: str) -> int:
+    """How many bits a number of MIL takes: its name ends in them ("uint4", "float16"), or a bool's byte."""
+    digits = "".join(c for c in dtype.partition("_")[0] if c.isdigit())
+    return int(digits) if digits else 8
 
 
 # PyTorch

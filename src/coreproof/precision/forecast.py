@@ -47,6 +47,7 @@ def forecast(
     search: bool = True,
     weights: FullWeights | None = None,
     memory: int = 1 << 28,
+    shapes: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> Float16Report:
     """Predicts what float16 does to ``model``: PyTorch, ONNX, NeuralNetwork, or an ML Program in float32 or float16.
@@ -56,7 +57,7 @@ def forecast(
     allows float16. ``measured``: for how many operators the error carried to the output is measured. ``search``: whether
     the smallest set that must stay in float32 is looked for when the outputs would not agree. ``weights``: those of a
     float16 program as they were before they were rounded, (operation, argument) -> weight. ``memory``: bytes of inner
-    values held at a time.
+    values held at a time. ``shapes``: those of inputs whose lengths are free, as ``convert`` takes them.
 
     A float16 program is compared with itself in ideal arithmetic on the weights that it stores: what their rounding cost
     before is not seen, unless ``weights`` tells. Raises RunError when the model gives NaN in float32 already,
@@ -66,13 +67,14 @@ def forecast(
 
     # what a model remembers is fed like anything else
     given = opened(load(model))
-    source, program = _programs(given)
+    source, program = _programs(given, shapes)
     switched = MixedProgram(program, weights)
     try:
         origin: str | bool = inputs is not None
         if isinstance(inputs, Feeds):
             origin, inputs = inputs.said, inputs.reference
-        feeds = [random_feeds(given, given)[0]] if inputs is None else samples(inputs)
+        # drawn for the program, whose lengths are known where they were asked for
+        feeds = [random_feeds(given, program if shapes else given)[0]] if inputs is None else samples(inputs)
         if inputs is not None and given.remembers:  # which nobody gives
             feeds = [{**random_feeds(given, given)[0], **sample} for sample in feeds]
         # under the names that Core ML has: "input.1" is input_1
@@ -83,7 +85,7 @@ def forecast(
         switched.close()
 
 
-def _programs(model: Model) -> tuple[OnnxModel | None, CoreMLModel]:
+def _programs(model: Model, shapes: Mapping[str, object] | None = None) -> tuple[OnnxModel | None, CoreMLModel]:
     """The ONNX model on the way, if there is one, and the ML Program."""
     if isinstance(model, CoreMLModel) and model.is_program:
         return None, model
@@ -99,7 +101,7 @@ def _programs(model: Model) -> tuple[OnnxModel | None, CoreMLModel]:
 
     source = model if isinstance(model, OnnxModel) else convert(model, "onnx")
     assert isinstance(source, OnnxModel)
-    return source, onnx_to_coreml(source, "mlprogram", precision="fp32")
+    return source, onnx_to_coreml(source, "mlprogram", precision="fp32", shapes=shapes)
 
 
 class _Forecast:

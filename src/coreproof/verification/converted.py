@@ -1,19 +1,15 @@
-"""convert, as users call it: what was made runs once on drawn input and is held against its source before it is handed out."""
+"""Conversions held against their source before they are handed out: what was made runs once on drawn input."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.conversion.convert import Target
-from coreproof.conversion.convert import convert as translate
-from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.feeding.drawn import Sample, is_finite, random_sample, roles_for
 from coreproof.feeding.ends import as_free_as, as_long_as
@@ -22,7 +18,6 @@ from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
-from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
@@ -54,64 +49,6 @@ class Check:
 
     def __bool__(self) -> bool:
         return self.agrees
-
-
-@lowered_once()
-def convert(
-    model: Model | str | Path | object,
-    to: Target,
-    *,
-    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
-    target: str | None = None,
-    images: Images | None = None,
-    labels: Sequence[str] | None = None,
-    shapes: Mapping[str, object] | None = None,
-    batch: int | str | None = None,
-    fold_batchnorm: bool = True,
-    keep_fp32: Collection[str] = (),
-    freeze_state: bool = False,
-    freeze_branches: bool = False,
-    states: Mapping[str, str] | None = None,
-    check: bool = True,
-) -> Model:
-    """Converts a model; the result is in memory, ``save`` writes it.
-
-    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
-    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
-    "float16" and "float32" are other names of the two.
-    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
-    ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
-    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
-    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
-    [(1, 64), (1, 128)]. ``batch`` does the same with the first dimension of all inputs that ``shapes`` does not name: 4,
-    "1-16" or "1,4,16".
-    ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they become states of an
-    ML Program (from iOS 18 on, for which it is made where no ``target`` is said), and inputs and outputs of anything else.
-    ``states`` says the same of an ONNX model's inputs: {"past_*": "present_*"}.
-    ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
-    PyTorch cannot export it otherwise; without it such a module is refused with every line.
-    ``check`` runs the result once on drawn input and holds its outputs against the source's; what came of it is the last of
-    the model's ``notes``. It is no verification of every value: that is ``verify``.
-
-    Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once), and
-    ConversionError, also where the result does not run or its outputs differ from the source's.
-    """
-    source = load(model)
-    made = translate(
-        source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes, batch=batch,
-        fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
-        freeze_branches=freeze_branches, states=states,
-    )  # fmt: skip
-    if check:
-        found = check_conversion(source, made, images, frozen=freeze_state, states=states)
-        if not found:
-            raise ConversionError(
-                found.said,
-                where=made.name,
-                fix="`coreproof verify` names the layer; check=False hands the model out all the same",
-            )
-        made.notes = (*made.notes, found.said)
-    return made
 
 
 def check_conversion(

@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coremltools_import import import_coremltools
+from coreproof.conversion.onnx_to_coreml.compress import compress_weights
+from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme
 from coreproof.conversion.onnx_to_coreml.export import network_spec, program_spec
 from coreproof.conversion.onnx_to_coreml.features import (
     FlexibleShape,
@@ -50,6 +52,8 @@ def onnx_to_coreml(
     shapes: Mapping[str, object] | None = None,
     keep_fp32: Collection[str] = (),
     states: Mapping[str, str] | None = None,
+    compress: Scheme | None = None,
+    keep_size: Collection[str] = (),
 ) -> CoreMLModel:
     """Converts an ONNX model of any opset from 7 on.
 
@@ -57,9 +61,11 @@ def onnx_to_coreml(
     here. ``target`` is the oldest system that must run it. ``images`` makes inputs into pictures. ``labels`` makes a
     classifier of the first output (without them the source's own are noted in the metadata); with ``softmax`` its scores are
     turned into probabilities first. ``shapes`` frees dimensions: a shape with (low, high) ranges, or a list of shapes.
-    ``keep_fp32`` names ONNX values that stay in float32 in a float16 program. ``states`` are inputs that bring what the model
+    ``keep_fp32`` names ONNX values (or operators) that stay
+    in float32 in a float16 program. ``states`` are inputs that bring what the model
     remembers, each with the output that holds it after a run: states of an ML Program from iOS 18 on, which it is made for
-    where no ``target`` is said, and inputs and outputs below.
+    where no ``target`` is said, and inputs and outputs below. ``compress`` is how weights of an ML Program are compressed, save
+    those that ``keep_size`` names: layers, "layer:weight", or operators.
 
     The result's ``provenance`` maps its values to the ONNX values that they equal. Raises UnsupportedOperatorsError and
     ConversionError, each naming every node concerned.
@@ -71,7 +77,17 @@ def onnx_to_coreml(
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
     graph = _prepared(model)
-    version, about_blocks = _for_blocks(graph, version, is_said=target is not None)
+    version, about_weights = _for_blocks(graph, version, is_said=target is not None)
+    if compress is not None:
+        if to == "neuralnetwork":
+            raise ConversionError(
+                f"{compress} is for an ML Program",
+                where=model.name,
+                found="a NeuralNetwork",
+                fix="--to mlprogram",
+            )
+        version, said_of_scheme = compress.version_for(version, is_said=target is not None)
+        about_weights += said_of_scheme
     is_network = to == "neuralnetwork"
     half = not is_network and (precision or "fp16") == "fp16"
     pictures = dict(images or {})
@@ -99,10 +115,12 @@ def onnx_to_coreml(
         target=13 if is_network else min(version, 18),
         dtype=np.float16 if half else np.float32,
         is_network=is_network,
-        keep_fp32=keep_fp32,
+        keep_fp32=_made_by(graph, keep_fp32),
         half_outputs=frozenset(remembered.closed.values()),
     )
     built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
+    if compress is not None:
+        about_weights += compress_weights(built.program, compress, keep_size, built.provenance, graph.graph)
     classifier = (labels, predicted_label, softmax) if labels is not None else None
     scratch = None if is_network else TemporaryFolder()  # the weights' file, which the model keeps as long as it lives
     if scratch is None:
@@ -119,13 +137,19 @@ def onnx_to_coreml(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
-        notes=(*model.notes, *notes, *remembered.notes, *about_blocks, *built.notes),
+        notes=(*model.notes, *notes, *remembered.notes, *about_weights, *built.notes),
         keep_alive=scratch,
         provenance=built.provenance,
     )
     if labels is None:
         note_labels(spec.description.metadata.userDefined, model.signature.labels)
     return made
+
+
+def _made_by(graph: ir.Model, names: Collection[str]) -> set[str]:
+    """Values by their names, or by the names of the operators that make them."""
+    wanted = set(names)
+    return wanted | {v.name or "" for n in graph.graph.all_nodes() if n.op_type in wanted for v in n.outputs}
 
 
 def _for_blocks(graph: ir.Model, version: int, *, is_said: bool) -> tuple[int, list[str]]:

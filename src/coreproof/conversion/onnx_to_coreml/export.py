@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +20,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
 )
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Program, Var
 from coreproof.conversion.onnx_to_coreml.network_weights import fill_in, keep_large
+from coreproof.conversion.onnx_to_coreml.quiet import quiet
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.proto import Model_pb2
 
@@ -61,7 +59,7 @@ def program_spec(
         describe_classes(description, classifier[1], is_text=isinstance(classifier[0][0], str))
     _describe_outputs(description, built, built.outputs if classifier is None else built.outputs[1:])
     (folder / "weights").mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    with quiet():
         spec: Model_pb2.Model = load(
             built.program,
             weights_dir=str(folder / "weights"),
@@ -165,7 +163,7 @@ def network_spec(
     _refuse_inexpressible(built.program)
     _give_known_values_their_dtype(built.program)
     built.program.functions["main"].input_types = ()
-    with _quiet():
+    with quiet():
         for name in _NETWORK_PASSES:
             PASS_REGISTRY[name].apply(built.program)
         kept = keep_large(built.program)
@@ -247,15 +245,3 @@ def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classif
         made.neuralNetworkClassifier.int64ClassLabels.vector.extend(int(label) for label in labels)
     describe_classes(made.description, name, is_text=is_text)
     return made
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps coremltools' progress bars and warnings off the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from coreproof.errors import UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml.check import require_sound
+from coreproof.model.coreml.compression_report import CompressionReport
 from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.graph import read_graph
 from coreproof.model.coreml.noted_labels import noted_untrained
@@ -40,6 +41,7 @@ class CoreMLModel(Model):
     ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``. ``provenance`` maps
     values of this model to the values of the model that it was converted from, where known. ``origin`` is the file or package
     that it was read from, or its bytes: what did not change since is stored again as it is there, byte for byte.
+    ``compression`` is the proof of a conversion that compressed weights.
     ``stored_default`` is the default function with which it is stored, where every verb works on another one (``at_function``).
     """
 
@@ -62,6 +64,7 @@ class CoreMLModel(Model):
         self.origin = origin
         self._parent: CoreMLModel | None = None
         self.stored_default: str | None = None
+        self.compression: CompressionReport | None = None
         self.provenance = dict(provenance or {})
         if keep_alive is not None:
             self.keep(keep_alive)

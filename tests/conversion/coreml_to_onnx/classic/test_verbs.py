@@ -11,8 +11,9 @@ import pytest
 from coreproof.doctor.diagnose import diagnose
 from coreproof.feeding.drawn import random_feeds
 from coreproof.model.load import load
+from coreproof.precision.converted import convert
 from coreproof.runtime.open import session
-from coreproof.verification.converted import check_conversion, convert
+from coreproof.verification.converted import check_conversion
 from coreproof.verification.verify import verify
 from tests.build import classic
 from tests.conversion.coreml_to_onnx.classic.test_neighbours import neighbours

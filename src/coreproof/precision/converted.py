@@ -1,0 +1,159 @@
+"""convert, as users call it: with weights compressed and proved, and with what float16 breaks kept in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from coreproof.conversion.convert import Target
+from coreproof.conversion.convert import convert as translate
+from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.onnx_to_coreml.features import SPECIFICATIONS
+from coreproof.errors import ConversionError, InputError
+from coreproof.feeding.drawn import Feeds, Inputs
+from coreproof.feeding.inputs import feeds_of
+from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.load import load
+from coreproof.model.opened import opened
+from coreproof.model.progress import Progress
+from coreproof.precision.compression import compressed_within
+from coreproof.precision.keep_wide import kept_wide
+from coreproof.verification.converted import check_conversion
+
+if TYPE_CHECKING:
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
+
+Make = Callable[..., Model]
+"""``make(target, scheme, keep)``: a conversion; without a scheme its weights are not compressed."""
+
+
+@lowered_once()
+def convert(
+    model: Model | str | Path | object,
+    to: Target,
+    *,
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
+    target: str | None = None,
+    images: Mapping[str, ImageInput] | None = None,
+    labels: Sequence[str] | None = None,
+    shapes: Mapping[str, object] | None = None,
+    batch: int | str | None = None,
+    fold_batchnorm: bool = True,
+    keep_fp32: Collection[str] | Literal["auto"] = (),
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
+    states: Mapping[str, str] | None = None,
+    compress: str | None = None,
+    keep_size: Collection[str] = (),
+    at_most_loss: float | None = None,
+    inputs: Inputs | None = None,
+    check: bool = True,
+) -> Model:
+    """Converts a model; the result is in memory, ``save`` writes it.
+
+    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
+    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
+    "float16" and "float32" are other names of the two.
+    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
+    ``keep_fp32`` names ONNX values, or operators, that stay in float32 in a float16 program; "auto" finds by running which of
+    them have to, over ``inputs`` or over inputs that are drawn, and a note names them.
+    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
+    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
+    [(1, 64), (1, 128)]. ``batch`` does the same with the first dimension of all inputs that ``shapes`` does not name: 4,
+    "1-16" or "1,4,16".
+    ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they become states of an
+    ML Program (from iOS 18 on, for which it is made where no ``target`` is said), and inputs and outputs of anything else.
+    ``states`` says the same of an ONNX model's inputs: {"past_*": "present_*"}.
+    ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
+    PyTorch cannot export it otherwise; without it such a module is refused with every line.
+    ``compress`` is how weights of an ML Program are compressed: "palettize:4", "linear:8", "linear:4:block=32", "prune:0.5",
+    "prune:0.5+palettize:4". ``keep_size`` leaves layers, "layer:weight" or operators as they are; with ``at_most_loss``, a share
+    of an output's scale, the fewest further ones with which the outputs stay that close to the source's, over ``inputs``
+    (name -> array, one or several) or drawn ones. The proof is the result's ``compression``.
+    ``check`` runs the result once on drawn input and holds its outputs against the source's (of a compressed model, before its
+    weights are compressed); what came of it is the last of the model's ``notes``. It is no verification of every value: that is
+    ``verify``.
+
+    Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once), and
+    ConversionError, also where the result does not run or its outputs differ from the source's.
+    """
+    if at_most_loss is not None and compress is None:
+        raise InputError("at_most_loss= goes with compress=", found="no way to compress")
+    source = load(model)
+    notes: tuple[str, ...] = ()
+    if keep_fp32 == "auto":
+        keep_fp32, notes = kept_wide(source, inputs, shapes=shapes, batch=batch, states=states)
+
+    def make(target: str | None, compress: str | None = None, keep_size: Collection[str] = ()) -> Model:
+        return translate(
+            source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes, batch=batch,
+            fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
+            freeze_branches=freeze_branches, states=states, compress=compress, keep_size=keep_size,
+        )  # fmt: skip
+
+    made = make(target, compress, keep_size)
+    work = None if compress is None else Compression(source, made, make, compress, keep_size)
+    if check:
+        judged = made if work is None else work.plain
+        found = check_conversion(source, judged, images, frozen=freeze_state, states=states)
+        if not found:
+            raise ConversionError(
+                found.said,
+                where=made.name,
+                fix="`coreproof verify` names the layer; check=False hands the model out all the same",
+            )
+        notes = (*notes, found.said)
+    if work is not None:
+        made = work.within(
+            at_most_loss, None if inputs is None else feeds_of(opened(source), opened(work.plain), inputs)
+        )
+    made.notes = (*made.notes, *notes)
+    return made
+
+
+class Compression:
+    """A conversion whose weights are compressed, beside the same one uncompressed (``plain``).
+
+    ``made`` is the first with all weights compressed save ``keep``; ``make`` converts once more: for a target, with a scheme and
+    weights to leave as they are.
+    """
+
+    def __init__(self, source: Model, made: Model, make: Make, scheme: str, keep: Collection[str]) -> None:
+        assert isinstance(made, CoreMLModel)
+        self.source, self.made, self.make, self.scheme, self.keep = source, made, make, scheme, keep
+        # for the system that the compressed one is for, as layers are written otherwise for others
+        self.target = next(
+            f"iOS{ios}" for ios, version in SPECIFICATIONS.items() if version == made.spec.specificationVersion
+        )
+        plain = make(self.target)
+        assert isinstance(plain, CoreMLModel)
+        self.plain = plain
+
+    def within(
+        self, at_most: float | None = None, feeds: Feeds | None = None, progress: Progress | None = None
+    ) -> CoreMLModel:
+        """The compressed model, with its proof. Raises as ``compressed_within``."""
+        made, report = compressed_within(
+            self.source,
+            self.plain,
+            self._with,
+            scheme=self.scheme,
+            keep=self.keep,
+            feeds=feeds,
+            at_most=at_most,
+            progress=progress,
+        )
+        made.compression = report
+        made.notes = (*made.notes, *report.summary().split("\n"))
+        return made
+
+    def _with(self, keep: Collection[str]) -> CoreMLModel:
+        if set(keep) == set(self.keep):
+            return self.made
+        made = self.make(self.target, self.scheme, keep)
+        assert isinstance(made, CoreMLModel)
+        # what was said of the target stays said
+        made.notes = self.made.notes
+        return made
