@@ -94,7 +94,16 @@ def command(
     image: Annotated[
         bool, typer.Option("--image", help="Make the input a picture; scale, mean and std go inside.")
     ] = False,
-    labels: Annotated[Path | None, typer.Option(help="Make a classifier with these labels, one a line.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Make a classifier (or detector) with these labels: text, JSON or CSV.")
+    ] = None,
+    detection: Annotated[
+        str | None,
+        typer.Option(
+            help="Make a detector, with Core ML's non-maximum suppression: yolov8, yolov5, or "
+            "boxes=NAME:scores=NAME:xyxy; :iou=0.45:confidence=0.25."
+        ),
+    ] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 4, a range 1-16, or a list 1,4,16.")] = None,
     shape: Annotated[
         list[str] | None,
@@ -125,7 +134,7 @@ def command(
     from coreproof.model.files.outputs import COMPRESSION, ONNX, check_output, model_kind
     from coreproof.model.load import load
     from coreproof.model.remembered import read_pairs
-    from coreproof.precision.converted import Compression
+    from coreproof.precision.converted import Compression, Detector
     from coreproof.verification.converted import check_conversion
 
     kind = _target(to, out)
@@ -140,6 +149,10 @@ def command(
         )
     if not to_coreml and (functions := each_function(loaded)):
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
+    classes, detector = read_labels(labels), None
+    if detection is not None:
+        detector = Detector(loaded, kind, detection, classes, frozen=vars(freezing))
+        loaded, classes = detector.network, None
     auto = keep_fp32 is not None and keep_fp32.strip() == "auto"
     check_compression(compress, keep_size, at_most_loss, inputs or photos, proof, auto=auto)
     if proof is not None:
@@ -158,7 +171,7 @@ def command(
             precision=one_of(precision, PRECISIONS, "--precision") if kind == "mlprogram" else None,
             target=target if to_coreml else None,
             images=images,
-            labels=read_labels(labels),
+            labels=classes,
             shapes=shapes,
             batch=batch,
             keep_fp32=wide,
@@ -177,6 +190,8 @@ def command(
             resolved = feeding.resolve(loaded) if photos is not None else None
             fed = given_feeds(loaded, work.plain, inputs, photos, limit, (resolved, None), states)
             converted = work.within(at_most_loss, fed, report)
+        if detector is not None:
+            converted = detector.finished(converted, check=check)
     converted.notes = (*converted.notes, *notes)
     converted.save(out, replace=overwrite)
     raise typer.Exit(_said(model, out, converted, found, proof, overwrite=overwrite))

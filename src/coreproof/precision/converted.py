@@ -6,9 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from coreproof.conversion.convert import Target
+from coreproof.conversion.convert import Target, to_onnx
 from coreproof.conversion.convert import convert as translate
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.detection_form import read_detection
+from coreproof.conversion.onnx_to_coreml.detection import ends_in_rows, with_suppression
 from coreproof.conversion.onnx_to_coreml.features import SPECIFICATIONS
 from coreproof.errors import ConversionError, InputError
 from coreproof.feeding.drawn import Feeds, Inputs
@@ -21,6 +23,7 @@ from coreproof.model.progress import Progress
 from coreproof.precision.compression import compressed_within
 from coreproof.precision.keep_wide import kept_wide
 from coreproof.verification.converted import check_conversion
+from coreproof.verification.suppressed import check_suppression
 
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
@@ -49,6 +52,7 @@ def convert(
     keep_size: Collection[str] = (),
     at_most_loss: float | None = None,
     inputs: Inputs | None = None,
+    detection: str | None = None,
     check: bool = True,
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
@@ -72,6 +76,8 @@ def convert(
     "prune:0.5+palettize:4". ``keep_size`` leaves layers, "layer:weight" or operators as they are; with ``at_most_loss``, a share
     of an output's scale, the fewest further ones with which the outputs stay that close to the source's, over ``inputs``
     (name -> array, one or several) or drawn ones. The proof is the result's ``compression``.
+    ``detection`` says what a detector's outputs hold ("yolov8", "boxes=b:scores=s:xyxy"): it becomes a pipeline with Core ML's
+    non-maximum suppression, which gives ``confidence`` and ``coordinates``; ``labels`` are then those of its classes.
     ``check`` runs the result once on drawn input and holds its outputs against the source's (of a compressed model, before its
     weights are compressed); what came of it is the last of the model's ``notes``. It is no verification of every value: that is
     ``verify``.
@@ -83,6 +89,11 @@ def convert(
         raise InputError("at_most_loss= goes with compress=", found="no way to compress")
     source = load(model)
     notes: tuple[str, ...] = ()
+    detector = None
+    if detection is not None:
+        frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
+        detector = Detector(source, to, detection, labels, fold_batchnorm, shapes, frozen)
+        source, labels = detector.network, None
     if keep_fp32 == "auto":
         keep_fp32, notes = kept_wide(source, inputs, shapes=shapes, batch=batch, states=states)
 
@@ -110,7 +121,43 @@ def convert(
             at_most_loss, None if inputs is None else feeds_of(opened(source), opened(work.plain), inputs)
         )
     made.notes = (*made.notes, *notes)
-    return made
+    return made if detector is None else detector.finished(made, check=check)
+
+
+class Detector:
+    """A detector that becomes a pipeline: ``network`` is the ONNX model that gives a row a box.
+
+    Raises InputError for a ``detection`` that is not understood, ConversionError where the outputs do not hold what it says.
+    """
+
+    def __init__(
+        self,
+        source: Model,
+        to: Target,
+        detection: str,
+        labels: Sequence[str] | None,
+        fold_batchnorm: bool = True,
+        shapes: Mapping[str, object] | None = None,
+        frozen: Mapping[str, bool] | None = None,
+    ) -> None:
+        self.form = read_detection(detection)
+        if to == "onnx":
+            raise InputError("detection= makes a Core ML pipeline", found='to="onnx"')
+        known = labels if labels is not None else source.signature.labels
+        self.labels = None if known is None else [str(label) for label in known]
+        middle = to_onnx(source, fold_batchnorm, shapes=shapes, **(frozen or {}))
+        self.network = ends_in_rows(middle, self.form, self.labels)
+
+    def finished(self, made: Model, *, check: bool) -> CoreMLModel:
+        """The pipeline of what the network was converted to. Raises ConversionError where it keeps other boxes than it should."""
+        assert isinstance(made, CoreMLModel)
+        pipeline = with_suppression(made, self.form, self.labels)
+        if check:
+            found = check_suppression(self.network, made, pipeline, self.form)
+            if not found:
+                raise ConversionError(found.said, where=made.name, fix="please report it with the model")
+            pipeline.notes = (*pipeline.notes, found.said)
+        return pipeline
 
 
 class Compression:
