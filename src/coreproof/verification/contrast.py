@@ -2,7 +2,8 @@
 
 A normalisation divides each row by its own deviation.
 What is normalised together (a channel of a picture, a token, a group) may vary little around a large mean, or less than its
-neighbours do. Errors follow sizes, and what is divided by is the deviation there.
+neighbours do. Errors follow sizes, and what is divided by is the deviation there. Those of a sum need not: a residual branch
+errs by its own size, beside a token that is as good as zero too.
 
 A softmax leaves behind what is far below the largest of its row: a mask's minimum, whose rounding alone may be larger than all
 other scores. An error that is a share of each element counts there as the softmax weighs the element.
@@ -26,10 +27,15 @@ _EPSILON = 1e-5
 
 
 class Contrast(NamedTuple):
-    """Size over deviation of what is normalised together: the root mean square, and the largest in units of that."""
+    """Size over deviation of what is normalised together: the root mean square, and the largest in units of that.
+
+    ``level`` and ``level_uneven`` are the same of one over the deviation: what an error becomes that does not follow sizes.
+    """
 
     typical: float
     uneven: float
+    level: float = 0.0
+    level_uneven: float = 1.0
 
 
 def contrast_for(graph: Graph, name: str, array: np.ndarray) -> Contrast | None:
@@ -126,7 +132,7 @@ def _first_axis(node: Node, rank: int) -> int | None:
 
 @np.errstate(all="ignore")
 def _contrast(rows: np.ndarray, epsilon: float) -> Contrast | None:
-    squares = largest = 0.0
+    squares = largest = level = steepest = 0.0
     step = max(1, BLOCK // rows.shape[1])
     for start in range(0, rows.shape[0], step):
         block = rows[start : start + step].astype(np.float64)
@@ -134,7 +140,12 @@ def _contrast(rows: np.ndarray, epsilon: float) -> Contrast | None:
         deviations = block.var(axis=1)
         ratio = (deviations + np.square(block.mean(axis=1))) / (deviations + epsilon)
         squares, largest = squares + float(ratio.sum()), max(largest, float(ratio.max()))
+        power = 1 / (deviations + epsilon)
+        level, steepest = level + float(power.sum()), max(steepest, float(power.max()))
     typical = math.sqrt(squares / rows.shape[0])
     if not math.isfinite(typical) or typical <= 0:
         return None
-    return Contrast(typical, max(1.0, math.sqrt(largest) / typical))
+    even = math.sqrt(level / rows.shape[0])
+    known = math.isfinite(even) and even > 0
+    levels = (even, max(1.0, math.sqrt(steepest) / even)) if known else (0.0, 1.0)
+    return Contrast(typical, max(1.0, math.sqrt(largest) / typical), *levels)

@@ -12,6 +12,7 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.operators import interpolates, makes_steps, scale_factor, summand_count
 from coreproof.verification.channels import Profile
+from coreproof.verification.compressed_weights import Distance
 from coreproof.verification.contrast import contrast_for, kept_of
 from coreproof.verification.error_state import ErrorState, measure
 from coreproof.verification.fills import ordinary_part
@@ -43,7 +44,8 @@ class ErrorModel:
     ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
     on the other side counts with the scale that ``note_scale`` was told. ``measures`` keeps what was measured of the
     reference's values, for another prediction over the same ones. ``further``: by what share values are off besides
-    (``further_errors``).
+    (``further_errors``); ``weights``: how far compressed weights are, by the layers that read them
+    (``compressed_weights``).
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class ErrorModel:
         profiles: Mapping[str, Profile] | None = None,
         measures: dict[str, ErrorState] | None = None,
         further: Mapping[str, Further] | None = None,
+        weights: Mapping[str, Distance] | None = None,
     ) -> None:
         self._graph = graph
         self._stored = stored
         self._profiles = profiles or {}
         self._measures = {} if measures is None else measures
         self._further = further or {}
+        self._weights = weights or {}
         self._states: dict[str, ErrorState] = {}
         self._observed: dict[str, ErrorState] = {}
         self._guessed: dict[str, Node] = {}
@@ -138,7 +142,8 @@ class ErrorModel:
             part = known.ordinary
             if part is not None and ordinary is not None:
                 part = part._replace(error=max(ordinary, min(part.own, part.error)))
-            self._states[name] = known._replace(error=found, shared=shared, ordinary=part)
+            level = found * min(1.0, known.level / known.error) if known.error > 0 else 0.0
+            self._states[name] = known._replace(error=found, shared=shared, level=level, ordinary=part)
 
     def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
         if name not in self._measures:
@@ -198,7 +203,10 @@ class ErrorModel:
             carried = read[0].error * scale / read[0].scale
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
-        error, step = math.hypot(carried, own), _step(node, read)
+        # by so much a compressed weight is off, which what it is added to does not make larger
+        known_off = self._weights.get(node.name, Distance())
+        off = known_off.absolute if error_class(node.operator) == "add" else known_off.share * summands
+        error, step = math.hypot(carried, own, off), _step(node, read)
         if self._dtype(output) == "bool":  # booleans have to be equal, and choose without error
             return measured._replace(error=0.0, own=0.0, step=0.0, ordinary=None)
         truncates = (
@@ -214,8 +222,13 @@ class ErrorModel:
         adds = kind == "add" and all(s.scale <= scale for s in read)
         shared = math.hypot(own, *(_shared(s, measured) for s in read)) if kind == "move" or adds else 0.0
         uneven = max(further.uneven, _uneven(node, read, measured))
-        part = ordinary_after(node, read, measured, error, Added(share, further.share, floor, gain, scaled))
-        return measured._replace(error=error, uneven=uneven, own=own, step=step, shared=shared, ordinary=part)
+        part = ordinary_after(
+            node, read, measured, error, Added(share, max(further.share, known_off.share), floor, gain, scaled)
+        )
+        level = math.hypot(_level(kind, read), off) if kind == "add" else _level(kind, read)
+        return measured._replace(
+            error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part
+        )
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)
@@ -239,10 +252,10 @@ class ErrorModel:
         summed = summand_count(node, tuple(s.elements for s in read), elements)
         # the sum in either engine's order, and the result stored: in float32 by both sides, so twice
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
-        if kind == "linear":
+        if kind == "linear" and node.name not in self._weights:
             squares.append(self._weight_error(node) ** 2)
-            if canonical_op(node.operator).startswith("rnn"):
-                squares.append((PER_STEP * U32 * self._steps(node)) ** 2)
+        if kind == "linear" and canonical_op(node.operator).startswith("rnn"):
+            squares.append((PER_STEP * U32 * self._steps(node)) ** 2)
         if interpolates(node.operator):
             squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
         if kind == "norm" and read and read[0].contrast is not None:
@@ -330,6 +343,8 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         return scale * math.hypot(*(math.hypot(_beside(s), s.shared * s.kept) for s in read))
     base = [_divided_by(s) if kind == "norm" else s.scale for s in read]
     each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
+    if kind == "norm" and each and read[0].level and read[0].contrast is not None:
+        each[0] = max(each[0], read[0].level * read[0].contrast.level)
     # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
     shares = sum(each) if kind == "elementwise" else math.hypot(*each)
     if kind == "average":
@@ -342,6 +357,13 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
+
+
+def _level(kind: str, read: Sequence[ErrorState]) -> float:
+    """What a sum of several errs by at each element alike, and what is left of that where it is only moved."""
+    if kind == "add" and len(read) > 1:
+        return math.hypot(*(_even(s) for s in read))
+    return max((min(s.level, s.error) for s in read), default=0.0) if kind in ("move", "add") else 0.0
 
 
 def _divided_by(source: ErrorState) -> float:
@@ -397,7 +419,11 @@ def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float
         summed = summand_count(node, tuple(s.elements for s in read), result.elements)
         return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
     if error_class(node.operator) == "norm" and read[0].contrast is not None:
-        return max(*(s.uneven for s in read), read[0].contrast.uneven)
+        contrast = read[0].contrast
+        levels = read[0].level * contrast.level >= read[0].error / (_divided_by(read[0]) or math.inf)
+        return max(
+            *(s.uneven for s in read), contrast.uneven, contrast.level_uneven if read[0].level and levels else 1.0
+        )
     return max(s.uneven for s in read)
 
 

@@ -20,7 +20,8 @@ class ErrorState(NamedTuple):
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
     both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
     ``error``; ``own`` is the part that the operator itself adds; ``shared`` that which is a share of each element, as rounding
-    is of a value that is only moved. ``step``: it is rounded to multiples of this (0: it is not).
+    is of a value that is only moved; ``level`` that which a sum has at each element alike. ``step``: it is rounded to multiples
+    of this (0: it is not).
     ``contrast``: of what a normalisation reads, size over deviation of what it takes together. ``kept``: of what a softmax reads,
     the size of what it keeps, weighted as it weighs, in units of the scale: a mask's minimum makes the scale, and is left behind.
     ``ordinary``: the elements beside its fills, and what they err by; None where it holds none.
@@ -39,6 +40,7 @@ class ErrorState(NamedTuple):
     shared: float = 0.0
     kept: float = 1.0
     ordinary: Ordinary | None = None
+    level: float = 0.0
 
 
 def measure(array: np.ndarray) -> ErrorState:

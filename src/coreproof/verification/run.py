@@ -28,6 +28,7 @@ from coreproof.pairing.taps import (
 )
 from coreproof.runtime.session import Session
 from coreproof.verification.channels import profiles_of
+from coreproof.verification.compressed_weights import compressed_weights
 from coreproof.verification.content import Contents, digest
 from coreproof.verification.error_model import ErrorModel
 from coreproof.verification.error_state import ErrorState
@@ -81,6 +82,7 @@ class VerificationRun:
         self.stored = stored_formats(self.pairs, reference, candidate)
         self._ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
+        self.compressed = compressed_weights(reference, candidate)
         self._further = further_errors(self.pairs, reference, candidate, self.stored)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
@@ -115,7 +117,8 @@ class VerificationRun:
 
     def error_model(self, sample: int) -> ErrorModel:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
-        return ErrorModel(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._further)
+        graph, known = self.candidate.graph, self._measures[sample]
+        return ErrorModel(graph, self.stored, self.profiles, known, self._further, self.compressed.explained)
 
     def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
         """Other samples from now on; what the values held in those before still counts."""

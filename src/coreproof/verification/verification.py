@@ -10,6 +10,7 @@ from functools import cached_property
 from coreproof.model.graph import Node
 from coreproof.model.notebook_view import NotebookView
 from coreproof.model.weakness import Weakness, failing, qualified, together
+from coreproof.verification.compressed_weights import Compressed
 from coreproof.verification.row import Row, Stretch
 from coreproof.verification.weaknesses import weaknesses_of
 from coreproof.visible import visible
@@ -26,7 +27,8 @@ class Verification(NotebookView):
     what follows: not the same value, so no evidence. ``stretches`` are those that diverge by themselves, also when fed with
     the reference's values: several independent faults are all among them. ``suspects`` is the stretch of the first divergence.
     Of models that remember, ``steps`` counts the tokens of the sequence, and ``first_step`` is the first that diverges, from 1
-    on; the rows are then those of that step.
+    on; the rows are then those of that step. ``compressed`` says how far compressed weights lie from the other side's, and
+    whether the bits that they are stored in explain it.
     """
 
     reference: str
@@ -44,6 +46,7 @@ class Verification(NotebookView):
     lone: tuple[str, ...] = ()
     steps: int = 0
     first_step: int | None = None
+    compressed: Compressed = field(default_factory=Compressed)
 
     @property
     def agrees(self) -> bool:
@@ -140,6 +143,7 @@ class Verification(NotebookView):
                 f"{len(reaching)} {are} the end of {reaching[0].dtype}'s range, where rounding decides whether a number is "
                 f"infinite (first {reaching[0].candidate!r}, {seen.at_limit} of {seen.elements} elements on one side only)"
             )
+        lines.extend(_of_compressed(self.compressed))
         if filled := [row for row in self.rows if row.judgement.filled]:
             hold = "value holds" if len(filled) == 1 else "values hold"
             seen = filled[0].judgement
@@ -196,6 +200,7 @@ class Verification(NotebookView):
             "tokens": self.steps,
             "first_diverging_token": self.first_step,
             "outputs_without_partner": list(self.lone),
+            "compressed_weights": self.compressed.to_json(),
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),
             "suspects": None if self.suspects is None else self.suspects.to_json(),
@@ -203,6 +208,23 @@ class Verification(NotebookView):
             "rows": [row.to_json() for row in self.rows],
             "dismissed": [row.to_json() for row in self.dismissed],
         }
+
+
+def _of_compressed(found: Compressed) -> list[str]:
+    """In words, how far compressed weights lie from what they were made from."""
+    lines = []
+    known = {layer: off.share for layer, off in found.explained.items() if layer not in found.unexplained}
+    if known:
+        furthest = max(known, key=lambda layer: known[layer])
+        are = "a layer's weight is" if len(known) == 1 else f"the weights of {len(known)} layers are"
+        lines.append(
+            f"{are} compressed, and off by up to {known[furthest]:.2g} of the weight's scale ({furthest!r}): its bits explain "
+            "that, and it is carried on like a rounding"
+        )
+    if found.unexplained:
+        layers = ", ".join(map(repr, found.unexplained[:3])) + (", ..." if len(found.unexplained) > 3 else "")
+        lines.append(f"compressed weights that are further from the other side's than their bits explain: {layers}")
+    return lines
 
 
 def _came_in(rows: Sequence[Row]) -> str:

@@ -281,6 +281,7 @@ def _concluded(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[R
         samples=len(run.feeds),
         untrained=run.reference.untrained or run.candidate.untrained,
         lone=run.lone,
+        compressed=run.compressed,
     )
 
 

@@ -17,11 +17,8 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.numbers import relative_rms, rms
+from coreproof.verification.compressed_weights import SAME
 from coreproof.verification.row import Row
-
-SAME = 2e-3
-"""Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
-
 
 _ELEMENTWISE = ("mul", "add", "sub", "real_div", "scale", "bias", "Mul", "Add", "Sub", "Div", "cast")
 _FOLLOWING = ("hasBias",)

@@ -1,0 +1,130 @@
+"""What bits explain of a compressed weight's distance from its source's is carried on; what they do not is a divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.verification.compressed_weights import compressed_weights
+from coreproof.verification.verify import verify
+from tests.build import graph_model, inner_product, mil, network, weights
+
+WEIGHT = weights(24, 40)
+GAMMA = (
+    np.geomspace(0.2, 3, 24).astype(np.float32)[:, None]
+    * np.where(np.arange(24) % 5, 1, -1).astype(np.float32)[:, None]
+)
+
+
+def whole(weight: np.ndarray = WEIGHT) -> Any:
+    """The source: a product behind an activation."""
+    text = "agraph (float[6,40] x) => (float[6,24] y) {\n s = Relu(x)\n y = Gemm<transB=1>(s, w, b)\n}"
+    return graph_model(text, w=weight, b=np.zeros(24, np.float32))
+
+
+def program(folder: Path, form: Callable[[Any], Any], target: str = "iOS18") -> CoreMLModel:
+    return mil(folder, lambda mb, x: mb.linear(x=mb.relu(x=x), weight=form(mb), name="y"), (6, 40), target=target)
+
+
+def eight_bits(weight: np.ndarray) -> Callable[[Any], Any]:
+    most = np.abs(weight).max(1) / 127
+    data = np.rint(weight / most[:, None]).astype(np.int8)
+    return lambda mb: mb.constexpr_affine_dequantize(
+        quantized_data=data, zero_point=np.int8(0), scale=most.astype(np.float32), axis=0
+    )
+
+
+def four_bits_a_block(weight: np.ndarray) -> Callable[[Any], Any]:
+    scale = np.abs(weight.reshape(24, 5, 8)).max(-1) / 7
+    data = np.rint(weight / np.repeat(scale, 8, 1))
+
+    def form(mb: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        nibble = types.nptype_from_builtin(types.string_to_builtin("int4"))
+        return mb.constexpr_blockwise_shift_scale(data=data.astype(nibble), scale=scale.astype(np.float32))
+
+    return form
+
+
+def table(weight: np.ndarray) -> Callable[[Any], Any]:
+    """Four bits, packed as before iOS18."""
+    lut = np.linspace(weight.min(), weight.max(), 16, dtype=np.float32)
+    nearest = np.abs(weight.reshape(-1, 1) - lut).argmin(1).astype(np.uint8)
+    packed = (nearest[0::2] | nearest[1::2] << 4).astype(np.uint8)
+    return lambda mb: mb.constexpr_lut_to_dense(indices=packed, lut=lut, shape=np.array(weight.shape, np.uint32))
+
+
+FORMS = [(eight_bits, "iOS16"), (table, "iOS16"), (four_bits_a_block, "iOS18")]
+
+
+@pytest.mark.parametrize(("form", "target"), FORMS)
+def test_a_compressed_weight_is_carried_on_as_far_as_its_bits_explain(
+    form: Callable[..., Any], target: str, tmp_path: Path
+) -> None:
+    found = verify(whole(), program(tmp_path, form(WEIGHT), target))
+    assert found
+    row = found.rows[-1]
+    # predicted from the weight itself: neither more nor less than what is found
+    assert 0.25 < row.judgement.rms_relative_error / (row.tolerance.typical or 0.0) < 0.9
+    assert "compressed, and off by up to" in found.summary()
+    assert found.to_json()["compressed_weights"] == found.compressed.to_json()
+
+
+@pytest.mark.parametrize(("form", "target"), FORMS)
+@pytest.mark.parametrize("at", [0, 23])
+def test_a_channel_that_is_wrong_is_explained_by_no_bits(
+    form: Callable[..., Any], target: str, at: int, tmp_path: Path
+) -> None:
+    wrong = WEIGHT.copy()
+    wrong[at] = -wrong[at]
+    found = verify(whole(), program(tmp_path, form(wrong), target))
+    assert not found
+    assert found.compressed.unexplained
+    assert "further from the other side's than their bits explain" in found.summary()
+
+
+def test_a_normalisation_that_was_folded_into_a_weight_is_a_factor_a_channel(tmp_path: Path) -> None:
+    known = compressed_weights(whole(), program(tmp_path, eight_bits(WEIGHT * GAMMA), "iOS16"))
+    assert not known.unexplained
+    assert max(known.explained.values()).share < 0.02
+    # which excuses no factor that the source does not have
+    assert not verify(whole(), program(tmp_path / "again", eight_bits(WEIGHT * GAMMA), "iOS16"))
+
+
+def test_a_network_in_eight_bits_is_carried_on_too() -> None:
+    layer = inner_product("fc", "x", "y", np.rint(WEIGHT * 0))
+    scale = (WEIGHT.max() - WEIGHT.min()) / 255
+    steps = np.rint((WEIGHT - WEIGHT.min()) / scale).astype(np.uint8)
+    layer.innerProduct.weights.Clear()
+    layer.innerProduct.weights.rawValue = steps.tobytes()
+    layer.innerProduct.weights.quantization.numberOfBits = 8
+    layer.innerProduct.weights.quantization.linearQuantization.scale.append(scale)
+    layer.innerProduct.weights.quantization.linearQuantization.bias.append(WEIGHT.min())
+    text = "agraph (float[6,40] x) => (float[6,24] y) {\n y = Gemm<transB=1>(x, w)\n}"
+    candidate = network([layer], {"x": (6, 40)}, {"y": (6, 24)}, exact=True)
+    found = verify(graph_model(text, w=WEIGHT), candidate)
+    assert found
+    assert 0 < found.compressed.explained["fc"].share < 0.02
+
+
+def test_of_two_sides_compressed_alike_nothing_is_left(tmp_path: Path) -> None:
+    model = program(tmp_path, table(WEIGHT), "iOS16")
+    found = verify(model, model)
+    assert found
+    assert max(found.compressed.explained.values()).share == 0.0
+
+
+def test_a_source_may_be_the_one_that_is_compressed(tmp_path: Path) -> None:
+    found = verify(program(tmp_path, eight_bits(WEIGHT), "iOS16"), whole())
+    assert found
+    assert 0 < max(found.compressed.explained.values()).share < 0.02
+
+
+def test_plain_models_have_no_compressed_weights() -> None:
+    assert verify(whole(), whole()).compressed.explained == {}
