@@ -18,6 +18,7 @@ import onnx
 import pytest
 
 from coreproof.cli import fault
+from coreproof.cli.main import VERBS
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.validation import known_shapes
@@ -273,3 +274,11 @@ def test_what_an_encoding_does_not_have_is_plain_letters(tmp_path: Path, encodin
             assert "codec" not in out + err
             if arguments[:3] == ("verify", left, right):
                 assert ("▶" if encoding == "utf-8" else ">") in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself_whatever_its_help_holds(verb: str, coreproof: Run) -> None:
+    # "[/FILE]" in a help text was taken for the end of a style
+    ran = coreproof(verb, "--help")
+    assert ran.code == 0, ran.err
+    assert "Usage" in ran.out

@@ -47,7 +47,9 @@ def command(
     to: Annotated[
         str | None, typer.Option(help="onnx, mlprogram or neuralnetwork (default: as OUT's suffix says).")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Arithmetic of an ML Program: fp16 or fp32.")] = "fp16",
+    precision: Annotated[
+        str | None, typer.Option(help="Arithmetic of an ML Program: fp16 (default; fp32 for estimators) or fp32.")
+    ] = None,
     keep_fp32: Annotated[
         str | None,
         typer.Option(
@@ -168,7 +170,9 @@ def command(
         return convert(
             loaded,
             kind,
-            precision=one_of(precision, PRECISIONS, "--precision") if kind == "mlprogram" else None,
+            precision=None
+            if precision is None or kind != "mlprogram"
+            else one_of(precision, PRECISIONS, "--precision"),
             target=target if to_coreml else None,
             images=images,
             labels=classes,

@@ -73,7 +73,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-_VERBS: dict[str, Callable[..., None]] = {
+VERBS: dict[str, Callable[..., None]] = {
     "prove": prove.command,
     "check": check.command,
     "convert": convert.command,
@@ -91,7 +91,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "app": app_.command,
     "view": view.command,
 }
-for _name, _command in _VERBS.items():
+for _name, _command in VERBS.items():
     app.command(_name)(limits.with_limits(_command))
 
 

@@ -25,7 +25,7 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         help="A .onnx, .mlpackage, .mlmodel or .pt2 file, a zipped package, MODEL.mlpackage#FUNCTION, "
-        "a name (torchvision:NAME, timm:NAME, hf:OWNER/REPO[/FILE], https://HOST/FILE#sha256=DIGEST), or module.path:callable.",
+        "a name (torchvision:NAME, timm:NAME, hf:OWNER/REPO/FILE, https://HOST/FILE#sha256=DIGEST), or module.path:callable.",
         show_default=False,
     ),
 ]

@@ -34,7 +34,7 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME, timm:NAME, hf:OWNER/REPO[/FILE], https://HOST/FILE#sha256=DIGEST, module.path:callable, "
+            help="torchvision:NAME, timm:NAME, hf:OWNER/REPO/FILE, https://HOST/FILE#sha256=DIGEST, module.path:callable, "
             "a .pt2 or a .onnx file.",
             show_default=False,
         ),

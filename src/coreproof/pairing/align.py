@@ -54,8 +54,18 @@ class ValueIndex:
             output
             for node in self.graph.nodes
             for output in node.outputs
-            if output and output in self.tappable and not self.graph.is_constant(output)
+            if output
+            and output in self.tappable
+            and not self.graph.is_constant(output)
+            and not self._is_text(node, output)
         )
+
+    def _is_text(self, node: Node, output: str) -> bool:
+        """Whether it holds the names of classes, which no number is compared with."""
+        value = self.graph.values.get(output)
+        if value is not None and value.dtype is not None:
+            return value.dtype == "str"
+        return output == node.outputs[0] and bool(node.attributes.get("classlabels_strings"))
 
 
 def value_index(

@@ -129,16 +129,32 @@ def _coarsest(graph: Graph, name: str) -> str | None:
 
 
 def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
-    """Outputs that are the same: by name, else by position. A classifier counts with its scores, as a tensor."""
+    """Outputs that are the same: by name, else by position. A classifier counts with its scores, as a tensor.
+
+    What is its label, or its dictionary of probabilities, is so in the other model too where that has it under the same name.
+    """
     partners, own = _tensor_outputs(reference), _tensor_outputs(candidate)
+    label, shares, scores = (
+        getattr(candidate.signature, name) for name in ("predicted_label", "probabilities", "scores")
+    )
+    pairs = []
+    if label in partners and len(partners) > 1:
+        partners.remove(label)
+    if shares in partners and scores in own and scores not in partners:
+        partners.remove(shares)
+        own.remove(scores)
+        pairs = [Pair(_zipped(reference, shares) or shares, scores, "output")]
+    texts = _texts(reference) ^ _texts(candidate)  # which no number is compared with
+    partners, own = [n for n in partners if n not in texts], [n for n in own if n not in texts]
     common = [n for n in own if n in partners]
     rest_of_reference, rest_of_candidate = [n for n in partners if n not in common], [n for n in own if n not in common]
-    pairs = [Pair(n, n, "output") for n in common]
-    if len(rest_of_reference) == len(rest_of_candidate) or not common:
+    pairs += [Pair(n, n, "output") for n in common]
+    if len(rest_of_reference) == len(rest_of_candidate) or not pairs:
         pairs += [Pair(a, b, "output") for a, b in zip(rest_of_reference, rest_of_candidate, strict=False)]
     if not pairs:
         raise InputError("the two models have no outputs that could be compared", expected=partners, found=own)
-    return sorted(pairs, key=lambda p: own.index(p.candidate))
+    order = _tensor_outputs(candidate)
+    return sorted(pairs, key=lambda p: order.index(p.candidate))
 
 
 def lone_outputs(reference: Session, candidate: Session, pairs: Sequence[Pair]) -> tuple[str, ...]:
@@ -154,6 +170,18 @@ def _tensor_outputs(of: Session) -> list[str]:
     if signature.scores is not None and signature.scores not in names:
         names.append(signature.scores)
     return names
+
+
+def _zipped(of: Session, dictionary: str) -> str | None:
+    """The scores of which a ZipMap makes this dictionary, whose keys an engine may sort."""
+    for node in of.executable.graph.graph if of.executable is not None else ():
+        if node.op_type == "ZipMap" and node.outputs[0].name == dictionary and node.inputs[0] is not None:
+            return node.inputs[0].name
+    return None
+
+
+def _texts(of: Session) -> set[str]:
+    return {f.name for f in of.signature.outputs if f.dtype in ("string", "str", "object")}
 
 
 def as_array(value: object) -> np.ndarray:

@@ -252,9 +252,8 @@ class _Trial:
             name = row.candidate
             if name in asked:
                 # what is itself a constant is compared as the converter folds it
-                again = arrange(
-                    self._constants.get(row.reference, reference_values[row.reference]), self._pairs[name].axes
-                )
+                made = self._constants.get(row.reference, reference_values[row.reference])
+                again = arrange(as_array(made), self._pairs[name].axes)
                 judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
                 if name not in worst or severity(judgement) > severity(worst[name]):
                     worst[name] = judgement

@@ -123,6 +123,8 @@ def _between_near(reference: Array, candidate: Array, a: Array, b: Array, apart:
 def _between_equals(reference: Array, candidate: Array, data: Array, axis: int, apart: float) -> int | None:
     if reference.size != candidate.size or data.ndim == 0 or not data.size or data.dtype.kind not in "fiu":
         return None
+    if reference.dtype.kind not in "fiub":  # names of classes are no indices
+        return None
     axis %= data.ndim
     length = data.shape[axis]
     # top-k keeps as many as it says of the axis, argmax one, with or without the axis

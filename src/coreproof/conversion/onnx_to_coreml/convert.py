@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coremltools_import import import_coremltools
+from coreproof.conversion.onnx_to_coreml.class_outputs import Classes, is_classical, take_classes
 from coreproof.conversion.onnx_to_coreml.compress import compress_weights
 from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme
 from coreproof.conversion.onnx_to_coreml.export import network_spec, program_spec
@@ -77,6 +78,8 @@ def onnx_to_coreml(
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
     graph = _prepared(model)
+    classical = is_classical(graph.graph)
+    classes, lone_labels, about_classes = take_classes(graph, model.name)
     version, about_weights = _for_blocks(graph, version, is_said=target is not None)
     if compress is not None:
         if to == "neuralnetwork":
@@ -89,6 +92,12 @@ def onnx_to_coreml(
         version, said_of_scheme = compress.version_for(version, is_said=target is not None)
         about_weights += said_of_scheme
     is_network = to == "neuralnetwork"
+    if precision is None and classical:
+        precision = "fp32"
+        about_classes = (
+            *about_classes,
+            "computed in float32: its estimators compare what is fed with what they learnt",
+        )
     half = not is_network and (precision or "fp16") == "fp16"
     pictures = dict(images or {})
     planned, notes = _planned(model.name, graph, shapes or {})
@@ -121,7 +130,7 @@ def onnx_to_coreml(
     built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
     if compress is not None:
         about_weights += compress_weights(built.program, compress, keep_size, built.provenance, graph.graph)
-    classifier = (labels, predicted_label, softmax) if labels is not None else None
+    classifier = classes if labels is None else Classes(labels, predicted_label, softmax)
     scratch = None if is_network else TemporaryFolder()  # the weights' file, which the model keeps as long as it lives
     if scratch is None:
         spec = network_spec(built, planned, pictures, classifier, version)
@@ -137,12 +146,12 @@ def onnx_to_coreml(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
-        notes=(*model.notes, *notes, *remembered.notes, *about_weights, *built.notes),
+        notes=(*model.notes, *about_classes, *notes, *remembered.notes, *about_weights, *built.notes),
         keep_alive=scratch,
         provenance=built.provenance,
     )
     if labels is None:
-        note_labels(spec.description.metadata.userDefined, model.signature.labels)
+        note_labels(spec.description.metadata.userDefined, model.signature.labels or lone_labels or None)
     return made
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coreproof.conversion.onnx_to_coreml.class_outputs import Classes
 from coreproof.conversion.onnx_to_coreml.features import (
     SPECIFICATIONS,
     FlexibleShape,
@@ -27,8 +28,6 @@ from coreproof.model.coreml.proto import Model_pb2
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.program import Built, OutputPlan
 
-Classifier = tuple[Sequence[str] | Sequence[int], str, bool]
-"""Labels, the name of the predicted label, and whether scores pass through a softmax first."""
 _NETWORK_PASSES = (
     "nn_backend::decompose_conv1d",
     "nn_backend::handle_return_inputs_as_outputs",
@@ -44,7 +43,7 @@ def program_spec(
     built: Built,
     shapes: Mapping[str, FlexibleShape],
     images: Mapping[str, ImageInput],
-    classifier: Classifier | None,
+    classifier: Classes | None,
     version: int,
     folder: Path,
 ) -> Model_pb2.Model:
@@ -56,7 +55,7 @@ def program_spec(
     description = Model_pb2.ModelDescription()
     _describe_inputs(description, built, shapes, images)
     if classifier is not None:
-        describe_classes(description, classifier[1], is_text=isinstance(classifier[0][0], str))
+        describe_classes(description, classifier.name, classifier.probabilities, is_text=classifier.is_text)
     _describe_outputs(description, built, built.outputs if classifier is None else built.outputs[1:])
     (folder / "weights").mkdir(parents=True, exist_ok=True)
     with quiet():
@@ -96,24 +95,24 @@ def _known_shape(var: Var) -> FlexibleShape | None:
         return None
 
 
-def _classify(built: Built, classifier: Classifier) -> None:
+def _classify(built: Built, classifier: Classes) -> None:
     """Replaces the first output by a predicted label and a dictionary of probabilities."""
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import mil_list, types
 
-    labels, name, softmax = classifier
+    labels = classifier.labels
     function = built.program.functions["main"]
     scores = function.outputs[0]
     _check_labels(scores.shape, labels, built.outputs[0].name)
     classes = [label if isinstance(label, str) else np.int64(label) for label in labels]
     with function:
-        if softmax:
+        if classifier.softmax:
             scores = mb.softmax(x=scores, axis=_class_axis(scores.shape), name=f"{scores.name}_softmax")
         # classify takes float32 alone
         if scores.dtype != types.fp32:
             scores = mb.cast(x=scores, dtype="fp32")
         label, probabilities = mb.classify(probabilities=scores, classes=mb.const(val=mil_list(classes)))
-        label.name, probabilities.name = name, f"{name}_probs"
+        label.name, probabilities.name = classifier.name, classifier.probabilities
         function.set_outputs([label, probabilities, *function.outputs[1:]])
 
 
@@ -124,6 +123,15 @@ def _class_axis(shape: Sequence[int]) -> int:
 
 
 def _check_labels(shape: Sequence[int], labels: Sequence[object], output: str) -> None:
+    rows = prod(length for length in shape[:-1] if isinstance(length, int))
+    if rows > 1 and shape[-1] == len(labels):
+        raise ConversionError(
+            "a Core ML classifier names the class of one sample at a time",
+            where=f"output {output!r}",
+            expected=f"[1, {len(labels)}] scores",
+            found=str(list(shape)),
+            fix="convert it for one sample: --batch 1, or give the input's shape",
+        )
     count = prod(length for length in shape if isinstance(length, int))
     if count != len(labels):
         raise ConversionError(
@@ -150,7 +158,7 @@ def network_spec(
     built: Built,
     shapes: Mapping[str, FlexibleShape],
     images: Mapping[str, ImageInput],
-    classifier: Classifier | None,
+    classifier: Classes | None,
     version: int,
 ) -> Model_pb2.Model:
     """The specification of a NeuralNetwork, made by coremltools' own backend for it.
@@ -219,9 +227,9 @@ def _refuse_inexpressible(program: Program) -> None:
         )
 
 
-def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classifier) -> Model_pb2.Model:
+def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classes) -> Model_pb2.Model:
     """The NeuralNetwork as a NeuralNetworkClassifier over its first output."""
-    labels, name, softmax = classifier
+    labels = classifier.labels
     output = built.outputs[0].name
     shape = next(o.shape for o in built.program.functions["main"].outputs if o.name == output)
     _check_labels(shape, labels, output)
@@ -233,15 +241,14 @@ def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classif
     made.neuralNetworkClassifier.arrayInputShapeMapping = network.arrayInputShapeMapping
     made.neuralNetworkClassifier.imageInputShapeMapping = network.imageInputShapeMapping
     scores = output
-    if softmax:
+    if classifier.softmax:
         scores = f"{output}_softmax"
         layer = made.neuralNetworkClassifier.layers.add(name=scores, input=[output], output=[scores])
         layer.softmaxND.axis = _class_axis(shape)
     made.neuralNetworkClassifier.labelProbabilityLayerName = scores
-    is_text = isinstance(labels[0], str)
-    if is_text:
+    if classifier.is_text:
         made.neuralNetworkClassifier.stringClassLabels.vector.extend(str(label) for label in labels)
     else:
         made.neuralNetworkClassifier.int64ClassLabels.vector.extend(int(label) for label in labels)
-    describe_classes(made.description, name, is_text=is_text)
+    describe_classes(made.description, classifier.name, classifier.probabilities, is_text=classifier.is_text)
     return made

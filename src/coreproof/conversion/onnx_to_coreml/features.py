@@ -160,9 +160,9 @@ def describe_array(feature: Model_pb2.FeatureDescription, shape: FlexibleShape |
             array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
 
 
-def describe_classes(description: Model_pb2.ModelDescription, name: str, *, is_text: bool) -> None:
+def describe_classes(description: Model_pb2.ModelDescription, name: str, probabilities: str, *, is_text: bool) -> None:
     """Adds what a classifier gives: the label under ``name``, and the probabilities by label."""
-    label, shares = description.output.add(name=name), description.output.add(name=f"{name}_probs")
+    label, shares = description.output.add(name=name), description.output.add(name=probabilities)
     if is_text:
         label.type.stringType.SetInParent()
         shares.type.dictionaryType.stringKeyType.SetInParent()

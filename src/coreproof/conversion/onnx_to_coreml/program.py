@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.checked_products import checked
+from coreproof.conversion.onnx_to_coreml.class_outputs import class_names
 from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
@@ -308,7 +309,7 @@ class ProgramBuilder:
         # what is handed on keeps the name it has: an operand, or what a branch reads from outside
         fresh = [r if not any(r is o for o in inherited) and not self._is_taken(r) else None for r in results]
         if not self._depth:
-            self._name(fresh, outputs)
+            self._name(fresh, outputs, are_values=not class_names(node))
         return results
 
     def _is_taken(self, result: Operand) -> bool:

@@ -1,4 +1,4 @@
-"""ai.onnx.ml: trees against a walk down each of them, and operators that pick and cut against numpy."""
+"""ai.onnx.ml's transforms of features, against numpy and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -6,142 +6,92 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 
-import coreproof as cp
 from coreproof.errors import ConversionError
-from coreproof.model.onnx.model import OnnxModel
+from tests.conversion.onnx_to_coreml.one_ml_node import check_ml, ml_model, run_ml
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(9, 4)).astype(np.float32)
 
 
-def model_of(operator: str, version: int, inputs: dict[str, np.ndarray], **attributes: Any) -> OnnxModel:
-    node = onnx.helper.make_node(operator, [*inputs], ["y"], domain="ai.onnx.ml", **attributes)
-    described = [
-        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-        for n, a in inputs.items()
-    ]
-    graph = onnx.helper.make_graph([node], "one", described, [onnx.helper.make_tensor_value_info("y", 1, None)])
-    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", version)]
-    return OnnxModel(ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)), name=operator)
-
-
-def run(model: OnnxModel, **fed: np.ndarray) -> np.ndarray:
-    with cp.session(cp.convert(model, "mlprogram", precision="fp32", target="iOS17")) as running:
-        return np.asarray(next(iter(running.run(fed).values())))
-
-
 def test_columns_are_picked_by_their_numbers() -> None:
     places = np.array([3, 0, 0])
     np.testing.assert_array_equal(
-        run(model_of("ArrayFeatureExtractor", 1, {"x": X, "k": places}), x=X, k=places), X[:, places]
+        run_ml(ml_model("ArrayFeatureExtractor", 1, {"x": X, "k": places}), x=X, k=places)[0], X[:, places]
     )
     row = X[0]
     np.testing.assert_array_equal(
-        run(model_of("ArrayFeatureExtractor", 1, {"x": row, "k": places}), x=row, k=places), row[None, places]
+        run_ml(ml_model("ArrayFeatureExtractor", 1, {"x": row, "k": places}), x=row, k=places)[0], row[None, places]
     )
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, -1.0])
 def test_what_is_above_the_threshold_becomes_one(threshold: float) -> None:
     x = np.array([[threshold, threshold + 0.1, -9, np.inf, np.nan]], np.float32)
-    got = run(model_of("Binarizer", 1, {"x": x}, threshold=threshold), x=x)
+    got = run_ml(ml_model("Binarizer", 1, {"x": x}, threshold=threshold), x=x)[0]
     np.testing.assert_array_equal(got, (x > threshold).astype(np.float32))
 
 
-class Forest:
-    """Random trees, as attributes of the operator and as something that is walked down."""
-
-    def __init__(self, count: int, depth: int, targets: int, modes: tuple[int, ...]) -> None:
-        self.modes, self.splits, self.features, self.tracks = [], [], [], []
-        self.children: list[dict[bool, tuple[bool, int]]] = []
-        self.weights, self.targets, self.members = [], [], []
-        self.sets: dict[int, list[float]] = {}
-        self.roots = []
-        for _ in range(count):
-            self.roots.append(self.node(depth, targets, modes)[1])
-
-    def node(self, depth: int, targets: int, modes: tuple[int, ...]) -> tuple[bool, int]:
-        if depth == 0 or (len(self.roots) % 3 == 1 and depth < 2):
-            self.weights.append(float(RNG.normal()))
-            self.targets.append(int(RNG.integers(targets)))
-            return True, len(self.weights) - 1
-        own = len(self.modes)
-        self.modes.append(int(RNG.choice(modes)))
-        self.features.append(int(RNG.integers(X.shape[1])))
-        self.splits.append(
-            float(np.float32(RNG.normal() if RNG.random() < 0.7 else X[own % len(X), self.features[-1]]))
-        )
-        self.tracks.append(int(RNG.integers(2)))
-        self.children.append({})
-        if self.modes[-1] == 6:
-            self.sets[own] = [float(v) for v in X[RNG.integers(len(X), size=3), self.features[-1]]]
-        self.children[own] = {side: self.node(depth - 1, targets, modes) for side in (True, False)}
-        return False, own
-
-    def attributes(self) -> dict[str, Any]:
-        def told(side: bool, part: int) -> list[int]:
-            return [int(c[side][part]) for c in self.children]
-
-        members = [v for at in sorted(self.sets) for v in (*self.sets[at], np.nan)]
-        tensor = onnx.numpy_helper.from_array
-        return {
-            "nodes_modes": tensor(np.array(self.modes, np.uint8)),
-            "nodes_splits": tensor(np.array(self.splits, np.float32)),
-            "nodes_featureids": self.features,
-            "nodes_truenodeids": told(True, 1),
-            "nodes_trueleafs": told(True, 0),
-            "nodes_falsenodeids": told(False, 1),
-            "nodes_falseleafs": told(False, 0),
-            "nodes_missing_value_tracks_true": self.tracks,
-            "leaf_weights": tensor(np.array(self.weights, np.float32)),
-            "leaf_targetids": self.targets,
-            "tree_roots": self.roots,
-            **({"membership_values": tensor(np.array(members, np.float32))} if members else {}),
-        }
-
-    def leaf(self, root: int, row: np.ndarray) -> int:
-        at = root
-        while True:
-            value, split = row[self.features[at]], np.float32(self.splits[at])
-            yes = {
-                0: value <= split, 1: value < split, 2: value >= split, 3: value > split, 4: value == split,
-                5: value != split, 6: value in np.array(self.sets.get(at, []), np.float32),
-            }[self.modes[at]]  # fmt: skip
-            if np.isnan(value) and self.tracks[at]:
-                yes = True
-            is_leaf, child = self.children[at][bool(yes)]
-            if is_leaf:
-                return child
-            at = child
-
-    def predict(self, x: np.ndarray, targets: int, how: int) -> np.ndarray:
-        made = np.zeros((len(x), targets))
-        for i, row in enumerate(x):
-            leaves = [self.leaf(root, row) for root in self.roots]
-            for target in range(targets):
-                own = [self.weights[leaf] for leaf in leaves if self.targets[leaf] == target]
-                total = {0: sum(own) / len(self.roots), 1: sum(own), 2: min(own, default=0), 3: max(own, default=0)}
-                made[i, target] = total[how]
-        return made
+@pytest.mark.parametrize(("offset", "scale"), [([1.0, 2.0, 3.0, 4.0], [0.5, 2.0, 1.0, -1.0]), ([0.5], [0.25])])
+def test_what_is_scaled_is_moved_first(offset: list[float], scale: list[float]) -> None:
+    check_ml("Scaler", 1, X, offset=offset, scale=scale)
+    check_ml("Scaler", 1, (X * 3).astype(np.int64), offset=offset, scale=scale)
 
 
-@pytest.mark.parametrize("how", [0, 1, 2, 3])
-@pytest.mark.parametrize("modes", [(0,), (0, 1, 2, 3, 4, 5), (0, 6)])
-def test_trees_end_where_a_walk_down_them_ends(how: int, modes: tuple[int, ...]) -> None:
-    forest = Forest(5, 3, 3, modes)
+@pytest.mark.parametrize("norm", ["MAX", "L1", "L2"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rows_are_divided_by_their_norm_and_a_row_of_zeros_stays(norm: str, sign: int) -> None:
+    rows = (sign * np.abs(X)).astype(np.float32)
+    rows[3] = 0
+    check_ml("Normalizer", 1, rows, norm=norm)
+
+
+def test_what_is_missing_is_filled_in_by_column() -> None:
     x = X.copy()
-    x[0, 0] = np.nan
-    x[1, 1] = np.inf
-    said = {"n_targets": 3, "aggregate_function": how, **forest.attributes()}
-    got = run(model_of("TreeEnsemble", 5, {"x": x}, **said), x=x)
-    np.testing.assert_allclose(got, forest.predict(x, 3, how), rtol=1e-5, atol=1e-6)
+    x[0, 1], x[2, 2] = np.nan, 5
+    check_ml("Imputer", 1, x, imputed_value_floats=[1.0, 2.0, 3.0, 4.0], replaced_value_float=float("nan"))
+    whole = (X * 3).astype(np.int64)
+    check_ml("Imputer", 1, whole, (7,), imputed_value_int64s=[7], replaced_value_int64=0)
+    full = np.nan_to_num(x)
+    got = run_ml(ml_model("Imputer", 1, {"x": full}, imputed_value_floats=[9.0], replaced_value_float=5.0), x=full)[0]
+    np.testing.assert_array_equal(got, np.where(full == 5, np.float32(9), full))
 
 
-def test_a_tree_that_comes_back_to_itself_is_refused() -> None:
-    said = Forest(1, 1, 1, (0,)).attributes()
-    said |= {"nodes_truenodeids": [0], "nodes_trueleafs": [0]}
-    with pytest.raises(ConversionError, match="comes back to node 0"):
-        cp.convert(model_of("TreeEnsemble", 5, {"x": X}, **said), "mlprogram")
+def test_features_stand_side_by_side_cut_or_filled_up() -> None:
+    a, b = X[:, :2].copy(), (X[:, 2:] * 9).astype(np.int64)
+    model = ml_model("FeatureVectorizer", 1, {"a": a, "b": b}, inputdimensions=[1, 3])
+    expected = np.concatenate([a[:, :1], b, np.zeros((9, 1))], axis=1)
+    np.testing.assert_allclose(run_ml(model, a=a, b=b)[0], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+@pytest.mark.parametrize("shape", [(7,), (7, 2)])
+def test_a_category_becomes_its_one(dtype: type, shape: tuple[int, ...]) -> None:
+    check_ml("OneHotEncoder", 1, RNG.integers(0, 5, shape).astype(dtype), cats_int64s=[3, 1, 0], zeros=1)
+
+
+def test_keys_become_their_values_and_others_the_default() -> None:
+    whole = RNG.integers(0, 5, (7, 2))
+    check_ml("LabelEncoder", 2, whole, keys_int64s=[1, 3, 0], values_floats=[0.5, 0.25, 0.125], default_float=9.0)
+    check_ml("LabelEncoder", 2, whole.astype(np.float32), (7,), keys_floats=[1.0, 3.0, 0.0], values_int64s=[7, 8, 9])
+    tensor = onnx.numpy_helper.from_array
+    said: dict[str, Any] = {
+        "keys_tensor": tensor(np.array([1, 2])),
+        "values_tensor": tensor(np.array([1.5, 2.5], np.float32)),
+        "default_tensor": tensor(np.array([8.0], np.float32)),
+    }
+    check_ml("LabelEncoder", 4, whole, **said)
+
+
+@pytest.mark.parametrize(
+    ("operator", "said"),
+    [
+        ("OneHotEncoder", {"cats_strings": ["a", "b"]}),
+        ("LabelEncoder", {"keys_int64s": [1], "values_strings": ["a"]}),
+    ],
+)
+def test_what_needs_texts_inside_the_model_is_refused_with_the_reason(operator: str, said: dict[str, Any]) -> None:
+    x = np.zeros((3, 1), np.int64)
+    with pytest.raises(ConversionError, match="texts"):
+        run_ml(ml_model(operator, 2 if operator == "LabelEncoder" else 1, {"x": x}, **said), x=x)

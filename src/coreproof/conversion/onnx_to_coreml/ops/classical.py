@@ -1,19 +1,21 @@
-"""ai.onnx.ml: trees, and operators that pick and cut, as products and comparisons of an ML Program."""
+"""ai.onnx.ml's transforms of features: scaling, filling in, encoding, picking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, without_bool
+from coreproof.conversion.onnx_to_coreml.ops.classes import ML
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, is_known, without_bool
 from coreproof.model.budget import afford
 
-ML = "ai.onnx.ml"
-_DEEPEST = 10_000
+
+def in_float(ctx: Context, x: Operand) -> Operand:
+    """The operand as floats, which these operators compute in whatever they are fed."""
+    return cast(ctx, x, float_name(ctx))
 
 
 @lowering("ArrayFeatureExtractor", domain=ML, error="move", hands_on="part", places=(1,))
@@ -31,177 +33,157 @@ def binarizer(ctx: Context, x: Operand, *, threshold: float = 0.0) -> Result:
     return cast(ctx, ctx.mb.greater(x=x, y=limit), float_name(ctx) if ctx.is_float(x) else "int32")
 
 
-_COMPARED = ("less_equal", "less", "greater_equal", "greater", "equal", "not_equal")
-"""What a node of mode 0, 1, ... asks, in MIL's words."""
-_MEMBER = len(_COMPARED)
+@lowering("Scaler", domain=ML, error="add")
+def scaler(
+    ctx: Context, x: Operand, *, offset: Sequence[float] | None = None, scale: Sequence[float] | None = None
+) -> Result:
+    """(x - offset) * scale, each one number or one a column."""
+    value = in_float(ctx, x)
+    if offset is not None:
+        value = ctx.mb.sub(x=value, y=ctx.floats(offset))
+    return value if scale is None else ctx.mb.mul(x=value, y=ctx.floats(scale))
 
 
-@dataclass
-class _Tree:
-    """One tree: the nodes that it asks, in any order, and for each way down which of them have to say yes, and which no."""
+@lowering("Normalizer", domain=ML, error="norm")
+def normalizer(ctx: Context, x: Operand, *, norm: str = "MAX") -> Result:
+    """Each row divided by its largest element, the sum of its magnitudes or its length; a row whose norm is 0 stays as it is."""
+    mb, value = ctx.mb, in_float(ctx, x)
+    if norm == "MAX":
+        size = mb.reduce_max(x=value, axes=[-1], keep_dims=True)
+    elif norm == "L1":
+        size = mb.reduce_l1_norm(x=value, axes=[-1], keep_dims=True)
+    elif norm == "L2":
+        size = mb.reduce_l2_norm(x=value, axes=[-1], keep_dims=True)
+    else:
+        raise ctx.refuse(f"norm {norm!r}", "MAX, L1 or L2")
+    return mb.real_div(x=value, y=mb.select(cond=mb.equal(x=size, y=ctx.scalar(0)), a=ctx.scalar(1), b=size))
 
-    nodes: list[int] = field(default_factory=list)
-    ways: list[tuple[list[int], list[int], int]] = field(default_factory=list)
 
-
-@lowering("TreeEnsemble", since=5, domain=ML)
-def tree_ensemble(
+@lowering("Imputer", domain=ML, error="move", hands_on="part")
+def imputer(
     ctx: Context,
     x: Operand,
     *,
-    leaf_targetids: Sequence[int],
-    leaf_weights: Array,
-    nodes_falseleafs: Sequence[int],
-    nodes_falsenodeids: Sequence[int],
-    nodes_featureids: Sequence[int],
-    nodes_modes: Array,
-    nodes_splits: Array,
-    nodes_trueleafs: Sequence[int],
-    nodes_truenodeids: Sequence[int],
-    tree_roots: Sequence[int],
-    aggregate_function: int = 1,
-    membership_values: Array | None = None,
-    n_targets: int = 1,
-    nodes_hitrates: Array | None = None,
-    nodes_missing_value_tracks_true: Sequence[int] | None = None,
-    post_transform: int = 0,
+    imputed_value_floats: Sequence[float] | None = None,
+    imputed_value_int64s: Sequence[int] | None = None,
+    replaced_value_float: float = 0.0,
+    replaced_value_int64: int = 0,
 ) -> Result:
-    """All nodes are asked at once; a leaf is reached where as many answers on its way are right as it is long.
+    """What equals the replaced value, or is NaN where that is NaN, becomes the column's own value."""
+    mb = ctx.mb
+    if ctx.is_float(x):
+        if not imputed_value_floats:
+            raise ctx.refuse("floats without imputed_value_floats", "a value for each column, or one for all")
+        missing = (
+            mb.not_equal(x=x, y=x)
+            if np.isnan(replaced_value_float)
+            else mb.equal(x=x, y=ctx.scalar(replaced_value_float))
+        )
+        return mb.select(cond=missing, a=_row(ctx, x, ctx.floats(imputed_value_floats)), b=x)
+    if not imputed_value_int64s:
+        raise ctx.refuse("integers without imputed_value_int64s", "a value for each column, or one for all")
+    missing = mb.equal(x=x, y=np.int32(replaced_value_int64))
+    return mb.select(cond=missing, a=_row(ctx, x, np.asarray(imputed_value_int64s, np.int32)), b=x)
 
-    [rows, nodes] of answers times the ways [nodes, leaves] counts them, tree by tree; nothing depends on what was asked before.
+
+def _row(ctx: Context, x: Operand, values: Array) -> Array:
+    """One value a column, in the operand's rank."""
+    return values.reshape([1] * (ctx.rank(x) - 1) + [-1])
+
+
+@lowering("FeatureVectorizer", domain=ML, error="move", hands_on="part")
+def feature_vectorizer(ctx: Context, *features: Operand, inputdimensions: Sequence[int] = ()) -> Result:
+    """All features side by side, each cut or filled up with zeros to its number of columns."""
+    mb, columns = ctx.mb, []
+    if len(inputdimensions) != len(features):
+        raise ctx.refuse(f"{len(features)} inputs and {len(inputdimensions)} inputdimensions", "as many as inputs")
+    for feature, wanted in zip(features, inputdimensions, strict=True):
+        value = in_float(ctx, feature)
+        rows = mb.expand_dims(x=value, axes=[1 if wanted == 1 else 0]) if ctx.rank(value) == 1 else value
+        length = rows.shape[1]
+        if not is_known(length):
+            raise ctx.refuse("a free number of columns", "a fixed one")
+        if wanted < length:
+            rows = mb.slice_by_size(x=rows, begin=[0, 0], size=[-1, wanted])
+        elif wanted > length:
+            rows = mb.pad(x=rows, pad=[0, 0, 0, wanted - int(length)], mode="constant", constant_val=ctx.scalar(0))
+        columns.append(rows)
+    return mb.concat(values=columns, axis=1)
+
+
+@lowering("OneHotEncoder", domain=ML, error="move")
+def one_hot_encoder(
+    ctx: Context,
+    x: Operand,
+    *,
+    cats_int64s: Sequence[int] | None = None,
+    cats_strings: Sequence[str] | None = None,
+    zeros: int = 1,
+) -> Result:
+    """A new last axis with a 1 at the element's category, and zeros alone where it is none.
+
+    With ``zeros=0`` the standard wants an error there, which Core ML has no way to raise.
     """
+    if not cats_int64s:
+        raise ctx.refuse("categories that are texts", "whole numbers, since a Core ML multi-array holds no text")
+    if not zeros:
+        ctx.notes.append(
+            f"{ctx.node.name or ctx.node.outputs[0].name}: a category that is not listed is an error in the source (zeros=0), "
+            "and a row of zeros here"
+        )
+    cut = ctx.mb.cast(x=x, dtype="int32") if ctx.is_float(x) else cast(ctx, x, "int32")
+    hit = ctx.mb.equal(x=ctx.mb.expand_dims(x=cut, axes=[-1]), y=np.asarray(cats_int64s, np.int32))
+    return ctx.mb.cast(x=hit, dtype=float_name(ctx))
+
+
+@lowering("LabelEncoder", since=2, domain=ML, error="move")
+def label_encoder(
+    ctx: Context,
+    x: Operand,
+    *,
+    default_float: float = -0.0,
+    default_int64: int = -1,
+    default_string: str = "_Unused",
+    default_tensor: Array | None = None,
+    keys_floats: Sequence[float] | None = None,
+    keys_int64s: Sequence[int] | None = None,
+    keys_strings: Sequence[str] | None = None,
+    keys_tensor: Array | None = None,
+    values_floats: Sequence[float] | None = None,
+    values_int64s: Sequence[int] | None = None,
+    values_strings: Sequence[str] | None = None,
+    values_tensor: Array | None = None,
+) -> Result:
+    """What stands beside the key that the element equals, or the default; of keys that are equal the first counts."""
     mb = ctx.mb
-    modes = np.asarray(nodes_modes).reshape(-1).astype(int)
-
-    def below(node: int, yes: bool) -> tuple[bool, int]:
-        leaves, numbers = (nodes_trueleafs, nodes_truenodeids) if yes else (nodes_falseleafs, nodes_falsenodeids)
-        return bool(leaves[node]), numbers[node]
-
-    trees = [_walked(ctx, root, below) for root in tree_roots]
-    most = max(len(t.nodes) for t in trees)
-    leaves = max(len(t.ways) for t in trees)
-    afford("the ways through the trees", (len(trees), most, leaves), 8)
-    ways = np.zeros((len(trees), most, leaves), np.float32)
-    right = np.full((len(trees), 1, leaves), -1.0, np.float32)  # a way that is none is never walked
-    weights = np.zeros((len(trees), leaves, n_targets), np.float32)
-    reaches = np.zeros_like(weights)
-    asked = np.zeros((len(trees), most), np.int64)
-    for at, tree in enumerate(trees):
-        asked[at, : len(tree.nodes)] = tree.nodes
-        own = {node: place for place, node in enumerate(tree.nodes)}
-        for leaf, (yes, no, end) in enumerate(tree.ways):
-            ways[at, [own[n] for n in yes], leaf] = 1
-            ways[at, [own[n] for n in no], leaf] = -1
-            right[at, 0, leaf] = len(yes)
-            weights[at, leaf, leaf_targetids[end]] = np.asarray(leaf_weights).reshape(-1)[end]
-            reaches[at, leaf, leaf_targetids[end]] = 1
-    flat = asked.reshape(-1)
-    wide = x if ctx.dtype == np.float32 and ctx.is_float(x) else mb.cast(x=x, dtype="fp32")
-    features = np.asarray(nodes_featureids, np.int32)[flat]
-    seen = mb.gather(x=wide, indices=features, axis=1)  # [rows, trees * nodes]
-    splits = np.asarray(nodes_splits, np.float32).reshape(-1)
-    said = _answers(ctx, seen, modes[flat], splits[flat], _members(modes, membership_values), flat)
-    if nodes_missing_value_tracks_true is not None and any(nodes_missing_value_tracks_true):
-        tracks = np.asarray(nodes_missing_value_tracks_true, bool)[flat][None]
-        missing = mb.cast(x=mb.logical_and(x=mb.not_equal(x=seen, y=seen), y=tracks), dtype="fp32")
-        said = mb.maximum(x=said, y=missing)
-    answers = mb.transpose(x=mb.reshape(x=said, shape=[-1, len(trees), most]), perm=[1, 0, 2])
-    counted = mb.matmul(x=answers, y=ways)  # [trees, rows, leaves]
-    reached = mb.cast(x=mb.equal(x=counted, y=right), dtype="fp32")
-    total = _aggregated(ctx, reached, weights, reaches, aggregate_function)
-    return _transformed(ctx, cast(ctx, total, float_name(ctx)) if ctx.dtype == np.float16 else total, post_transform)
+    keys = _one_of(ctx, "keys", keys_tensor, keys_floats, keys_int64s, keys_strings)
+    values = _one_of(ctx, "values", values_tensor, values_floats, values_int64s, values_strings)
+    is_whole = values.dtype.kind in "iu"
+    default = (
+        (default_int64 if is_whole else default_float) if default_tensor is None else default_tensor.reshape(-1)[0]
+    )
+    if isinstance(x, np.ndarray):
+        raise ctx.refuse("a constant that could not be folded", "an operand that is computed")
+    known = [int(length) for length in x.shape if is_known(length)]
+    afford("the comparisons with all keys", (*known, len(keys)), 4)
+    # float16 would take neighbouring keys for one
+    seen = mb.expand_dims(x=mb.cast(x=x, dtype="fp32") if ctx.is_float(x) else cast(ctx, x, "int32"), axes=[-1])
+    table = keys.astype(np.float32) if ctx.is_float(x) else keys.astype(np.int32)
+    hit = mb.equal(x=seen, y=table)
+    if ctx.is_float(x) and np.isnan(table).any():  # a key of NaN stands for every NaN
+        hit = mb.logical_or(x=hit, y=mb.logical_and(x=mb.not_equal(x=seen, y=seen), y=np.isnan(table)))
+    found = mb.cast(x=hit, dtype="int32")
+    place = mb.reduce_argmax(x=found, axis=-1, keep_dims=False)
+    told = values.astype(np.int32) if is_whole else ctx.floats(values)
+    taken = mb.gather(x=told, indices=place, axis=0)
+    is_known_key = mb.greater(x=mb.reduce_max(x=found, axes=[-1], keep_dims=False), y=np.int32(0))
+    return mb.select(cond=is_known_key, a=taken, b=np.int32(default) if is_whole else ctx.scalar(float(default)))
 
 
-def _walked(ctx: Context, root: int, below: object) -> _Tree:
-    """Every way down, without a call for each step: trees may be deep."""
-    assert callable(below)
-    tree = _Tree()
-    known: set[int] = set()
-    waiting: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = [(root, (), ())]
-    while waiting:
-        node, yes, no = waiting.pop()
-        if len(yes) + len(no) > _DEEPEST or node in (*yes, *no):
-            raise ctx.refuse(f"the tree of node {root} comes back to node {node}", "a tree")
-        if node not in known:
-            known.add(node)
-            tree.nodes.append(node)
-        for answer in (True, False):
-            is_leaf, child = below(node, answer)
-            ways = ((*yes, node), no) if answer else (yes, (*no, node))
-            if is_leaf:
-                tree.ways.append((list(ways[0]), list(ways[1]), child))
-            else:
-                waiting.append((child, *ways))
-    return tree
-
-
-def _members(modes: Array, values: Array | None) -> dict[int, Array]:
-    """The set of each node that asks for one; the sets follow each other, a NaN behind each."""
-    sets = list(_cut_at_nan(np.asarray([] if values is None else values, np.float64).reshape(-1)))
-    return dict(zip(np.flatnonzero(modes == _MEMBER).tolist(), sets, strict=False))
-
-
-def _cut_at_nan(values: Array) -> Iterator[Array]:
-    begin = 0
-    for end in [*np.flatnonzero(np.isnan(values)).tolist(), len(values)]:
-        if end > begin or end < len(values):
-            yield values[begin:end]
-        begin = end + 1
-
-
-def _answers(ctx: Context, seen: Operand, modes: Array, splits: Array, sets: dict[int, Array], nodes: Array) -> Operand:
-    """[rows, nodes] of 0 and 1; NaN says no to everything but "not equal"."""
-    mb = ctx.mb
-    total: Operand | None = None
-    for mode in sorted(set(modes.tolist())):
-        here = (modes == mode)[None]
-        if mode == _MEMBER:
-            widest = max(len(values) for values in sets.values())
-            table = np.full((1, len(nodes), widest), np.nan, np.float32)  # NaN equals nothing
-            for place, node in enumerate(nodes.tolist()):
-                if node in sets:
-                    table[0, place, : len(sets[node])] = sets[node]
-            hit = mb.cast(x=mb.equal(x=mb.expand_dims(x=seen, axes=[2]), y=table), dtype="fp32")
-            found = mb.reduce_max(x=hit, axes=[2], keep_dims=False)
-        elif 0 <= mode < _MEMBER:
-            compare = getattr(mb, _COMPARED[mode])
-            found = mb.cast(x=compare(x=seen, y=np.where(here, splits[None], np.float32(0))), dtype="fp32")
-        else:
-            raise ctx.refuse(f"nodes of mode {mode}", "modes 0 to 6")
-        own = found if here.all() else mb.mul(x=found, y=here.astype(np.float32))
-        total = own if total is None else mb.add(x=total, y=own)
-    assert total is not None
-    return total
-
-
-def _aggregated(ctx: Context, reached: Operand, weights: Array, reaches: Array, how: int) -> Operand:
-    """[rows, targets]: the leaves that were reached, averaged over all trees, added up, or the smallest or largest of them."""
-    mb = ctx.mb
-    if how in (0, 1):
-        total = mb.reduce_sum(x=mb.matmul(x=reached, y=weights), axes=[0], keep_dims=False)
-        return total if how else mb.mul(x=total, y=np.float32(1 / len(weights)))
-    if how not in (2, 3):
-        raise ctx.refuse(f"aggregate_function {how}", "0 to 3")
-    # a tree reaches one leaf, so that its products are what that leaf says
-    own, any_leaf = mb.matmul(x=reached, y=weights), mb.matmul(x=reached, y=reaches)
-    nothing = mb.equal(x=any_leaf, y=np.float32(0))
-    far = np.float32(np.inf if how == 2 else -np.inf)
-    bounded = mb.select(cond=nothing, a=far, b=own)
-    reduce = mb.reduce_min if how == 2 else mb.reduce_max
-    best = reduce(x=bounded, axes=[0], keep_dims=False)
-    return mb.select(cond=mb.equal(x=best, y=far), a=np.float32(0), b=best)
-
-
-def _transformed(ctx: Context, scores: Operand, how: int) -> Result:
-    if how == 0:
-        return scores
-    if how == 1:
-        return ctx.mb.softmax(x=scores, axis=-1)
-    if how == 2:
-        return ctx.mb.sigmoid(x=scores)
-    if how == 3:  # zeros stay zeros, and take no share
-        zero = ctx.mb.equal(x=scores, y=ctx.scalar(0))
-        own = ctx.mb.exp(x=ctx.mb.sub(x=scores, y=ctx.mb.reduce_max(x=scores, axes=[-1], keep_dims=True)))
-        own = ctx.mb.select(cond=zero, a=ctx.scalar(0), b=own)
-        return ctx.mb.real_div(x=own, y=ctx.mb.reduce_sum(x=own, axes=[-1], keep_dims=True))
-    raise ctx.refuse(f"post_transform {how}", "none, softmax, logistic or softmax_zero")
+def _one_of(ctx: Context, name: str, *given: Sequence[object] | Array | None) -> Array:
+    found = [np.asarray(values).reshape(-1) for values in given if values is not None and len(values)]
+    if len(found) != 1:
+        raise ctx.refuse(f"{len(found)} lists of {name}", "one")
+    if found[0].dtype.kind in "OSU":
+        raise ctx.refuse(f"{name} that are texts", "numbers, since a Core ML multi-array holds no text")
+    return found[0]

@@ -1,0 +1,214 @@
+"""Texts and dictionaries that an ONNX classifier ends with: in Core ML they are what a classifier gives by itself.
+
+scikit-learn's exporters end a model with the name of the class, a text, and with a ZipMap: a dictionary from class to
+probability. No multi-array holds either. A Core ML classifier makes both of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from coreproof.conversion.onnx_to_coreml.ops.classes import ML
+from coreproof.errors import ConversionError
+from coreproof.model.onnx.constants import known_tensor
+
+ESTIMATORS = frozenset(["LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"])
+_HANDED_ON = frozenset(["Cast", "Identity", "Reshape"])
+"""What exporters put behind the label, which stays what it is."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier says of the scores that a model makes."""
+
+    labels: Sequence[str] | Sequence[int]
+    name: str = "classLabel"
+    """What the predicted label is called."""
+    softmax: bool = False
+    """Whether the scores pass through a softmax first."""
+    shares: str = ""
+    """What the dictionary of probabilities is called; after the label where nothing is said."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the classes have names, and not numbers."""
+        return isinstance(self.labels[0], str)
+
+    @property
+    def probabilities(self) -> str:
+        """What the dictionary is called."""
+        return self.shares or f"{self.name}_probs"
+
+
+def is_classical(graph: ir.Graph) -> bool:
+    """Whether it holds estimators or transforms of ai.onnx.ml, whose splits are compared with what is fed as it is."""
+    return any(node.domain == ML for node in graph.all_nodes())
+
+
+def class_names(node: ir.Node) -> tuple[str, ...]:
+    """The texts among which a classifier's label is one; in Core ML it is their number, which is another value."""
+    return tuple(map(str, node.attributes.get_strings("classlabels_strings", ()))) if node.op_type in ESTIMATORS else ()
+
+
+def take_classes(
+    model: ir.Model, source: str
+) -> tuple[Classes | None, tuple[str, ...] | tuple[int, ...], tuple[str, ...]]:
+    """The classes that the graph ends with, whose scores become its first output; None where it has none.
+
+    Beside them, the labels to note where no classifier can be made of them, and what there is to say.
+
+    A Core ML classifier names the class of the highest score. Where the source decides in another way, by the votes of a support
+    vector machine for one, texts become the class's number, and the dictionary a tensor: the names go into the metadata.
+    Raises ConversionError where it names several classes, which one Core ML classifier cannot.
+    """
+    graph = model.graph
+    zips = [value for value in graph.outputs if _made_by(value, "ZipMap") is not None]
+    named = {value.name or "": found for value in graph.outputs if (found := _decision(value)) is not None}
+    texts = [name for name, found in named.items() if found.is_text]
+    if not zips and not texts:
+        return None, (), ()
+    if len(zips) > 1 or len(texts) > 1:
+        raise ConversionError(
+            "a Core ML classifier names one class, with one dictionary of probabilities",
+            where=source,
+            found=", ".join(map(repr, [*(value.name for value in zips), *texts])),
+            fix="keep one of them: coreproof edit, remove-output",
+        )
+    label = texts[0] if texts else next(iter(named), None)
+    decision = None if label is None else named[label]
+    zipped = _made_by(zips[0], "ZipMap") if zips else None
+    labels: tuple[str, ...] | tuple[int, ...] = () if decision is None else decision.labels
+    if zipped is not None:
+        scores = zipped.inputs[0]
+        labels = _labels(zipped, "classlabels_strings") or _labels(zipped, "classlabels_int64s")
+    else:
+        scores = None if decision is None else _scores_beside(graph, decision)
+    if scores is None or not labels:
+        raise ConversionError("the classes of its output have no scores, or no labels", where=source)
+    others = [v for v in graph.outputs if v.name != label and v not in zips and v is not scores]
+    if decision is None or decision.names_the_best_of(scores):
+        graph.outputs[:] = [scores, *others]
+        common.RemoveUnusedNodesPass()(model)
+        return Classes(labels, label or "classLabel", shares=(zips[0].name or "") if zips else ""), (), ()
+    notes = [
+        f"output {label!r} decides otherwise than by the highest score, which is all that a Core ML classifier does: "
+        f"it is given as {decision.number.name!r}, the number of the class, and the names are in the metadata"
+    ]
+    if zips:
+        notes.append(f"output {zips[0].name!r} is given as {scores.name!r}: the scores, as a tensor")
+    graph.outputs[:] = [scores, decision.number, *others]
+    common.RemoveUnusedNodesPass()(model)
+    return None, labels, tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """Where the label of an output comes from: its number among ``labels``, and the node that says it."""
+
+    number: ir.Value
+    labels: tuple[str, ...] | tuple[int, ...]
+    by: ir.Node | None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the label is a text, which no multi-array holds."""
+        return bool(self.labels) and isinstance(self.labels[0], str)
+
+    def names_the_best_of(self, scores: ir.Value) -> bool:
+        """Whether it is sure to be the class of the highest of these scores."""
+        root = _same_order(scores)
+        if self.by is None:
+            return False
+        if self.by.op_type == "ArgMax":
+            axis = self.by.attributes.get_int("axis", 0)
+            return axis in (1, -1) and self.by.inputs[0] is not None and _same_order(self.by.inputs[0]) is root
+        if root is not self.by.outputs[1]:
+            return False
+        how = self.by.attributes.get_string("post_transform", "NONE")
+        if self.by.op_type == "LinearClassifier":
+            count = len(self.by.attributes.get_floats("intercepts", ()))
+            # of one row its sign decides, and with [1 - s, s] the half would
+            return count > 1 or (count == 1 and how == "LOGISTIC")
+        if self.by.op_type == "TreeEnsembleClassifier":
+            spoken = set(self.by.attributes.get_ints("class_ids", ()))
+            return len(self.labels) > 2 or len(spoken) > 1 or spoken == {0}
+        return False
+
+
+def _same_order(value: ir.Value) -> ir.Value:
+    """The scores of which these are made without a change of their order in a row."""
+    while True:
+        node = value.producer()
+        ordered = node is not None and (
+            (node.domain == "" and node.op_type in ("Cast", "Identity", "Softmax", "LogSoftmax", "Sigmoid"))
+            or (
+                node.domain == ML
+                and node.op_type == "Normalizer"
+                and node.attributes.get_string("norm", "MAX") != "MAX"
+            )
+        )
+        if not ordered or node is None or node.inputs[0] is None:
+            return value
+        value = node.inputs[0]
+
+
+def _decision(value: ir.Value) -> _Decision | None:
+    """What decides the label that an output gives; None where it gives none."""
+    node, at = value.producer(), value
+    while node is not None and node.domain == "" and node.op_type in _HANDED_ON and node.inputs[0] is not None:
+        at = node.inputs[0]
+        node = at.producer()
+    if node is None or node.domain != ML:
+        return None
+    if node.op_type in ESTIMATORS and at is node.outputs[0]:
+        names = [name for name in node.attributes if name.startswith("classlabels_")]
+        labels = next((found for name in names if (found := _labels(node, name))), ())
+        return _Decision(at, labels, node)
+    if node.op_type == "ArrayFeatureExtractor" and node.inputs[0] is not None and node.inputs[1] is not None:
+        held = known_tensor(node.inputs[0])
+        if held is not None and held.dtype == ir.DataType.STRING:
+            number = node.inputs[1]
+            by = _handed(number).producer()
+            texts = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in held.numpy().reshape(-1))
+            return _Decision(number, texts, by if by is not None and by.op_type == "ArgMax" else None)
+    return None
+
+
+def _handed(value: ir.Value) -> ir.Value:
+    node = value.producer()
+    while node is not None and node.domain == "" and node.op_type in _HANDED_ON and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
+def _made_by(value: ir.Value, operator: str) -> ir.Node | None:
+    node = value.producer()
+    return node if node is not None and node.domain == ML and node.op_type == operator else None
+
+
+def _labels(node: ir.Node, name: str) -> tuple[str, ...] | tuple[int, ...]:
+    if name.endswith("strings"):
+        return tuple(map(str, node.attributes.get_strings(name, ())))
+    return tuple(map(int, node.attributes.get_ints(name, ())))
+
+
+def _scores_beside(graph: ir.Graph, decision: _Decision) -> ir.Value | None:
+    """The output that holds a score a class, else the scores of the estimator itself."""
+    fitting = [
+        value
+        for value in graph.outputs
+        if value.dtype is not None
+        and value.dtype.is_floating_point()
+        and value.shape is not None
+        and len(value.shape)
+        and value.shape[-1] == len(decision.labels)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    by = decision.by
+    return by.outputs[1] if by is not None and by.op_type in ESTIMATORS and len(by.outputs) > 1 else None

@@ -1,0 +1,126 @@
+"""What becomes of the texts and dictionaries with which scikit-learn's exporters end a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import coreproof as cp
+from coreproof.errors import ConversionError
+from coreproof.model.onnx.model import OnnxModel
+
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.normal(size=12).astype(np.float32)
+NAMES = ["ant", "bee", "cat"]
+X = RNG.normal(size=(1, 4)).astype(np.float32)
+
+
+def _text_or_number(labels: Sequence[object]) -> tuple[str, str, int]:
+    return ("classlabels_strings", "strings", 8) if isinstance(labels[0], str) else ("classlabels_ints", "int64s", 7)
+
+
+def classifier(
+    folder: Path, labels: Sequence[object], *, zipped: bool = True, votes: bool = False, rows: str | int = "n"
+) -> OnnxModel:
+    """A scaler, an estimator, and the outputs that the exporter of scikit-learn gives it."""
+    own, of_zip, element = _text_or_number(labels)
+    if votes:
+        estimator = helper.make_node(
+            "SVMClassifier", ["scaled"], ["label", "scores"], domain="ai.onnx.ml", kernel_type="LINEAR",
+            kernel_params=[0.0, 0.0, 0.0], coefficients=[1.0, -1.0], rho=[0.0], vectors_per_class=[1, 1],
+            support_vectors=[float(v) for v in WEIGHTS[:8]], **{own: labels},
+        )  # fmt: skip
+    else:
+        estimator = helper.make_node(
+            "LinearClassifier", ["scaled"], ["label", "scores"], domain="ai.onnx.ml", post_transform="SOFTMAX",
+            coefficients=[float(v) for v in WEIGHTS[: 4 * len(labels)]], intercepts=[0.0] * len(labels), **{own: labels},
+        )  # fmt: skip
+    nodes = [
+        helper.make_node("Scaler", ["x"], ["scaled"], domain="ai.onnx.ml", offset=[0.1], scale=[2.0]),
+        estimator,
+        helper.make_node("Identity", ["label"], ["output_label"]),
+    ]
+    outputs = [helper.make_tensor_value_info("output_label", element, [None])]
+    if zipped:
+        nodes.append(
+            helper.make_node(
+                "ZipMap", ["scores"], ["output_probability"], domain="ai.onnx.ml", **{f"classlabels_{of_zip}": labels}
+            )
+        )
+        of = helper.make_map_type_proto(element, helper.make_tensor_type_proto(1, []))
+        outputs.append(helper.make_value_info("output_probability", helper.make_sequence_type_proto(of)))
+    else:
+        outputs.append(helper.make_tensor_value_info("scores", 1, [None, len(labels)]))
+    graph = helper.make_graph(nodes, "c", [helper.make_tensor_value_info("x", 1, [rows, 4])], outputs)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    path = folder / "classifier.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    loaded = cp.load(path)
+    assert isinstance(loaded, OnnxModel)
+    return loaded
+
+
+def answers(model: object) -> dict[str, object]:
+    with cp.session(model) as running:  # type: ignore[arg-type]
+        return dict(running.run({"x": X}))
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize("labels", [NAMES, [7, 3, 5]])
+def test_label_and_dictionary_are_those_of_a_core_ml_classifier(tmp_path: Path, labels: list[object], to: str) -> None:
+    source = classifier(tmp_path, labels)
+    made = cp.convert(source, to)  # type: ignore[arg-type]
+    got, wanted = answers(made), answers(source)
+    assert got["output_label"] == np.asarray(wanted["output_label"]).reshape(-1)[0]
+    (shares,) = wanted["output_probability"]  # type: ignore[misc]
+    found = got["output_probability"]
+    assert isinstance(found, dict)
+    assert list(found) == labels
+    np.testing.assert_allclose(list(found.values()), [shares[label] for label in labels], rtol=1e-5)
+    assert made.signature.predicted_label == "output_label"
+    assert cp.verify(source, made).agrees
+
+
+def test_a_label_that_is_a_number_stays_an_output_where_no_dictionary_is_asked_for(tmp_path: Path) -> None:
+    source = classifier(tmp_path, [7, 3, 5], zipped=False)
+    got, wanted = answers(cp.convert(source, "mlprogram")), answers(source)
+    np.testing.assert_array_equal(got["output_label"], wanted["output_label"])  # type: ignore[arg-type]
+    np.testing.assert_allclose(got["scores"], wanted["scores"], rtol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_text_without_a_dictionary_makes_a_classifier_too(tmp_path: Path) -> None:
+    source = classifier(tmp_path, NAMES, zipped=False)
+    got = answers(cp.convert(source, "mlprogram"))
+    assert [got["output_label"]] == np.asarray(answers(source)["output_label"]).tolist()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_votes_decide_is_given_as_a_number_and_the_names_are_kept(tmp_path: Path, zipped: bool) -> None:
+    # the scores of a support vector machine are those of its pairs: their highest is not the class that won
+    source = classifier(tmp_path, ["no", "yes"], votes=True, zipped=zipped)
+    made = cp.convert(source, "mlprogram")
+    got = answers(made)
+    wanted = np.asarray(answers(source)["output_label"]).reshape(-1)[0]
+    assert ["no", "yes"][int(np.asarray(got["label"]).reshape(-1)[0])] == wanted
+    assert made.signature.labels == ("no", "yes")
+    assert any("otherwise than by the highest score" in note for note in made.notes)
+    assert cp.verify(source, made).agrees
+
+
+def test_a_classifier_of_texts_answers_for_one_sample_at_a_time(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="one sample at a time"):
+        cp.convert(classifier(tmp_path, NAMES, rows=3), "mlprogram")
+
+
+def test_estimators_are_computed_in_float32_unless_half_is_asked_for(tmp_path: Path) -> None:
+    source = classifier(tmp_path, NAMES)
+    made = cp.convert(source, "mlprogram")
+    assert not any(value.dtype == "float16" for value in made.graph.values.values())
+    assert any("computed in float32" in note for note in made.notes)
+    asked = cp.convert(source, "mlprogram", precision="fp16")
+    assert any(value.dtype == "float16" for value in asked.graph.values.values())
