@@ -63,7 +63,7 @@ def test_a_length_that_is_baked_in_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
         return translate(TorchModel(Baked(), source.example_inputs, name="net"), *arguments, **more)
 
-    monkeypatch.setattr(import_module("coreproof.verification.converted"), "translate", baked)
+    monkeypatch.setattr(import_module("coreproof.precision.converted"), "translate", baked)
     with pytest.raises(ConversionError) as told:
         converted(Honest(), {"x": [1, (16, 64), 4]})
     assert "at the high end of the declared lengths (x 1x64x4)" in str(told.value)

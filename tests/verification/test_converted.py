@@ -46,14 +46,14 @@ def test_what_was_made_ran_once(how: dict[str, Any], images: Any) -> None:
 
 def test_a_model_that_does_not_run_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     made = broken(conv_relu_onnx())
-    monkeypatch.setattr(sys.modules["coreproof.verification.converted"], "translate", lambda *_, **__: made)
+    monkeypatch.setattr(sys.modules["coreproof.precision.converted"], "translate", lambda *_, **__: made)
     with pytest.raises(ConversionError, match="what was made does not run"):
         cp.convert(conv_relu_onnx(), "neuralnetwork")
 
 
 def test_a_model_that_answers_otherwise_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     made = wrong(conv_relu_onnx())
-    monkeypatch.setattr(sys.modules["coreproof.verification.converted"], "translate", lambda *_, **__: made)
+    monkeypatch.setattr(sys.modules["coreproof.precision.converted"], "translate", lambda *_, **__: made)
     with pytest.raises(ConversionError, match="does not answer as its source does: output 'y'"):
         cp.convert(conv_relu_onnx(), "neuralnetwork")
     assert cp.convert(conv_relu_onnx(), "neuralnetwork", check=False) is made
