@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,3 +58,12 @@ def test_the_target_may_be_one_of_coremltools_own() -> None:
 
     target: Any = coremltools.target.iOS16
     assert cp.convert(conv_relu_onnx(), "mlprogram", target=target).spec.specificationVersion == 7  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("file", "form"), [("a.onnx", "onnx"), ("out/a.mlpackage", "mlprogram"), (Path("a.mlmodel"), "neuralnetwork")]
+)
+def test_whoever_names_a_file_is_told_how_to_write_one(file: Any, form: str) -> None:
+    with pytest.raises(InputError) as caught:
+        cp.convert(conv_relu_onnx(), file)
+    assert caught.value.fix == f"convert(model, {form!r}).save({str(file)!r})"

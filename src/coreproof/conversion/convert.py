@@ -47,7 +47,7 @@ def convert(
     """
     from coreproof.model.load import load
 
-    to = one_of(to, TARGETS, "to")
+    to = _format(to)
     if precision is not None:
         precision = one_of(precision, PRECISIONS, "precision")
     if to != "onnx":
@@ -99,6 +99,21 @@ def convert(
         compress=scheme,
         keep_size=keep_size,
     )
+
+
+_SUFFIXES: Mapping[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
+
+
+def _format(to: object) -> Target:
+    """``to`` as one of the formats; whoever names a file, as the command line takes it, is told how to write one."""
+    suffix = Path(to).suffix if isinstance(to, str | Path) else ""
+    if suffix in _SUFFIXES:
+        raise InputError(
+            f"to= names a format, and {str(to)!r} is a file",
+            expected=", ".join(TARGETS),
+            fix=f"convert(model, {_SUFFIXES[suffix]!r}).save({str(to)!r})",
+        )
+    return one_of(to, TARGETS, "to")
 
 
 def to_onnx(
