@@ -61,14 +61,19 @@ def check_compression(
     proof: Path | None,
     *,
     auto: bool,
+    replace: bool,
 ) -> None:
-    """What is said of compression goes with --compress; what to measure with, with that or with --keep-fp32 ``auto``."""
+    """Nothing else may stand where the proof will; what is said of compression goes with it (or with --keep-fp32 ``auto``)."""
     said = {"--keep-size": keep_size, "--at-most-loss": at_most_loss, "--proof": proof}
     lone = [name for name, value in said.items() if value is not None]
     if given is not None and not auto:
         lone.append("--inputs and --photos")
     if compress is None and lone:
         raise InputError(f"{', '.join(lone)} go with --compress", found="no --compress", fix="--compress palettize:4")
+    if proof is not None:
+        from coreproof.model.files.outputs import COMPRESSION, check_output
+
+        check_output(proof, COMPRESSION, replace=replace)
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

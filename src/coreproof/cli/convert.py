@@ -13,11 +13,13 @@ from coreproof.cli.functions import each_function
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
+    NOTHING_TOLD,
     FeedingOptions,
     Freezing,
     ModelArgument,
     Replace,
     States,
+    Telling,
     Trust,
     read_labels,
     unsaid_pixels,
@@ -116,6 +118,7 @@ def command(
     state: States = None,
     feeding: FeedingOptions = AS_CARRIED,
     freezing: Freezing = AS_IT_RUNS,
+    telling: Telling = NOTHING_TOLD,
     check: Annotated[
         bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
     ] = True,
@@ -133,7 +136,8 @@ def command(
     from coreproof.conversion.convert import convert
     from coreproof.conversion.coreml_to_onnx.convert import lowered_once
     from coreproof.feeding.user_inputs import given_feeds
-    from coreproof.model.files.outputs import COMPRESSION, ONNX, check_output, model_kind
+    from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.model.files.outputs import ONNX, check_output, model_kind
     from coreproof.model.load import load
     from coreproof.model.remembered import read_pairs
     from coreproof.precision.converted import Compression, Detector
@@ -145,9 +149,11 @@ def command(
     states = read_pairs(state) if state else None
     loaded = load(model, trust=trust)
     to_coreml = kind != "onnx"
-    if not to_coreml and (labels is not None or image or batch is not None or shape or feeding.said):
+    told = telling.read()
+    if not to_coreml and (labels is not None or image or batch is not None or shape or feeding.said or told):
         raise InputError(
-            "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
+            "--labels, --image, --batch, --shape and what is said of pictures and features are for Core ML",
+            found=f"--to {kind}",
         )
     if not to_coreml and (functions := each_function(loaded)):
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
@@ -155,10 +161,9 @@ def command(
     if detection is not None:
         detector = Detector(loaded, kind, detection, classes, frozen=vars(freezing))
         loaded, classes = detector.network, None
-    auto = keep_fp32 is not None and keep_fp32.strip() == "auto"
-    check_compression(compress, keep_size, at_most_loss, inputs or photos, proof, auto=auto)
-    if proof is not None:
-        check_output(proof, COMPRESSION, replace=overwrite, inputs=(model, out))
+    check_compression(
+        compress, keep_size, at_most_loss, inputs or photos, proof, auto=keep_fp32 == "auto", replace=overwrite
+    )
     images, shapes = (
         _inputs(loaded, feeding, batch, shape or (), image=image, photos=photos is not None)
         if to_coreml
@@ -188,14 +193,16 @@ def command(
     with lowered_once(), progress() as report:  # the check runs what was made, and then the layers are counted
         converted = make(target, compress, names_in(keep_size))
         work = None if compress is None else Compression(loaded, converted, make, compress, names_in(keep_size))
-        judged = converted if work is None else work.plain
-        found = check_conversion(loaded, judged, images, frozen=freezing.freeze_state, states=states) if check else None
+        frozen, judged = freezing.freeze_state, converted if work is None else work.plain
+        found = check_conversion(loaded, judged, images, frozen=frozen, states=states) if check else None
         if work is not None:
-            resolved = feeding.resolve(loaded) if photos is not None else None
-            fed = given_feeds(loaded, work.plain, inputs, photos, limit, (resolved, None), states)
+            feedings = (feeding.resolve(loaded) if photos is not None else None), None
+            fed = given_feeds(loaded, work.plain, inputs, photos, limit, feedings, states)
             converted = work.within(at_most_loss, fed, report)
         if detector is not None:
             converted = detector.finished(converted, check=check)
+    if isinstance(converted, CoreMLModel):
+        told.write(converted)
     converted.notes = (*converted.notes, *notes)
     converted.save(out, replace=overwrite)
     raise typer.Exit(_said(model, out, converted, found, proof, overwrite=overwrite))

@@ -15,6 +15,7 @@ from coreproof.errors import InputError
 from coreproof.model.arguments import one_of
 
 if TYPE_CHECKING:
+    from coreproof.conversion.description import Description
     from coreproof.model.base import Model
     from coreproof.model.feeding import Feeding
 
@@ -117,6 +118,51 @@ AS_IT_RUNS = Freezing()
 """Nothing is kept."""
 
 
+_TOLD = "What the model tells of itself"
+
+
+def _told(help_text: str, *names: str) -> object:
+    return typer.Option(*names, help=help_text, rich_help_panel=_TOLD, show_default=False)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What the command line says that a model is to tell of itself."""
+
+    author: Annotated[str | None, _told("Who made the model.")] = None
+    license: Annotated[str | None, _told("Under which terms.", "--license", "--licence")] = None
+    model_version: Annotated[str | None, _told("Its version: a text.")] = None
+    description: Annotated[str | None, _told("What it is for.")] = None
+    describe: Annotated[
+        list[str] | None, _told("What a feature is for, NAME=TEXT. Again for others.", "--describe")
+    ] = None
+    default: Annotated[
+        list[str] | None, _told("An input that may be left out, and what it holds then: NAME=NUMBER.", "--default")
+    ] = None
+
+    def read(self) -> Description:
+        """All of it. Raises InputError for what is no NAME=TEXT or NAME=NUMBER."""
+        from coreproof.conversion.description import Description
+
+        said = {"author": self.author, "license": self.license, "version": self.model_version}
+        said["description"] = self.description
+        numbers = {name: _number(text, "--default") for name, text in _pairs(self.default, "--default").items()}
+        metadata = {name: text for name, text in said.items() if text is not None}
+        return Description(metadata, _pairs(self.describe, "--describe"), numbers)
+
+
+NOTHING_TOLD = Telling()
+"""The model tells nothing of itself but what it does."""
+
+
+def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given or ()]
+    wrong = [name for name, equals, _ in pairs if not equals or not name]
+    if wrong:
+        raise InputError(f"{option} takes NAME=...", found=", ".join(wrong))
+    return {name: text for name, _, text in pairs}
+
+
 @dataclass(frozen=True)
 class FeedingOptions:
     """How a picture is fed, as far as the command line says it; what it leaves out is as the model carries it."""
@@ -195,17 +241,17 @@ AS_CARRIED = FeedingOptions()
 
 
 def with_groups(*only: str) -> Callable[[Command], Command]:
-    """Gives a command the options of its parameters ``feeding`` (``only`` those named) and ``freezing``, in their place."""
+    """Gives a command the options of its ``feeding`` (``only`` those named), ``freezing`` and ``telling``, in their place."""
 
     def give(command: Command) -> Command:
         own = signature(command, eval_str=True).parameters.values()
-        groups = {p.name: _offered(p.default, only) for p in own if p.name in ("feeding", "freezing")}
+        groups = {p.name: _offered(p.default, only) for p in own if p.name in _GROUPS}
 
         @wraps(command)
         def typed(**given: Any) -> None:
             for name, offered in groups.items():
                 said = {option.name: given.pop(option.name) for option in offered}
-                given[name] = (FeedingOptions if name == "feeding" else Freezing)(**said)
+                given[name] = _GROUPS[name](**said)
             command(**given)
 
         shown = [o for p in own for o in groups.get(p.name, [p.replace(kind=Parameter.KEYWORD_ONLY)])]
@@ -215,7 +261,14 @@ def with_groups(*only: str) -> Callable[[Command], Command]:
     return give
 
 
-def _offered(group: FeedingOptions | Freezing, only: Sequence[str]) -> list[Parameter]:
+_GROUPS: Mapping[str, type[FeedingOptions | Freezing | Telling]] = {
+    "feeding": FeedingOptions,
+    "freezing": Freezing,
+    "telling": Telling,
+}
+
+
+def _offered(group: FeedingOptions | Freezing | Telling, only: Sequence[str]) -> list[Parameter]:
     """The fields of a group are the options: one list for both."""
     hints = get_type_hints(type(group), include_extras=True)
     named = only if only and isinstance(group, FeedingOptions) else hints
@@ -245,12 +298,12 @@ def _number(text: str, option: str) -> float:
 
 
 def read_labels(path: Path | None) -> tuple[str, ...] | None:
-    """Class labels from a text file, one a line."""
+    """Class labels from a file: one a line, numbered, JSON or CSV. Raises InputError."""
     if path is None:
         return None
-    from coreproof.model.files.entries import read_lines
+    from coreproof.model.files.label_file import read_label_file
 
-    labels = read_lines(path, InputError.of_file("the label file cannot be read", path))
+    labels = read_label_file(path, InputError.of_file("the label file cannot be read", path))
     if not labels:
         raise InputError("the label file is empty", where=str(path), expected="one label a line")
-    return labels
+    return tuple(map(str, labels))

@@ -69,6 +69,10 @@ class Feature:
     holds: str = ""
 
     def __str__(self) -> str:
+        default = "" if self.default is None else f" (default {self.default:g})"
+        return f"{self._described()}, optional{default}" if self.optional else self._described()
+
+    def _described(self) -> str:
         if self.image is not None:
             return f"{self.name}: {self.image.colour} image {self.image.width}x{self.image.height}"
         if self.kind not in ("tensor", "state"):

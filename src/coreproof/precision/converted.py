@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from coreproof.conversion.convert import Target, to_onnx
 from coreproof.conversion.convert import convert as translate
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.description import Description
 from coreproof.conversion.detection_form import read_detection
 from coreproof.conversion.onnx_to_coreml.detection import ends_in_rows, with_suppression
 from coreproof.conversion.onnx_to_coreml.features import SPECIFICATIONS
@@ -17,6 +18,7 @@ from coreproof.feeding.drawn import Feeds, Inputs
 from coreproof.feeding.inputs import feeds_of
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.files.label_file import read_label_file
 from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
@@ -40,7 +42,7 @@ def convert(
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
     images: Mapping[str, ImageInput] | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | Path | None = None,
     shapes: Mapping[str, object] | None = None,
     batch: int | str | None = None,
     fold_batchnorm: bool = True,
@@ -53,6 +55,9 @@ def convert(
     at_most_loss: float | None = None,
     inputs: Inputs | None = None,
     detection: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    describe: Mapping[str, str] | None = None,
+    defaults: Mapping[str, float] | None = None,
     check: bool = True,
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
@@ -63,10 +68,10 @@ def convert(
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
     ``keep_fp32`` names ONNX values, or operators, that stay in float32 in a float16 program; "auto" finds by running which of
     them have to, over ``inputs`` or over inputs that are drawn, and a note names them.
-    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
-    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
-    [(1, 64), (1, 128)]. ``batch`` does the same with the first dimension of all inputs that ``shapes`` does not name: 4,
-    "1-16" or "1,4,16".
+    ``labels`` makes a classifier: the names, or a file of them (one a line, numbered, JSON or CSV).
+    ``shapes`` frees dimensions: name -> a shape with ranges beside an int, [1, 3, (224, 1024), (224, 1024)], or as text,
+    ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes, [(1, 64), (1, 128)].
+    ``batch`` does the same with the first dimension of all inputs that ``shapes`` does not name: 4, "1-16" or "1,4,16".
     ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they become states of an
     ML Program (from iOS 18 on, for which it is made where no ``target`` is said), and inputs and outputs of anything else.
     ``states`` says the same of an ONNX model's inputs: {"past_*": "present_*"}.
@@ -78,6 +83,8 @@ def convert(
     (name -> array, one or several) or drawn ones. The proof is the result's ``compression``.
     ``detection`` says what a detector's outputs hold ("yolov8", "boxes=b:scores=s:xyxy"): it becomes a pipeline with Core ML's
     non-maximum suppression, which gives ``confidence`` and ``coordinates``; ``labels`` are then those of its classes.
+    ``metadata`` is what the model tells of itself ("author", "license", "version", "description"), ``describe`` what each feature
+    is for, and ``defaults`` are inputs that may be left out with the number that they hold then.
     ``check`` runs the result once on drawn input and holds its outputs against the source's (of a compressed model, before its
     weights are compressed); what came of it is the last of the model's ``notes``. It is no verification of every value: that is
     ``verify``.
@@ -87,6 +94,12 @@ def convert(
     """
     if at_most_loss is not None and compress is None:
         raise InputError("at_most_loss= goes with compress=", found="no way to compress")
+    told = Description(metadata or {}, describe or {}, defaults or {})
+    if told and to == "onnx":
+        raise InputError("what a model tells of itself is for Core ML", found='to="onnx"')
+    if isinstance(labels, str | Path):
+        named = read_label_file(Path(labels), InputError.of_file("the label file cannot be read", Path(labels)))
+        labels = tuple(map(str, named))
     source = load(model)
     notes: tuple[str, ...] = ()
     detector = None
@@ -121,7 +134,11 @@ def convert(
             at_most_loss, None if inputs is None else feeds_of(opened(source), opened(work.plain), inputs)
         )
     made.notes = (*made.notes, *notes)
-    return made if detector is None else detector.finished(made, check=check)
+    if detector is not None:
+        made = detector.finished(made, check=check)
+    if isinstance(made, CoreMLModel):
+        told.write(made)
+    return made
 
 
 class Detector:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.fold import folded
 from coreproof.errors import ConversionError
 from coreproof.model.budget import afford
+from coreproof.model.features import Feature
 
 OPSET = 21
 """The ONNX opset that Core ML is lowered to; onnxruntime 1.18 and later run it."""
@@ -94,6 +95,16 @@ class OnnxBuilder:
         value.shape = None if shape is None else ir.Shape(shape)
         self.inputs.append(value)
         return value
+
+    def may_be_left_out(self, value: ir.Value, feature: Feature, where: str) -> None:
+        """Gives an input of this graph the number that its feature declares to be held where nothing is fed."""
+        if feature.kind != "tensor" or not feature.optional or feature.default is None or value.shape is None:
+            return
+        lengths = [length if isinstance(length, int) else 1 for length in value.shape]
+        afford(f"the default of input {value.name!r}", lengths, 8, where=where)
+        held = np.full(lengths, feature.default, None if value.dtype is None else value.dtype.numpy())
+        value.const_value = ir.Tensor(held, name=value.name)
+        self.initializers[value.name or ""] = value
 
     def constant(self, array: npt.ArrayLike, name: str = "const") -> ir.Value:
         """An initializer. The array is kept as it is (memory-mapped stays memory-mapped)."""

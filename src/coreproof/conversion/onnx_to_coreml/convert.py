@@ -29,6 +29,7 @@ from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperato
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
+from coreproof.model.files.label_file import repeated
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.onnx.model import OnnxModel, value_shape
 from coreproof.model.onnx.shapes import afford_values
@@ -150,6 +151,10 @@ def onnx_to_coreml(
         keep_alive=scratch,
         provenance=built.provenance,
     )
+    for label, numbers_of_it in repeated(labels or ()).items():
+        places = ", ".join(map(str, numbers_of_it))
+        note = f"the label {label!r} stands for classes {places}: the dictionary of probabilities holds one of them"
+        made.notes = (*made.notes, note)
     if labels is None:
         note_labels(spec.description.metadata.userDefined, model.signature.labels or lone_labels or None)
     return made

@@ -9,7 +9,7 @@ from coreproof.editing.editor import Editor
 from coreproof.editing.interface import Reshaped, Retyped
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
-from coreproof.model.files.entries import read_json, read_lines
+from coreproof.model.files.label_file import read_label_file
 
 
 @verb
@@ -55,21 +55,12 @@ def reshape(
 
 @verb
 def relabel(editor: Editor, labels: Sequence[str] | Sequence[int] | str) -> None:
-    """Gives a classifier other labels, in the order of its scores: a list, or a file (one a line, or a .json list)."""
+    """Gives a classifier other labels, in the order of its scores: a list, or a file (one a line, numbered, JSON or CSV)."""
     editor.interface.relabel(read_labels(labels) if isinstance(labels, str) else labels)
 
 
 def read_labels(path: str | Path) -> list[str] | list[int]:
-    """The labels of a file: a .json list of texts or whole numbers; any other file holds one a line. Raises EditError."""
-    path = Path(path)
-
-    unreadable = EditError.of_file("the labels cannot be read", path)
-
-    if path.suffix != ".json":
-        return list(read_lines(path, unreadable))
-    labels = read_json(path, unreadable).value
-    if not isinstance(labels, list) or not (
-        all(isinstance(n, str) for n in labels) or all(type(n) is int and abs(n) < 2**63 for n in labels)
-    ):
-        raise EditError("the file is no list of labels", where=str(path), expected='["cat", "dog", ...]')
-    return labels
+    """The labels of a file, as ``--labels`` reads them: one a line, numbered, JSON or CSV. Raises EditError."""
+    labels = read_label_file(Path(path), EditError.of_file("the labels cannot be read", Path(path)))
+    whole = [label for label in labels if isinstance(label, int)]
+    return whole if len(whole) == len(labels) else [str(label) for label in labels]

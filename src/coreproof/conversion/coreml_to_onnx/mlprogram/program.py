@@ -14,7 +14,6 @@ from coreproof.conversion.coreml_to_onnx.lowering import Lowering, RoundingPolic
 from coreproof.conversion.coreml_to_onnx.mlprogram.block import lookup, lower_operations
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
-from coreproof.model.budget import afford
 from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.open_states import open_states
@@ -121,11 +120,8 @@ def add_input(low: Lowering, named: MIL_pb2.NamedValueType, features: dict[str, 
     for i, varies in enumerate(varying(feature, shape[first:]), first):
         shape[i] = f"{own.name}_{i}" if varies else shape[i]
     value = low.b.input(own.name, _onnx_dtype(feature).numpy(), shape)
-    if feature.kind == "tensor" and feature.optional and feature.default is not None and own.shape is not None:
-        afford(f"the default of input {own.name!r}", [d or 1 for d in own.shape], 8, where=low.where)
-        default = np.full([d or 1 for d in own.shape], feature.default, feature.dtype)
-        value.const_value = ir.Tensor(default, name=own.name)
-        low.b.initializers[own.name] = value
+    if own.shape is not None:
+        low.b.may_be_left_out(value, feature, low.where)
     carrier = (
         ir.DataType.FLOAT if "float" in own.dtype else ir.DataType.BOOL if own.dtype == "bool" else ir.DataType.INT32
     )

@@ -99,6 +99,7 @@ def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, shape: Sequen
     b = scope.b
     value = b.input(feature.name, "float32" if feature.kind == "image" else feature.dtype or "float32", shape)
     scope.taken[feature.name] = value
+    b.may_be_left_out(value, feature, model.where)
     if feature.kind == "image":
         scope.blobs[feature.name] = Blob(_preprocessed(model, scope, feature, value), 0 if exact else 1)
         return
