@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import random_feeds
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
@@ -120,3 +121,14 @@ def test_nothing_is_excused_by_depth() -> None:
     assert found.agrees
     assert not found.weak
     assert max(row.tolerance.typical for row in found.rows) < 0.05
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_model_in_hand_and_its_file_have_the_same_values_compared(precision: Any, tmp_path: Path) -> None:
+    """What a converter noted of its result is not in the file, and the verdict rests on the same all the same."""
+    source = residual_net()
+    made = onnx_to_coreml(source, "mlprogram", precision=precision)
+    in_hand, from_file = verify(source, made), verify(source, made.save(tmp_path / "net.mlpackage"))
+    compared = [[(r.reference, r.candidate, r.agrees) for r in found.rows] for found in (in_hand, from_file)]
+    assert compared[0] == compared[1]
+    assert in_hand.unpaired == from_file.unpaired

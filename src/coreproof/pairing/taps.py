@@ -113,19 +113,21 @@ def narrowest_ranges(pairs: Sequence[Pair], reference: Model, candidate: Model) 
     return found
 
 
+def cast_from(graph: Graph, name: str) -> list[str]:
+    """The values that one is cast from, the nearest first."""
+    found: list[str] = []
+    node = graph.producer(name)
+    while node is not None and node.inputs and canonical_op(node.operator) == "cast" and node.inputs[0] not in found:
+        found.append(node.inputs[0])
+        node = graph.producer(node.inputs[0])
+    return found
+
+
 def _coarsest(graph: Graph, name: str) -> str | None:
     """The format with the fewest digits among a value's own and those that it was cast from."""
-    found: str | None = None
-    seen = set[str]()
-    while name not in seen:
-        seen.add(name)
-        value, node = graph.values.get(name), graph.producer(name)
-        dtype = value.dtype if value is not None else None
-        if dtype and (found is None or UNIT_ROUNDOFF.get(dtype, 0.0) > UNIT_ROUNDOFF.get(found, 0.0)):
-            found = dtype
-        if node is not None and node.inputs and canonical_op(node.operator) == "cast":
-            name = node.inputs[0]
-    return found
+    values = [graph.values.get(n) for n in (name, *cast_from(graph, name))]
+    known = [value.dtype for value in values if value is not None and value.dtype]
+    return max(known, key=lambda dtype: UNIT_ROUNDOFF.get(dtype, 0.0), default=None)
 
 
 def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
