@@ -52,6 +52,25 @@ def test_backwards(length: int | None) -> None:
     _check(PAIRS, _pairs(np.fft.ifft(_complex(PAIRS), length, 2)), 2, length, inverse=1)
 
 
+@pytest.mark.parametrize("how", ["whole", "onesided", "inverse"])
+def test_along_an_axis_of_free_length(how: str) -> None:
+    x = RANDOM.normal(size=(2, 7, 3, 1 if how == "onesided" else 2)).astype(np.float32)
+    numpy_way = {"whole": np.fft.fft, "onesided": np.fft.rfft, "inverse": np.fft.ifft}[how]
+    wanted = numpy_way(x[..., 0] if how == "onesided" else _complex(x), axis=1)
+    check_node(
+        "DFT",
+        {"x": x},
+        _pairs(wanted),
+        axis=1,
+        **({} if how == "whole" else {how: 1}),
+        free={"x": [0, 1]},
+        shapes={"x": [(1, 4), (2, 16), *x.shape[2:]]},
+        targets=PROGRAMS,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
 @pytest.mark.parametrize("length", [6, 7, 12])
 def test_back_from_half_of_a_spectrum(length: int) -> None:
     spectrum = np.fft.rfft(RANDOM.normal(size=(2, length, 3)), axis=1)

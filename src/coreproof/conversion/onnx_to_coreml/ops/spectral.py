@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of
-from coreproof.conversion.onnx_to_coreml.ops.indexing import part
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, float_name, is_known
+from coreproof.conversion.onnx_to_coreml.ops.indexing import length_of, part
 from coreproof.model.budget import afford
 
 
@@ -34,10 +36,11 @@ def dft_20(
 
 def _dft(ctx: Context, x: Operand, length: Operand | None, axis: int, *, inverse: bool, onesided: bool) -> Result:
     """Half of a spectrum is asked for (onesided), or given, of which the transform back is real (onesided and inverse)."""
-    mb, rank = ctx.mb, ctx.rank(x)
-    axis = axis_of(axis, rank)
-    given = ctx.shape(x)[axis]
+    axis = axis_of(axis, ctx.rank(x))
     back = inverse and onesided
+    if not is_known(x.shape[axis]):
+        return _dft_free(ctx, x, length, axis, inverse=inverse, onesided=onesided)
+    given = int(x.shape[axis])
     size = 2 * (given - 1) if back else given
     if length is not None:
         size = int(ctx.constant(length, "dft_length").item())
@@ -49,20 +52,48 @@ def _dft(ctx: Context, x: Operand, length: Operand | None, axis: int, *, inverse
         if back:  # all but the first and, of an even length, the last stand for their mirror images too
             weights[1 : (size + 1) // 2] *= 2
         cosines, sines = cosines * weights, sines * weights
+    waves = tuple(np.ascontiguousarray(wave.astype(ctx.dtype)) for wave in (cosines, sines))
+    return _transformed(ctx, part(ctx, x, axis, 0, taken) if taken < given else x, axis, waves, is_real=back)
+
+
+def _dft_free(ctx: Context, x: Operand, length: Operand | None, axis: int, *, inverse: bool, onesided: bool) -> Result:
+    """Of an axis of free length, whose waves are computed while the model runs; products are reduced where they are exact."""
+    if length is not None or (inverse and onesided):
+        raise ctx.refuse("the length of the axis is free, and that of the result another", "a fixed length")
+    mb = ctx.mb
+    count = length_of(ctx, x, axis)
+    size = mb.squeeze(x=count, axes=[0])
+    samples = mb.range_1d(start=np.int32(0), end=size, step=np.int32(1))
+    frequencies = samples
+    if onesided:
+        half = mb.add(x=mb.floor_div(x=size, y=np.int32(2)), y=np.int32(1))
+        frequencies = mb.range_1d(start=np.int32(0), end=half, step=np.int32(1))
+    products = mb.mul(x=mb.expand_dims(x=samples, axes=[1]), y=mb.expand_dims(x=frequencies, axes=[0]))
+    turns = mb.real_div(x=mb.cast(x=mb.mod(x=products, y=count), dtype="fp32"), y=mb.cast(x=count, dtype="fp32"))
+    angles = mb.mul(x=turns, y=np.float32(2 * np.pi))
+    cosines, sines = mb.cos(x=angles), mb.sin(x=angles)
+    if inverse:
+        share = mb.inverse(x=mb.cast(x=count, dtype="fp32"), epsilon=np.float32(0))
+        cosines, sines = mb.mul(x=cosines, y=share), mb.mul(x=mb.sub(x=np.float32(0), y=sines), y=share)
+    narrow = tuple(mb.cast(x=wave, dtype=float_name(ctx)) for wave in (cosines, sines))
+    return _transformed(ctx, x, axis, narrow, is_real=False)
+
+
+def _transformed(ctx: Context, x: Operand, axis: int, waves: Sequence[Operand], *, is_real: bool) -> Result:
+    """``x`` times cosines and sines [samples, frequencies] along the axis; ``is_real`` leaves out what is imaginary."""
+    mb, rank = ctx.mb, ctx.rank(x)
+    cosines, sines = waves
+    negative = -sines if isinstance(sines, np.ndarray) else mb.mul(x=sines, y=ctx.scalar(-1))
     # the axis last, the pair first: both are sliced and joined there
     order = [rank - 1, *(i for i in range(rank - 1) if i != axis), axis]
-    moved = mb.transpose(x=part(ctx, x, axis, 0, taken) if taken < given else x, perm=order)
+    moved = mb.transpose(x=x, perm=order)
     real = part(ctx, moved, 0, 0, 1)
-    imaginary = part(ctx, moved, 0, 1, 2) if ctx.shape(x)[-1] == 2 else None
-
-    def product(of: Operand, matrix: Array) -> Operand:
-        return mb.matmul(x=of, y=matrix.astype(ctx.dtype))
-
-    out_real, out_imaginary = product(real, cosines), product(real, -sines)
+    imaginary = part(ctx, moved, 0, 1, 2) if x.shape[-1] == 2 else None
+    out_real, out_imaginary = mb.matmul(x=real, y=cosines), mb.matmul(x=real, y=negative)
     if imaginary is not None:
-        out_real = mb.add(x=out_real, y=product(imaginary, sines))
-        out_imaginary = mb.add(x=out_imaginary, y=product(imaginary, cosines))
-    both = out_real if back else mb.concat(values=[out_real, out_imaginary], axis=0)
+        out_real = mb.add(x=out_real, y=mb.matmul(x=imaginary, y=sines))
+        out_imaginary = mb.add(x=out_imaginary, y=mb.matmul(x=imaginary, y=cosines))
+    both = out_real if is_real else mb.concat(values=[out_real, out_imaginary], axis=0)
     return mb.transpose(x=both, perm=[order.index(i) for i in range(rank)])
 
 
