@@ -5,7 +5,8 @@
 One small network a family: timm, transformers (tiny configurations), torchvision, and plain networks. Each is judged in
 float32 and float16 by what ``conformance.trial`` grants (in float16 beside PyTorch's own half precision), by ``verify``, and
 once more at another length or batch where that is free. Each family runs in a process of its own; what is judged stands in
-build/model_families.jsonl, and the next run goes on behind it. ``--record`` writes conformance/results/model_families.json.
+build/model_families.jsonl, and the next run goes on behind it. ``--record`` writes conformance/results/model_families.json
+and docs/families.md.
 timm and transformers are not among coreproof's own requirements: conformance/families-requirements.txt has them.
 """
 
@@ -34,11 +35,13 @@ from conformance.plain_networks import PLAIN
 from conformance.trial import Feed, difference, first_line, quiet, trial
 from coreproof.model.files.atomic import replacing
 
+PAGE = Path(__file__).parent.parent / "docs" / "families.md"
 RESULTS = Path(__file__).parent / "results" / "model_families.json"
 PROGRESS = Path(__file__).parent.parent / "build" / "model_families.jsonl"
 FORMATS = ("mlprogram-fp32", "mlprogram-fp16")
 SECONDS = 1200
-LENGTH, OTHER_LENGTH = 12, 7
+SEED = 0
+LENGTH, OTHER_LENGTH, SIDE = 12, 7, 128
 
 TIMM = [
     "halonet_h1", "mobileone_s1", "cait_xxs24_224", "coat_tiny", "convit_tiny", "convnext_zepto_rms", "crossvit_tiny_240",
@@ -103,7 +106,7 @@ def made(kind: str, name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]
     from coreproof.model.torch.model import import_torchvision
 
     torchvision = import_torchvision()  # before timm and transformers import it
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     if kind == "plain":
         module, inputs, free = PLAIN[name]()
     elif kind == "torchvision":
@@ -116,8 +119,10 @@ def made(kind: str, name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]
         import timm
 
         module = timm.create_model(name, pretrained=False, num_classes=10)
-        size = module.default_cfg["input_size"]
-        inputs, free = {"x": torch.randn(1, *size)}, {"x": [(1, 4), *size]}
+        channels, *size = module.default_cfg["input_size"]
+        # convolutions take any size, and a small one is judged sooner
+        size = size if module.default_cfg.get("fixed_input_size") else [min(n, SIDE) for n in size]
+        inputs, free = {"x": torch.randn(1, channels, *size)}, {"x": [(1, 4), channels, *size]}
     else:
         module, inputs, free = _transformer(name)
     _stir(module)
@@ -336,6 +341,48 @@ def _judged(family: str, answer: Any) -> None:
     answer.send(judge(*family.split(":", 1)))
 
 
+def page(recorded: Mapping[str, Any]) -> str:
+    """docs/families.md: what became of each family, and the reason of each that is not right."""
+    columns = {"mlprogram-fp32": "ML Program fp32", "mlprogram-fp16": "ML Program fp16", "other size": "free lengths"}
+    lines = [
+        "# Model families that were carried to Core ML and judged",
+        "",
+        "One small network a family, with seeded random weights, against PyTorch's own output: in float32, in float16 (beside",
+        "PyTorch's own half precision), and converted once more with its length or batch free, at two sizes. A dash: nothing is",
+        f"free. Made by `{recorded['command']}` at {recorded['commit']} on {recorded['date']} (seed {recorded['seed']}).",
+        "",
+        "| | judged | " + " | ".join(columns.values()) + " |",
+        "| --- |" + " --- |" * (len(columns) + 1),
+    ]
+    records = [r for r in recorded["records"] if "skipped" not in r]
+    for kind in FAMILIES:
+        mine = [r for r in records if r["family"].startswith(f"{kind}:")]
+        cells = []
+        for column in columns:
+            found = [r[column][0] for r in mine if column in r and r[column][0] != "beyond the format"]
+            cells.append(f"{found.count('right')} of {len(found)}")
+        lines.append(f"| {kind} | {len(mine)} | " + " | ".join(cells) + " |")
+    lines += ["", "| family | " + " | ".join(columns.values()) + " |", "| --- |" + " --- |" * len(columns)]
+    lines += [f"| {r['family']} | " + " | ".join(r[c][0] if c in r else "-" for c in columns) + " |" for r in records]
+    reasons = [
+        f"- {r['family']}, {title}: {r[c][0]}: {_escaped(r[c][1])}"
+        for r in records
+        for c, title in columns.items()
+        if c in r and r[c][0] != "right"
+    ]
+    if reasons:
+        lines += ["", "## What is not right, and why", "", *reasons]
+    skipped = [f"- {r['family']}: {_escaped(r['skipped'])}" for r in recorded["records"] if "skipped" in r]
+    if skipped:
+        lines += ["", "## What could not be judged", "", *skipped]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(reason: str) -> str:
+    """A reason as Markdown shows it as it stands."""
+    return f"`{reason[:300].replace('`', chr(39))}`" if reason else "no reason was given"
+
+
 def main() -> int:
     """Judges the families; 1 when less than 97% of what was judged is right."""
     parser = argparse.ArgumentParser()
@@ -367,10 +414,11 @@ def main() -> int:
     summary = {"families": len(records), "skipped": sum("skipped" in r for r in records), **counts}
     print(json.dumps(summary, indent=1))
     if given.record:
+        whole = {**origin("conformance.model_families"), "seed": SEED, **summary, "records": records}
         with replacing(RESULTS) as fresh:
-            fresh.write_text(
-                json.dumps({**origin("conformance.model_families"), **summary, "records": records}, indent=1) + "\n"
-            )
+            fresh.write_text(json.dumps(whole, indent=1) + "\n")
+        with replacing(PAGE) as fresh:
+            fresh.write_text(page(whole))
     judged = [r[form][0] for r in records for form in FORMATS if form in r and r[form][0] != "beyond the format"]
     right = sum(word == "right" for word in judged)
     print(f"{right} of {len(judged)} right")

@@ -152,3 +152,19 @@ def test_a_loop_over_a_free_length_is_refused_by_the_inputs_axis() -> None:
     with pytest.raises(ConversionError, match=r"(?s)goes by the numbers of lengths.*axis 1 of 'x' at the example's 16"):
         converted(Counted(), {"x": [1, (4, 64), 4]})
     assert converted(Counted(), {"x": [1, 5, 4]}).notes[-1].startswith("checked: ran once")
+
+
+class Folded(torch.nn.Module):
+    """Windows of a picture, and the pictures again: of a batch of 1 a trace takes the windows of one for all."""
+
+    def forward(self, x: Any) -> Any:
+        b, h, w, c = x.shape
+        cut = x.view(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 4, c)
+        return (cut * 2).view(-1, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, h, w, c) + x
+
+
+def test_a_free_batch_may_be_one_in_the_example() -> None:
+    torch.manual_seed(0)
+    module = (Folded().eval(), (torch.ones(1, 4, 4, 2),))
+    made = cp.convert(module, "mlprogram", precision="fp32", shapes={"x": [(1, 4), 4, 4, 2]})
+    assert "at x 4x4x4x2 likewise" in made.notes[-1]

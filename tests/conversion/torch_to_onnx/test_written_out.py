@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,8 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "erfinv": (torch.erfinv, (torch.tensor([-0.999, -0.5, -1e-4, 0.0, 1e-4, 0.3, 0.9, 0.99999]),)),
     "lgamma": (torch.lgamma, (torch.tensor([-2.5, -0.3, 0.01, 0.5, 1.0, 2.0, 3.7, 20.0, 300.0]),)),
+    "histogram": (lambda x: torch.histc(x, 5, -1.0, 1.5), (X,)),
+    "histogram of all": (lambda x: torch.histc(x, 4), (X,)),
     "x >> 1": (lambda x: x >> 1, (WHOLE,)),
     "x << 3": (lambda x: x << 3, (WHOLE,)),
 }
@@ -133,3 +136,26 @@ def test_an_inverse_of_erf_ends_in_infinities() -> None:
     (name,) = (f.name for f in converted.signature.inputs)
     with cp.session(converted) as running:
         np.testing.assert_array_equal(next(iter(running.run({name: x.numpy()}).values())), [-np.inf, np.inf])
+
+
+def test_rows_are_multiplied_with_the_matrix_of_their_expert() -> None:
+    """With an operator of transformers, which calls it in its mixtures of experts; here it stands for that."""
+    library = torch.library.Library("transformers", "FRAGMENT")
+    library.define("grouped_mm_fallback(Tensor input, Tensor weight, Tensor offs) -> Tensor")
+
+    def grouped(x: Any, w: Any, offs: Any) -> Any:
+        begins = [0, *offs.tolist()]
+        parts = [x[a:b] @ w[i] for i, (a, b) in enumerate(pairwise(begins))]
+        return torch.cat([*parts, torch.zeros(x.shape[0] - begins[-1], w.shape[2])])
+
+    library.impl("grouped_mm_fallback", grouped, "CPU")
+    torch.library.register_fake(
+        "transformers::grouped_mm_fallback", lambda x, w, _: x.new_empty(x.shape[0], w.shape[2]), lib=library
+    )
+    called = torch.ops.transformers.grouped_mm_fallback
+    tensors = (drawn(10, 8), drawn(4, 8, 12), torch.tensor([3, 3, 7, 9], dtype=torch.int32))
+    converted = cp.convert(cp.Source(Called(called).eval(), tensors), "mlprogram", precision="fp32", check=False)
+    names = [f.name for f in converted.signature.inputs]
+    with cp.session(converted) as running:
+        found = running.run(dict(zip(names, (t.numpy() for t in tensors), strict=True)))
+    np.testing.assert_allclose(next(iter(found.values())), called(*tensors).numpy(), rtol=1e-5, atol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
+from coreproof.conversion.torch_to_onnx.experts import expert_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
@@ -59,24 +60,13 @@ def torch_to_onnx(
     """
     from onnxscript import optimizer
 
-    torch = import_torch()
     freeze_state, freeze_branches = freeze_state or model.frozen_state, freeze_branches or model.frozen_branches
     held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
     refuse_misfit(model.signature, model.labels, model.name)
     shapes = _traced_free(model, free) if free else None
     try:
-        with quiet(), _small_addends_kept(), kept_whole(), operators_read_once():
-            program = torch.onnx.export(
-                model.module,
-                model.example_inputs,
-                dynamo=True,
-                optimize=fold_batchnorm,
-                verbose=False,
-                dynamic_shapes=shapes,
-                input_names=list(model.input_names),
-                custom_translation_table=_translations(),
-            )
+        program = _exported(model, shapes, _longer(model, free or {}), optimize=fold_batchnorm)
         exported = program.model
         if not fold_batchnorm:
             with _small_addends_kept():
@@ -141,6 +131,60 @@ def torch_to_onnx(
     )
 
 
+def _exported(
+    model: TorchModel, shapes: object, examples: Sequence[tuple[torch.Tensor, ...]], *, optimize: bool
+) -> torch.onnx.ONNXProgram:
+    """The program of PyTorch's current exporter, traced with the first of these examples with which it succeeds."""
+    torch = import_torch()
+    for inputs in examples:
+        try:
+            with quiet(), _small_addends_kept(), kept_whole(), operators_read_once():
+                program = torch.onnx.export(
+                    model.module,
+                    inputs,
+                    dynamo=True,
+                    optimize=optimize,
+                    verbose=False,
+                    dynamic_shapes=shapes,
+                    input_names=list(model.input_names),
+                    custom_translation_table=_translations(),
+                )
+        except Exception:  # whatever the module says to an example that is not its own, its own decides
+            if inputs is examples[-1]:
+                raise
+            continue
+        assert program is not None
+        return program
+    raise AssertionError("no example")
+
+
+def _longer(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> list[tuple[torch.Tensor, ...]]:
+    """The example repeated along its free axes of length 1, where it has any, and the example.
+
+    Of a length of 1 a trace cannot tell what is meant for every length from what holds for 1 alone (what is broadcast, what is
+    contiguous), and often holds it fixed.
+    """
+    inputs = model.example_inputs
+    short = {
+        name
+        for feature, tensor in zip(model.input_names, inputs, strict=True)
+        for axis, name in free.get(feature, {}).items()
+        if tensor.shape[axis] == 1
+    }
+    if not short:
+        return [inputs]
+    grown = []
+    for feature, tensor in zip(model.input_names, inputs, strict=True):
+        repeats = [1] * tensor.dim()
+        for axis, name in free.get(feature, {}).items():
+            repeats[axis] = _REPEATED if name in short and tensor.shape[axis] == 1 else 1
+        grown.append(tensor.repeat(repeats) if any(n != 1 for n in repeats) else tensor)
+    return [tuple(grown), inputs]
+
+
+_REPEATED = 3
+
+
 def _translations() -> dict[Callable[..., object], Callable[..., object]]:
     """How the operators are written in ONNX that PyTorch's own exporter does not know, or writes down as something else."""
     return {
@@ -150,6 +194,7 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
         **matrix_operators(),
         **written_out_operators(),
         **adaptive_operators(),
+        **expert_operators(),
         **recurrent_operators(),
     }
 
