@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from contextlib import suppress
-from functools import cache
 
+from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
 from coreproof.model.torch.model import import_torchvision
 
 LIBRARIES = (
@@ -15,6 +15,7 @@ LIBRARIES = (
     "onnxscript",
     "onnxscript.optimizer",
     "transformers",
+    "transformers.integrations.moe",
     "timm",
     "coreproof.verification.converted",
     "coreproof.verification.verify",
@@ -30,11 +31,8 @@ def load() -> None:
     for library in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(library)
-    with suppress(ImportError, AttributeError):
-        registration = importlib.import_module("torch.onnx._internal.exporter._registration")
-        apis = registration.onnxscript_apis
-        apis.get_torchlib_ops = cache(apis.get_torchlib_ops)
-        apis.get_torchlib_ops()
+    with operators_read_once():
+        importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry.from_torchlib()
 
 
 load()

@@ -28,6 +28,14 @@ SWAPPED = torch.tensor([[0.0, 2.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 3.0]])  # i
 ORDERED = torch.tensor([-1.0, 0.0, 0.0, 1.5])
 
 
+def turned(x: Any, angles: Any) -> Any:
+    """Pairs turned as complex numbers, with axes put in and positions taken out."""
+    unit = torch.polar(torch.ones_like(angles), angles)
+    pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
+    moved = pairs * unit.unsqueeze(0).index_select(-2, torch.tensor([4, 0, 1, 2, 3]))
+    return torch.view_as_real(moved).flatten(2), torch.view_as_real(moved.unsqueeze(-1).select(-2, 1))
+
+
 class Projected(torch.nn.Module):  # type: ignore[misc,name-defined]
     def __init__(self, **described: Any) -> None:
         super().__init__()
@@ -93,6 +101,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "erfinv": (torch.erfinv, (torch.tensor([-0.999, -0.5, -1e-4, 0.0, 1e-4, 0.3, 0.9, 0.99999]),)),
     "lgamma": (torch.lgamma, (torch.tensor([-2.5, -0.3, 0.01, 0.5, 1.0, 2.0, 3.7, 20.0, 300.0]),)),
+    "pairs that are turned as complex numbers": (turned, (X, drawn(5, 3, seed=4))),
     "histogram": (lambda x: torch.histc(x, 5, -1.0, 1.5), (X,)),
     "histogram of all": (lambda x: torch.histc(x, 4), (X,)),
     "x >> 1": (lambda x: x >> 1, (WHOLE,)),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 from unittest.mock import patch
 
+from coreproof.conversion.torch_to_onnx.complex_forms import complex_operators
 from coreproof.model.torch.model import import_torch
 
 
@@ -15,6 +16,10 @@ class _OperatorList(Protocol):
     """PyTorch's ``ONNXRegistry``."""
 
     functions: dict[object, list[object]]
+
+    def register_op(
+        self, target: Callable[..., object], function: Callable[..., object], is_complex: bool = False
+    ) -> None: ...
 
 
 _READ: dict[tuple[object, ...], _OperatorList] = {}
@@ -26,7 +31,8 @@ def operators_read_once() -> Iterator[None]:
 
     PyTorch makes the list anew for each export and parses the source of all 500 functions in it, which takes longer than the
     export of a small model. Each export still gets a list of its own, to which it adds. Where PyTorch has come to know
-    further operators (torchvision brings some along when it is imported), the list is read again.
+    further operators (torchvision brings some along when it is imported), the list is read again. What it leaves out of complex
+    numbers is added (``complex_forms``).
     """
     torch = import_torch()
     from torch.onnx._internal.exporter import _registration  # noqa: PLC2701 - it has no public name
@@ -39,6 +45,8 @@ def operators_read_once() -> Iterator[None]:
         if known not in _READ:
             _READ.clear()
             _READ[known] = read(*arguments, **named)
+            for operator, written in complex_operators().items():
+                _READ[known].register_op(operator, written, is_complex=True)
         own = copy.copy(_READ[known])
         own.functions = {name: list(functions) for name, functions in own.functions.items()}
         return own
