@@ -41,15 +41,23 @@ for line in sys.stdin:
         for place, (name, flags) in enumerate(
             ((os.devnull, os.O_RDONLY), (given["out"], os.O_WRONLY), (given["err"], os.O_WRONLY))
         ):
+            if place in given["closed"]:  # as Python starts where the shell has closed it
+                os.close(place)
+                setattr(sys, ("stdin", "stdout", "stderr")[place], None)
+                continue
             stream = os.open(name, flags)
             os.dup2(stream, place)
-            os.close(stream)
+            if stream != place:
+                os.close(stream)
         signal.alarm(given["seconds"])
         os.chdir(given["folder"])
-        sys.argv = ["coreproof", *given["words"]]
+        sys.argv = ["coreproof" if given["program"] is None else "-c", *given["words"]]
         code = 1
         try:
-            runpy.run_module("coreproof", run_name="__main__", alter_sys=True)
+            if given["program"] is None:
+                runpy.run_module("coreproof", run_name="__main__", alter_sys=True)
+            else:
+                exec(given["program"], {"__name__": "__main__"})
             code = 0
         except SystemExit as end:
             code = end.code or 0
@@ -57,8 +65,9 @@ for line in sys.stdin:
             traceback.print_exc()
         finally:
             atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
             os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
 atexit._run_exitfuncs()
@@ -89,12 +98,23 @@ class Commands:
         self._environment = environment
         self._parent = parent
 
-    def run(self, *words: object, folder: Path, seconds: int = 300) -> Ended:
-        """Runs ``coreproof WORDS`` in ``folder``; after ``seconds`` it is ended by a signal, or a TimeoutExpired is raised."""
+    def run(
+        self,
+        *words: object,
+        folder: Path,
+        seconds: int = 300,
+        program: str | None = None,
+        closed: tuple[int, ...] = (),
+    ) -> Ended:
+        """Runs ``coreproof WORDS`` in ``folder``; after ``seconds`` it is ended by a signal, or a TimeoutExpired is raised.
+
+        With ``program``, Python runs that in the command's place. The streams ``closed`` (0, 1, 2) are not there; only a fork
+        can say so.
+        """
         given = [str(word) for word in words]
         if self._parent is None:
             done = subprocess.run(
-                [sys.executable, "-c", _ANEW, *given],
+                [sys.executable, "-c", program or _ANEW, *given],
                 cwd=folder,
                 env=dict(self._environment),
                 capture_output=True,
@@ -105,7 +125,15 @@ class Commands:
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-            asked = {"words": given, "folder": str(folder), "out": out.name, "err": err.name, "seconds": seconds}
+            asked = {
+                "words": given,
+                "folder": str(folder),
+                "out": out.name,
+                "err": err.name,
+                "seconds": seconds,
+                "program": program,
+                "closed": closed,
+            }
             print(json.dumps(asked), file=self._parent.stdin, flush=True)
             code = int(self._parent.stdout.readline())
             return Ended(code, out.read(), err.read())

@@ -141,25 +141,23 @@ def test_what_an_onnx_file_has_not_cannot_be_frozen(coreproof: Callable[..., Ran
 
 
 @pytest.mark.usefixtures("nets")
-@pytest.mark.parametrize("verb", ["verify", "doctor"])
 @pytest.mark.parametrize(
     ("model", "option"),
     [("branching", "--freeze-branches"), ("other_way", "--freeze-branches"), ("counting", "--freeze-state")],
 )
 def test_what_was_frozen_is_verified_with_the_same_option(
-    coreproof: Callable[..., Ran], verb: str, model: str, option: str
+    coreproof: Callable[..., Ran], model: str, option: str
 ) -> None:
     assert coreproof("convert", f"nets.py:{model}", "out.mlpackage", option).code == 0
-    given = (
-        (f"nets.py:{model}", "out.mlpackage")
-        if verb == "verify"
-        else ("out.mlpackage", "--against", f"nets.py:{model}")
-    )
-    ran = coreproof(verb, *given)
-    assert ran.code == 2
-    assert option in ran.err
-    ran = coreproof(verb, *given, option)
-    assert ran.code == 0, ran.out + ran.err
+    for given in (
+        ("verify", f"nets.py:{model}", "out.mlpackage"),
+        ("doctor", "out.mlpackage", "--against", f"nets.py:{model}"),
+    ):
+        ran = coreproof(*given)
+        assert ran.code == 2
+        assert option in ran.err
+        ran = coreproof(*given, option)
+        assert ran.code == 0, ran.out + ran.err
 
 
 @pytest.mark.usefixtures("nets")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.validation import known_shapes
 from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
-from tests.forked import commands
+from tests.forked import FORKS, Commands, commands
 
 Run = Callable[..., Ran]
 HERE = Path(__file__).resolve().parents[2]
@@ -211,25 +211,50 @@ def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(tmp_path: Path) -> 
             assert said == ""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the shell that closes streams is POSIX's here")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(tmp_path: Path, closed: str) -> None:
-    left, right = diverging(tmp_path, layers=4)
-    for arguments, code in (
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Commands]:
+    with commands({}, ("onnx", "onnx_ir", "onnxruntime")) as runs:
+        yield runs
+
+
+def on_two(left: Path, right: Path) -> list[tuple[tuple[object, ...], int]]:
+    """Verbs with their exit codes: one of each."""
+    return [
         (("show", left), 0),
         (("verify", left, right), 1),
-        (("show", tmp_path / "absent.onnx"), 2),
-        (("convert", left, tmp_path / "made.mlmodel"), 0),
-    ):
-        done = subprocess.run(
-            ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "coreproof", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PYTHONPATH": str(HERE / "src")},
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
+        (("show", left.parent / "absent.onnx"), 2),
+        (("convert", left, left.parent / "made.mlmodel"), 0),
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell that closes streams is POSIX's here")
+@pytest.mark.parametrize(("closed", "which"), [(">&-", 0), ("2>&-", 1), ("<&-", 2), ("<&- >&- 2>&-", 3)])
+def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(
+    tmp_path: Path, closed: str, which: int
+) -> None:
+    arguments, code = on_two(*diverging(tmp_path, layers=4))[which]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "coreproof", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(HERE / "src")},
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if arguments[0] == "convert":
+        assert load(tmp_path / "made.mlmodel").graph.nodes, "nothing that was printed went into the file"
+
+
+@pytest.mark.skipif(not FORKS, reason="without a fork a shell closes the streams, in the test above")
+@pytest.mark.parametrize("closed", [(1,), (2,), (0,), (0, 1, 2)])
+def test_every_verb_leaves_its_own_code_without_a_stream(
+    tmp_path: Path, closed: tuple[int, ...], forked: Commands
+) -> None:
+    for arguments, code in on_two(*diverging(tmp_path, layers=4)):
+        ended = forked.run(*arguments, folder=tmp_path, seconds=120, closed=closed)
+        assert ended.code == code, (arguments, ended.err)
+        assert b"Traceback" not in ended.err
     assert load(tmp_path / "made.mlmodel").graph.nodes, "nothing that was printed went into the file"
 
 

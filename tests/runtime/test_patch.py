@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.build import counter
+from tests.forked import Commands, commands
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Commands]:
+    """Python with coremltools imported, which takes seconds; what a program patches dies with its process."""
+    with commands({}, ("onnx", "onnx_ir", "onnxruntime", "coremltools")) as runs:
+        yield runs
+
 
 SCRIPT = """
 import warnings
@@ -75,9 +85,9 @@ print(coreproof.load(thrice).name)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_each_function_answers_for_itself_and_is_loaded_as_itself(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FUNCTIONS], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout.endswith("model#thrice\n"), done.stderr[-2000:]
+def test_each_function_answers_for_itself_and_is_loaded_as_itself(tmp_path: Path, python: Commands) -> None:
+    done = python.run(folder=tmp_path, program=FUNCTIONS)
+    assert done.out.endswith(b"model#thrice\n"), done.err[-2000:]
 
 
 STATES = """
@@ -111,13 +121,12 @@ for refused in (
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_states_are_made_read_written_and_handed_on(tmp_path: Path) -> None:
+def test_states_are_made_read_written_and_handed_on(tmp_path: Path, python: Commands) -> None:
     counter(tmp_path / "counter.mlpackage")
-    script = [sys.executable, "-c", STATES, str(tmp_path / "counter.mlpackage")]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = python.run("counter.mlpackage", folder=tmp_path, program=STATES)
+    assert done.code == 0, done.err[-2000:]
     for told in ("is run without one", "no state 'tally'", "state 'total' has another shape"):
-        assert told in done.stdout
+        assert told in done.out.decode()
 
 
 TYPES = """
@@ -149,12 +158,11 @@ for data, given in (
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path) -> None:
+def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path, python: Commands) -> None:
     counter(tmp_path / "counter.mlpackage")
-    script = [sys.executable, "-c", TYPES, str(tmp_path / "counter.mlpackage")]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("ndarray float32 (1, 4)") == 3
+    done = python.run("counter.mlpackage", folder=tmp_path, program=TYPES)
+    assert done.code == 0, done.err[-2000:]
+    assert done.out.count(b"ndarray float32 (1, 4)") == 3
     for told in (
         'KeyError \'Provided key "z", in the input dict, does not match any of the model input name(s)',
         "AssertionError State can only be used for unbatched predictions",
@@ -162,4 +170,4 @@ def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path) 
         "MultiArray shape (1 x 5) does not match the shape (1 x 4) specified in the model description",
         "give x",
     ):
-        assert told in done.stdout
+        assert told in done.out.decode()
