@@ -62,12 +62,14 @@ class Worker:
         self.seeds = folder / "seeds"
         self.cases = read_seeds(self.seeds)
         self.room = folder / f"worker-{os.getpid()}"
+        self._aside = contextlib.ExitStack()
 
     def warm(self) -> None:
         """Runs every verb once on a healthy file of each kind, then leaves what is in memory to all children."""
         import torch
 
         from conformance.fuzz.kinds import KINDS
+        from coreproof.verification.collector import only_what_is_new
 
         torch.set_num_threads(1)
         for kind in KINDS.values():
@@ -79,7 +81,7 @@ class Worker:
                             verb.call(scene)
                 self._clear()
         gc.collect()
-        gc.freeze()
+        self._aside.enter_context(only_what_is_new())  # for good, and known to each verification in a child
 
     def _scene(self, kind: str, case: Any, files: Any) -> Any:
         from conformance.fuzz.files import write
