@@ -17,7 +17,6 @@ from coreproof.model.files.arrays import DAMAGE
 from coreproof.model.files.paths import regular_file, stored_name
 from coreproof.model.files.scratch import TemporaryFolder
 
-SUFFIX = ".zip"
 _MOST_MEMBERS = 10_000
 """A package has three files, or a few dozen with weights of several parts."""
 _EXPANDS = 16

@@ -100,7 +100,9 @@ def lower_recommender(stage: Stage) -> None:
     )
     scores = _scores(stage, recommender, given, _cut(stage, seen, count), count)
     left = _candidates(stage, recommender, items, seen)
+    # what may not be recommended comes last, and is cut off behind the others
     ranked = b.op("Where", left, scores, np.array(-np.inf))
+    # all of them sorted: how many are asked for is known only when the model runs
     _, order = b.op("TopK", ranked, np.array([count], np.int64), axis=0, outputs=2)
     chosen = b.op("Compress", order, b.op("Gather", left, order), axis=0)
     if recommender.numRecommendationsInputFeatureName in stage.held:
@@ -123,6 +125,7 @@ def _places(stage: Stage, name: str, items: Labels) -> ir.Value:
 
 def _marked(stage: Stage, places: ir.Value, count: int) -> ir.Value:
     ones = stage.b.op("Expand", f64(1), stage.b.op("Shape", places))
+    # one place more than there are items: it takes the names that are none, and is cut off
     return stage.b.op("ScatterElements", f64(np.zeros(count + 1)), places, ones, axis=0)
 
 
@@ -143,6 +146,7 @@ def _scores(
             targets.append(int(item.itemId))
             likeness.append(item.similarityScore)
     if not sources:
+        # no likeness at all: every item has the score 0
         return b.op("Mul", given, f64(0))
     source, target = np.array(sources, np.int64), np.array(targets, np.int64)
     moved = b.op("Mul", b.op("Gather", seen, source), f64(shift[target]))

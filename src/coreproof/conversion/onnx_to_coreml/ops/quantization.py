@@ -96,11 +96,14 @@ def dequantize_linear(
 @lowering("DynamicQuantizeLinear", since=11)
 def dynamic_quantize_linear(ctx: Context, x: Operand) -> tuple[Result, ...]:
     mb, axes = ctx.mb, list(range(ctx.rank(x)))
+    # ONNX, DynamicQuantizeLinear: the range holds 0 in any case, so that zeros of padding and of ReLU are exact
     highest = mb.maximum(x=mb.reduce_max(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
     lowest = mb.minimum(x=mb.reduce_min(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
     width = mb.mul(x=mb.sub(x=highest, y=lowest), y=ctx.scalar(1 / 255))
+    # zeros alone: any step will do but 0
     scale = mb.select(cond=mb.equal(x=width, y=ctx.scalar(0)), a=ctx.scalar(1), b=width)
     place = mb.real_div(x=mb.sub(x=ctx.scalar(0), y=lowest), y=scale)
+    # where 0 lies among the steps, itself one of them
     zero = mb.round(x=mb.clip(x=place, alpha=ctx.scalar(0), beta=ctx.scalar(255)))
     point = mb.cast(x=zero, dtype="int32")
     return quantized(ctx, x, scale, point, ir.DataType.UINT8), scale, point
@@ -126,6 +129,7 @@ def qlinear_conv(
         operands = (x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point)
         return _convolved_as_told(ctx, operands, b, dtype, attributes)
     weight_scale = _raw_along(ctx, 4, "scale of the weights", count)
+    # ONNX, QLinearConv: the bias is counted in steps of x_scale * w_scale
     terms = None if b is None else ctx.constant(b, "bias").astype(np.int64)
     steps = factor(ctx, 1, 4, 6)
     if steps is None:
@@ -277,6 +281,7 @@ def in_steps(ctx: Context, x: Operand, zero: Operand | None, dtype: ir.DataType)
         return made
     lowest, highest = _LIMITS[dtype]
     mb = ctx.mb
+    # MIL rounds halves to even, as ONNX wants it
     rounded = mb.round(x=x)
     shifted = rounded if zero is None or _is_zero(zero) else mb.add(x=rounded, y=cast(ctx, zero, float_name(ctx)))
     return mb.cast(x=mb.clip(x=shifted, alpha=ctx.scalar(lowest), beta=ctx.scalar(highest)), dtype="int32")
@@ -331,6 +336,7 @@ def _byte_parameters(
     if not isinstance(scale, np.ndarray | np.generic) or not isinstance(zero, np.ndarray | None):
         return None
     factor: npt.NDArray[np.floating] = np.asarray(scale, ctx.dtype)
+    # MIL holds the scale in the program's own dtype: one that is 0 or has lost digits there would take the tensor with it
     usual = np.abs(factor) >= np.finfo(ctx.dtype).smallest_normal
     if not (usual & np.isfinite(factor) & (factor > 0)).all():
         return None
@@ -339,6 +345,7 @@ def _byte_parameters(
         if zero is not None and zero.size != 1:
             return None
         return {"scale": factor.reshape(-1)[0], **({} if point is None else {"zero_point": point})}
+    # MIL takes one scale for all, or one for each place of an axis
     length = x.shape[axis_of(axis, ctx.rank(x))]
     if factor.ndim != 1 or length != factor.size:
         return None
@@ -380,6 +387,7 @@ def factor(ctx: Context, *scales: int) -> npt.NDArray[np.float32] | None:
         return None
     # as ONNX Runtime computes the factor: where they are multiplied in another order, a half becomes another integer
     first, *rest, made = (np.asarray(scale, np.float32).reshape(-1) for scale in known)
+    # a scale a row of the left operand is no factor of the weights
     if first.size != 1 or made.size != 1 or any(scale.ndim > 1 for scale in known):
         return None
     with np.errstate(all="ignore"):

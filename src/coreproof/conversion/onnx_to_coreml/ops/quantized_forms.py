@@ -49,6 +49,7 @@ def qlinear_add(
     if first is None or second is None:
         left, right = dequantized(ctx, a, a_scale, a_zero_point), dequantized(ctx, b, b_scale, b_zero_point)
         return quantized(ctx, ctx.mb.add(x=left, y=right), c_scale, c_zero_point, dtype_of(ctx, 7))
+    # both in steps of the sum, as ONNX Runtime adds them; the integers themselves count in different units
     left = ctx.mb.mul(x=centred(ctx, a, a_zero_point), y=ctx.floats(first))
     right = ctx.mb.mul(x=centred(ctx, b, b_zero_point), y=ctx.floats(second))
     return in_steps(ctx, ctx.mb.add(x=left, y=right), c_zero_point, dtype_of(ctx, 7))
@@ -79,6 +80,7 @@ def qlinear_concat(ctx: Context, y_scale: Operand, y_zero_point: Operand, *parts
 
 @lowering("QLinearGlobalAveragePool", domain=MICROSOFT)
 def qlinear_global_average_pool(ctx: Context, *operands: Operand, channels_last: int = 0) -> Result:
+    # NHWC or NCHW: ONNX Runtime's own form has both
     rank = ctx.rank(operands[0])
     axes = list(range(1, rank - 1)) if channels_last else list(range(2, rank))
     share, lengths = factor(ctx, 1, 3), [operands[0].shape[axis] for axis in axes]
@@ -150,6 +152,7 @@ def qgemm(
         left, within = dequantized(ctx, a, a_scale, a_zero_point), alpha * weight_scale
         unit = share * within
     weight = known_weight(ctx, 3, 5, within, 0 if transB else -1)
+    # MIL's linear takes the weight as [columns, rows]
     rows = contiguous(weight if transB else moved(weight, np.transpose))
     if transA:
         left = ctx.mb.transpose(x=left, perm=[1, 0])

@@ -15,6 +15,7 @@ from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, is_
 
 def _seed(seed: float | None) -> np.int32:
     """The whole part of a seed; -1 draws other numbers at each run."""
+    # ONNX's seed is a float, MIL's an int32 that is not negative
     return np.int32(-1 if seed is None else abs(int(seed)) % 2**31)
 
 
@@ -92,6 +93,7 @@ def random_normal_like(
 @lowering("Bernoulli", since=15, random=True)
 def bernoulli(ctx: Context, x: Operand, *, dtype: int | None = None, seed: float | None = None) -> Result:
     """1 with the probability that the operand says, element by element; a number below it was drawn."""
+    # drawn from [0, 1): a probability of 1 always hits, one of 0 never
     hit = ctx.mb.less(x=_uniform(ctx, _shape_of(ctx, x), 0.0, 1.0, seed), y=x)
     return ctx.mb.cast(x=hit, dtype=float_name(ctx)) if dtype is None else cast_to(ctx, hit, ir.DataType(dtype))
 
@@ -101,6 +103,7 @@ def multinomial(
     ctx: Context, x: Operand, *, dtype: int = int(ir.DataType.INT32), sample_size: int = 1, seed: float | None = None
 ) -> Result:
     """[batch, sample_size]: classes, drawn by their logarithmic probabilities."""
+    # ONNX calls them unnormalised log-probabilities, which is what MIL calls logits
     drawn = ctx.mb.random_categorical(x=x, mode="logits", size=np.int32(sample_size), seed=_seed(seed))
     return cast_to(ctx, drawn, ir.DataType(dtype))
 
@@ -130,6 +133,7 @@ def dropout_12(
     mb = ctx.mb
     dropped = ctx.scalar(0.5) if ratio is None else ctx.scalar(share) if share is not None else _single(ctx, ratio)
     kept = mb.greater_equal(x=_uniform(ctx, _shape_of(ctx, data), 0.0, 1.0, seed), y=dropped)
+    # what is kept is enlarged, so that the expected value stays (ONNX, Dropout)
     factor = mb.real_div(x=ctx.scalar(1), y=mb.sub(x=ctx.scalar(1), y=dropped))
     if training is None:
         off = mb.logical_not(x=cast(ctx, _single(ctx, training_mode), "bool"))
@@ -155,4 +159,5 @@ def _single(ctx: Context, operand: Operand | None) -> Operand:
 def _unmasked(ctx: Context, data: Operand) -> Result | tuple[Operand, ...]:
     if len(ctx.node.outputs) < 2:
         return data
+    # the mask of a Dropout that drops nothing
     return data, np.ones(ctx.shape(data), np.bool_)

@@ -87,12 +87,15 @@ class _Line:
             return mb.real_div(x=mb.mul(x=at, y=mb.sub(x=self.length, y=_ONE)), y=steps)
         if how == "asymmetric":
             return self._scaled(at, _ONE)
+        # half_pixel: (at + 0.5) / scale - 0.5, as (2 at + 1) / (2 scale): whole numbers as long as can be
         places = mb.sub(x=self._scaled(mb.add(x=mb.mul(x=at, y=_TWO), y=_ONE), _TWO), y=_HALF)
         if how == "pytorch_half_pixel":
+            # -0.5 for one result alone, as the reference implementation of ONNX has it
             return mb.select(
                 cond=mb.equal(x=self.width, y=_ONE), a=mb.sub(x=mb.mul(x=places, y=np.float32(0)), y=_HALF), b=places
             )
         if how == "half_pixel_symmetric" and self.scale is not None:
+            # (length / 2) (1 - count / width): the lengths were rounded down, and the picture keeps its centre
             lost = mb.sub(x=_ONE, y=mb.real_div(x=self.count, y=self.width))
             return mb.add(x=mb.mul(x=mb.mul(x=self.length, y=_HALF), y=lost), y=places)
         return places
@@ -112,6 +115,7 @@ class _Line:
     def _along(self, share: Operand, rank: int) -> Operand:
         """A row of shares in the compute dtype, lying along the axis."""
         behind = list(range(1, rank - self.axis.index))
+        # places need float32's digits, shares of two neighbours do not
         narrow = self.mb.cast(x=share, dtype=float_name(self.ctx))
         return self.mb.expand_dims(x=narrow, axes=behind) if behind else narrow
 
@@ -119,6 +123,7 @@ class _Line:
         mb, places = self.mb, self.places()
         how = self.sampling.nearest
         if how.startswith("round"):
+            # MIL's round takes halves to even; floor(x + 1/2) and ceil(x - 1/2) take all of them up, or down
             up = how == "round_prefer_ceil"
             shifted = mb.add(x=places, y=_HALF if up else -_HALF)
             return self._taken(x, mb.floor(x=shifted) if up else mb.ceil(x=shifted))
@@ -137,6 +142,7 @@ class _Line:
         mb, rank = self.mb, self.ctx.rank(x)
         places = self.places()
         low = mb.floor(x=places)
+        # four neighbours, as Keys' cubic reaches two elements to each side
         taps = [mb.add(x=low, y=np.float32(step)) for step in (-1, 0, 1, 2)]
         shares = [self._share(mb.abs(x=mb.sub(x=places, y=tap))) for tap in taps]
         if self.sampling.exclude_outside:
@@ -144,6 +150,7 @@ class _Line:
             total = shares[0]
             for share in shares[1:]:
                 total = mb.add(x=total, y=share)
+            # ONNX, Resize, exclude_outside: what is left inside counts as a whole again
             shares = [mb.real_div(x=share, y=total) for share in shares]
         parts = [
             mb.mul(x=self._taken(x, tap), y=self._along(share, rank)) for tap, share in zip(taps, shares, strict=True)
@@ -159,6 +166,7 @@ class _Line:
         """[target, length] times the axis: a filter that widens as the axis is narrowed, over what is inside alone."""
         mb, rank, index = self.mb, self.ctx.rank(x), self.axis.index
         scale = self.scale if self.scale is not None else mb.real_div(x=self.count, y=self.length)
+        # only a narrowed axis needs the wider filter: enlarged, there is nothing to be smoothed
         narrowed = np.minimum(scale, _ONE) if isinstance(scale, np.floating) else mb.minimum(x=scale, y=_ONE)
         each = mb.expand_dims(x=self.places(), axes=[1])
         elements = self._numbers(length_of(self.ctx, x, index))
@@ -170,6 +178,7 @@ class _Line:
         if index == rank - 2:
             return mb.matmul(x=matrix, y=x)
         order = [i for i in range(rank) if i != index] + [index]
+        # matmul works on the last two axes: the axis goes there and comes back
         moved = mb.matmul(x=mb.transpose(x=x, perm=order), y=matrix, transpose_y=True)
         return mb.transpose(x=moved, perm=[order.index(i) for i in range(rank)])
 
@@ -179,6 +188,7 @@ class _Line:
         if self.sampling.mode == "linear":
             return mb.maximum(x=mb.sub(x=_ONE, y=distance), y=np.float32(0))
         square = mb.mul(x=distance, y=distance)
+        # Keys' kernel by Horner: (a+2)|d|^3 - (a+3)|d|^2 + 1 up to 1, a|d|^3 - 5a|d|^2 + 8a|d| - 4a up to 2
         near = mb.add(x=mb.mul(x=mb.sub(x=mb.mul(x=distance, y=a + 2), y=a + 3), y=square), y=_ONE)
         far = mb.add(x=mb.mul(x=mb.sub(x=mb.mul(x=distance, y=a), y=5 * a), y=square), y=mb.mul(x=distance, y=8 * a))
         far = mb.sub(x=far, y=4 * a)

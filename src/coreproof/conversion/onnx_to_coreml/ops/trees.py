@@ -59,6 +59,7 @@ def _depth(ctx: Context, forest: Forest) -> int:
         asks = here[~forest.leaves[here]]
         if not len(asks):
             return steps
+        # more steps than nodes: the way is a circle
         if steps > len(forest.leaves):
             raise ctx.refuse(f"a tree that comes back to node {asks[0]}", "a tree")
         if steps > _DEEPEST and len(forest.leaves) > 2 * _DEEPEST:
@@ -68,10 +69,12 @@ def _depth(ctx: Context, forest: Forest) -> int:
 
 def _walked(ctx: Context, x: Operand, forest: Forest) -> Operand:
     """The row of the leaf that each sample reaches in each tree, [samples, trees]."""
+    # compared in float32, in which the splits were trained: rounded to float16, a sample beside a split goes the other way
     mb, depth = ctx.mb, _depth(ctx, forest)
     wide = mb.cast(x=x, dtype="fp32") if not ctx.is_float(x) or ctx.dtype == np.float16 else x
     # [samples, trees], all at their roots: what is made of the samples has as many rows as they have
     column = mb.slice_by_index(x=wide, begin=[0, 0], end=[0, 1], begin_mask=[True, False], end_mask=[True, False])
+    # 0 or 1 whatever the column holds; an infinity times 0 would be NaN
     nothing = mb.cast(x=mb.not_equal(x=column, y=column), dtype="int32")
     at: Operand = mb.add(x=mb.mul(x=nothing, y=np.int32(0)), y=forest.roots.astype(np.int32)[None])
     for _ in range(depth):
@@ -135,6 +138,7 @@ def _aggregated(ctx: Context, forest: Forest, at: Operand, how: int) -> Operand:
         return total if how == _SUM else mb.mul(x=total, y=np.float32(1 / len(forest.roots)))
     if how not in (_MIN, _MAX):
         raise ctx.refuse(f"aggregate_function {how}", "0 to 3")
+    # what a leaf does not say must not win
     far = np.float32(np.inf if how == _MIN else -np.inf)
     said = _looked_up(ctx, np.where(forest.says, forest.weights, far), at)
     best = (mb.reduce_min if how == _MIN else mb.reduce_max)(x=said, axes=[1], keep_dims=False)
@@ -283,6 +287,7 @@ def tree_ensemble_classifier(
     if spoken == [0]:
         scores = one_for_two(ctx, sums, post_transform, rest=shares)
     else:
+        # the leaves speak of the second class alone: the first has 0
         both = ctx.mb.concat(values=[ctx.mb.mul(x=sums, y=np.float32(0)), sums], axis=1)
         scores = transformed(ctx, both, post_transform)
     return labelled(ctx, labels, second, _as_declared(ctx, scores), is_place=True)

@@ -55,6 +55,7 @@ def scatter(
     container = b.op("Transpose", layer.exact(x), perm=to_front)
     placed = b.op("Transpose", _updates(layer, updates, mode), perm=updates_to_front)
     where = b.op("Unsqueeze", layer.integers(indices), i64([-1]))
+    # NeuralNetwork.proto, ScatterLayerParams: the first axes of the updates are those of the indices once the axis lies in front
     result = b.op("ScatterND", container, where, placed, reduction=_REDUCTIONS[mode])
     return Blob(b.op("Transpose", result, perm=[to_front.index(i) for i in range(rank)]))
 
@@ -104,6 +105,7 @@ def arg_sort(layer: Layer, x: Blob, *, axis: int = 0, descending: bool = False) 
     value = layer.exact(x)
     where = layer.axis(x, axis)
     length = layer.shape(x)[where]
+    # ONNX sorts nothing but by TopK: all elements are the k largest
     k: Operand = i64([length]) if length is not None else layer.b.op("Gather", layer.b.op("Shape", value), i64([where]))
     _, indices = layer.b.op("TopK", value, k, axis=where, largest=int(descending), sorted=1, outputs=2)
     return Blob(layer.floats(indices))
@@ -128,15 +130,18 @@ def one_hot(
     if size is None:
         positions = f32(range(oneHotVectorSize))
     else:
+        # Range wants a scalar, and Core ML has none
         length = b.op("Reshape", layer.integers(size), i64([]))
         positions = layer.floats(b.op("Range", i64(0), length, i64(1)))
     along = b.op("Reshape", positions, i64([-1 if i == place else 1 for i in range(rank)]))
+    # indices come as floats
     hit = b.op("Equal", b.op("Unsqueeze", b.op("Floor", layer.exact(x)), i64([place])), along)
     return Blob(b.op("Where", hit, f32(onValue), f32(offValue)))
 
 
 @lowers("whereNonZero")
 def where_non_zero(layer: Layer, x: Blob) -> Blob:
+    # ONNX lists the places axis by axis, [rank, n]; Core ML place by place, [n, rank]
     return Blob(layer.floats(layer.b.op("Transpose", layer.b.op("NonZero", layer.exact(x)), perm=[1, 0])))
 
 
@@ -144,6 +149,7 @@ def where_non_zero(layer: Layer, x: Blob) -> Blob:
 def matrix_band_part(layer: Layer, x: Blob, *, numLower: int = 0, numUpper: int = 0) -> Blob:
     layer.at_least(x, 2)
     value = x.value
+    # NeuralNetwork.proto, MatrixBandPartLayerParams: a negative number keeps the whole triangle
     if numLower >= 0:
         value = layer.b.op("Trilu", value, i64(-numLower), upper=1)
     if numUpper >= 0:

@@ -153,6 +153,7 @@ def embedding(
             "its input is not a list of indices", expected="1, 1, 1 as last dimensions", found=list(layer.shape(x))
         )
     table = _table(layer, weights, bias, outputChannels, inputDim, hasBias)
+    # [..., 1, 1, 1] without one of its ones, so that the channels that Gather appends make the old rank
     indices = layer.b.op("Cast", layer.b.op("Squeeze", x.value, i64([-3])), to=int(ir.DataType.INT64))
     found = layer.b.op("Gather", table, indices)  # [..., 1, 1, channels]
     order = list(range(len(found.shape or ())))
@@ -188,4 +189,5 @@ def _table(
     table = read_weights(weights, (channels, count)).T
     if has_bias:
         table = table + read_weights(bias, (channels,), "bias")
+    # stored [channels, entries]; Gather takes rows
     return np.ascontiguousarray(table)
