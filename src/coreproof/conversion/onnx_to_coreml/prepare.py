@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
@@ -16,6 +18,7 @@ def prepare(model: ir.Model) -> ir.Model:
     """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied."""
     _sort(model)
     prepared = model.clone()
+    _bind_branches(prepared.graph, {})
     _align(prepared.graph)
     expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
@@ -44,6 +47,26 @@ def _sort(model: ir.Model) -> None:
                 expected="nodes that can be put in an order in which each reads what was made before",
                 fix="`coreproof doctor MODEL` names the value; `coreproof edit` connects it to what it should read",
             ) from error
+
+
+def _bind_branches(graph: ir.Graph, outer: Mapping[str, ir.Value]) -> None:
+    """Takes what a branch declares as its inputs from outside.
+
+    An If hands its branches nothing. Some exporters list what they read all the same, which ONNX Runtime takes; what is outside
+    would count as unread.
+    """
+    known = {**outer, **{v.name: v for v in (*graph.inputs, *graph.initializers.values()) if v.name}}
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type != ir.AttributeType.GRAPH:
+                continue
+            branch = attribute.as_graph()
+            for value in list(branch.inputs) if node.op_type == "If" else ():
+                if (read := known.get(value.name or "")) is not None:
+                    ir.convenience.replace_all_uses_with(value, read, replace_graph_outputs=True)
+                    branch.inputs.remove(value)
+            _bind_branches(branch, known)
+        known.update({v.name: v for v in node.outputs if v.name})
 
 
 _ALIGNED = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"])

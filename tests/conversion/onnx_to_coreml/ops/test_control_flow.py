@@ -284,3 +284,19 @@ def test_branches_of_other_ranks_are_refused_by_name() -> None:
                     else_branch = b () => (float[3] e) { e = ReduceMax<axes=[0], keepdims=0>(x) }> }"""
     with pytest.raises(ConversionError, match=r"branches that give \[\(2, 3\)\] and \[\(3,\)\]"):
         cp.convert(onnx_model(text), "mlprogram")
+
+
+def test_what_a_branch_lists_as_its_inputs_is_read_from_outside() -> None:
+    # the standard's branches have none; ONNX Runtime takes those that exporters list
+    text = """agraph (float[4,3] x, bool[1] c) => (float[4,3] y)
+    { a = Relu(x)
+      y = If (c) <then_branch = t (float[4,3] a) => (float[4,3] p) { p = Neg(a) },
+                  else_branch = e (float[4,3] a) => (float[4,3] q) { q = If (c) <then_branch = u () => (float[4,3] m)
+                  { m = Abs(a) }, else_branch = w (float[4,3] a) => (float[4,3] n) { n = Exp(a) }> }> }"""
+    proto = onnx.parser.parse_model(HEADER + text)
+    made = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="listed"), precision="fp32")
+    relu = np.maximum(X, 0)
+    with session(made, "onnxruntime") as running:
+        for condition, expected in ((True, -relu), (False, np.exp(relu))):
+            got = running.run({"x": X, "c": np.array([condition])})["y"]
+            np.testing.assert_allclose(got, expected, rtol=1e-6)

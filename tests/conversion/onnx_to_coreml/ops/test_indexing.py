@@ -10,7 +10,7 @@ import torch
 
 from coreproof.errors import ConversionError
 from tests.build import node_model
-from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
+from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node, convert_node
 
 X = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
 FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 5, 6]}}
@@ -122,6 +122,12 @@ def test_cumulative_sum(exclusive: int, reverse: int) -> None:
     total = np.cumsum(x, axis=1) - (x if exclusive else 0)
     expected = total[:, ::-1] if reverse else total
     check_node("CumSum", {"x": X}, expected, {"axis": np.array(-2)}, exclusive=exclusive, reverse=reverse)
+
+
+@pytest.mark.parametrize("axis", [0, 2, -2])
+def test_sums_run_along_an_axis_that_comes_while_the_model_runs(axis: int) -> None:
+    check_node("CumSum", {"x": X, "axis": np.array([axis])}, np.cumsum(X, axis=axis))
+    check_node("CumProd", {"x": X, "axis": np.array([axis])}, np.cumprod(X, axis=axis), opset=26, targets=TARGETS[:2])
 
 
 @pytest.mark.parametrize("k", [-2, -1, 0, 1, 2])

@@ -308,8 +308,9 @@ class _TakenOut:
         self._before = len(self._block.operations)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self.stays:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # what failed half-way is in no state to be taken out, and nothing is made of its block any more
+        if not self.stays and kind is None:
             made = list(self._block.operations)[self._before :]
             self._block.remove_ops([operation for operation in made if operation.op_type != "const"])
 

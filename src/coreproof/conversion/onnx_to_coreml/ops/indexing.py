@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -296,14 +296,33 @@ def top_k_10(
 
 @lowering("CumSum")
 def cum_sum(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reverse: int = 0) -> Result:
-    along = axis_of(int(ctx.constant(axis, "axis").item()), ctx.rank(x))
-    return ctx.mb.cumsum(x=x, axis=along, exclusive=bool(exclusive), reverse=bool(reverse))
+    def along(at: int) -> Operand:
+        return ctx.mb.cumsum(x=x, axis=at, exclusive=bool(exclusive), reverse=bool(reverse))
+
+    return _on_axis(ctx, x, axis, along)
 
 
 @lowering("CumProd", error="linear")
 def cum_prod(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reverse: int = 0) -> Result:
     """By doubling: each element times the one that is 1, 2, 4 ... places before it."""
-    mb, along = ctx.mb, axis_of(int(ctx.constant(axis, "axis").item()), ctx.rank(x))
+    return _on_axis(ctx, x, axis, lambda at: _products(ctx, x, at, exclusive=bool(exclusive), reverse=bool(reverse)))
+
+
+def _on_axis(ctx: Context, x: Operand, axis: Operand, compute: Callable[[int], Operand]) -> Operand:
+    """``compute`` for the axis; where that comes while the model runs, for each, of which the meant one is taken."""
+    rank = ctx.rank(x)
+    if isinstance(axis, np.ndarray) or axis.val is not None:
+        return compute(axis_of(int(ctx.constant(axis, "axis").item()), rank))
+    meant = ctx.mb.reshape(x=axis, shape=[1] * rank)
+    result = compute(rank - 1)
+    for at in range(rank - 1):
+        here = [ctx.mb.equal(x=meant, y=np.int32(n)) for n in (at, at - rank)]
+        result = ctx.mb.select(cond=ctx.mb.logical_or(x=here[0], y=here[1]), a=compute(at), b=result)
+    return result
+
+
+def _products(ctx: Context, x: Operand, along: int, *, exclusive: bool, reverse: bool) -> Operand:
+    mb = ctx.mb
     length = ctx.shape(x)[along]
     kind = np.int32 if name_of(ctx, x) == "int32" else ctx.dtype
 
