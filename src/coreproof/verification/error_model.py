@@ -203,6 +203,12 @@ class ErrorModel:
             carried = read[0].error * scale / read[0].scale
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
+        if (counted := _counted(node, read, measured)) is not None:
+            # its scale is rounded as what it divides is
+            carried, own = (
+                counted * read[0].error,
+                math.hypot(own, counted * self._unit(node.inputs[0]) * read[0].scale),
+            )
         # by so much a compressed weight is off, which what it is added to does not make larger
         known_off = self._weights.get(node.name, Distance())
         off = known_off.absolute if error_class(node.operator) == "add" else known_off.share * summands
@@ -321,6 +327,16 @@ def _step(node: Node, read: Sequence[ErrorState]) -> float:
 def _holds_numbers(node: Node) -> bool:
     """Whether a constant of several numbers stands in the node itself."""
     return any(dtype.startswith("float") and math.prod(shape) > 1 for dtype, shape in node.parameters.values())
+
+
+def _counted(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
+    """How many steps a unit is where an operator quantises by itself, and what a step is where one dequantises; None for others.
+
+    By how far both are spread, which a zero point does not change; their sizes it does.
+    """
+    if canonical_op(node.operator) not in ("quantize", "dequantize") or len(read) != 1 or not read[0].deviation:
+        return None
+    return result.deviation / read[0].deviation
 
 
 def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
