@@ -150,10 +150,13 @@ def command(
     loaded = load(model, trust=trust)
     to_coreml = kind != "onnx"
     told = telling.read()
-    if not to_coreml and (labels is not None or image or batch is not None or shape or feeding.said or told):
+    if not to_coreml and (labels is not None or image or feeding.said or told):
         raise InputError(
-            "--labels, --image, --batch, --shape and what is said of pictures and features are for Core ML",
-            found=f"--to {kind}",
+            "--labels, --image and what is said of pictures and features are for Core ML", found=f"--to {kind}"
+        )
+    if not to_coreml and (batch is not None or shape) and not loaded.is_torch:
+        raise InputError(
+            "--batch and --shape are for Core ML, and for PyTorch modules", where=loaded.name, found=f"--to {kind}"
         )
     if not to_coreml and (functions := each_function(loaded)):
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
@@ -164,11 +167,7 @@ def command(
     check_compression(
         compress, keep_size, at_most_loss, inputs or photos, proof, auto=keep_fp32 == "auto", replace=overwrite
     )
-    images, shapes = (
-        _inputs(loaded, feeding, batch, shape or (), image=image, photos=photos is not None)
-        if to_coreml
-        else (None, None)
-    )
+    images, shapes = _inputs(loaded, feeding, batch, shape or (), image=image, photos=photos is not None)
     wide, notes = _wide(loaded, keep_fp32, inputs, shapes, batch, states) if to_coreml else ((), ())
 
     def make(target: str | None, compress: str | None = None, keep_size: Collection[str] = ()) -> Model:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from coreproof.conversion.shapes import check_names, read_shape, with_batches
+from coreproof.conversion.fixed_lengths import with_fixed_lengths
+from coreproof.conversion.shapes import Named, check_names, read_shape, with_batches
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
@@ -73,7 +74,17 @@ def convert(
     if batch is not None:
         shapes = with_batches(source.signature.inputs, shapes or {}, batch)
     if to == "onnx":
-        return to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
+        if shapes and not source.is_torch:
+            raise InputError(
+                "shapes are freed where a PyTorch module is exported, and where Core ML is made",
+                where=source.name,
+                found=f"a model of format {source.format}, to ONNX",
+                fix="leave shapes and batch out",
+            )
+        made = to_onnx(
+            source, fold_batchnorm, shapes=shapes, freeze_state=freeze_state, freeze_branches=freeze_branches
+        )
+        return with_fixed_lengths(made, shapes) if shapes else made
     if not source.is_source:
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
@@ -200,7 +211,10 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
         for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
             length = lengths[name][axis] if axis < len(lengths[name]) else None
             if set(options) != {(length, length)}:
-                key = (axis, length, options)
+                said = next((o.name for o in options if isinstance(o, Named)), None)
+                key: object = (axis, length, options) if said is None else said
+                if said is not None:
+                    named.setdefault(key, said)
                 # the first dimension is the batch, which inputs that nobody asked about share
                 free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
     first = next((name for name, axes in free.items() if 0 in axes), None)

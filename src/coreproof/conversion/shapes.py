@@ -29,6 +29,73 @@ _GRAMMAR = (
 )
 
 
+class Named(tuple[int, int]):
+    """A range whose length has a name: all of that name are one length, whatever axes they stand on."""
+
+    name: str
+
+
+def of_dynamic_shapes(dynamic_shapes: object, inputs: Sequence[Feature]) -> dict[str, object]:
+    """``dynamic_shapes`` as torch.export takes them, as the shapes that ``convert`` takes.
+
+    For each input, by its name or in order: None, or by axis (a dictionary, or a list with an entry an axis) a ``Dim``,
+    ``Dim.AUTO``, ``Dim.DYNAMIC``, or None for the example's length. Raises InputError for what is none of these, and for lengths
+    that are computed from others.
+    """
+    names = [f.name for f in inputs]
+    given = (
+        dict(zip(names, dynamic_shapes, strict=False)) if isinstance(dynamic_shapes, tuple | list) else dynamic_shapes
+    )
+    if not isinstance(given, Mapping) or (
+        isinstance(dynamic_shapes, tuple | list) and len(dynamic_shapes) != len(names)
+    ):
+        raise InputError(
+            "dynamic_shapes has an entry for each input",
+            expected=", ".join(names),
+            found=f"{len(dynamic_shapes)} entries"
+            if isinstance(dynamic_shapes, Sequence)
+            else type(dynamic_shapes).__name__,
+        )
+    check_names(given, names)
+    lengths = {f.name: tuple(f.shape or ()) for f in inputs}
+    return {name: _of_dims(name, said, lengths[name]) for name, said in given.items() if said}
+
+
+def _of_dims(name: str, said: object, lengths: Sequence[object]) -> list[object]:
+    by_axis: Mapping[Any, object] = dict(enumerate(said)) if isinstance(said, tuple | list) else {}
+    by_axis = said if isinstance(said, Mapping) else by_axis
+    wrong = [axis for axis in by_axis if not isinstance(axis, int) or not -len(lengths) <= axis < len(lengths)]
+    if wrong or not by_axis:
+        raise InputError(
+            f"the dynamic shape of {name!r} is by axis", expected=f"0 to {len(lengths) - 1}", found=f"{wrong or said!r}"
+        )
+    shape = list(lengths)
+    for axis, dim in by_axis.items():
+        shape[axis] = _of_dim(name, axis, dim, lengths[axis])
+    return shape
+
+
+def _of_dim(name: str, axis: int, dim: object, length: object) -> object:
+    kind = type(dim).__name__
+    if dim is None or "STATIC" in str(dim) or (isinstance(dim, int) and dim == length):
+        return length
+    if kind == "_DimHint":  # Dim.AUTO, Dim.DYNAMIC
+        return (getattr(dim, "min", None) or 1, getattr(dim, "max", None))
+    if not all(hasattr(dim, each) for each in ("__name__", "min", "max")) or hasattr(dim, "root"):
+        raise InputError(
+            f"axis {axis} of {name!r} is no free length",
+            expected="torch.export.Dim(NAME), Dim.AUTO, Dim.DYNAMIC or None",
+            found=str(dim),
+            fix="give a length that follows from another a name of its own, or keep it fixed"
+            if hasattr(dim, "root")
+            else None,
+        )
+    low, high = int(dim.min), dim.max  # type: ignore[attr-defined]
+    found = Named((max(1, low), -1 if not isinstance(high, int) or high >= 2**31 else high))
+    found.name = str(dim.__name__)  # type: ignore[attr-defined]
+    return found
+
+
 def read_shape(name: str, asked: object) -> list[tuple[Range, ...]]:
     """The shapes asked for input ``name``: one, whose lengths may be ranges, or several fixed ones.
 
@@ -80,6 +147,8 @@ def check_names(shapes: Mapping[str, object], inputs: Sequence[str]) -> None:
 
 def _is_whole(option: object) -> bool:
     """Whether one element is a shape of its own and not a length."""
+    if isinstance(option, Named):
+        return False
     return (isinstance(option, Sequence) and not isinstance(option, str)) or (isinstance(option, str) and "x" in option)
 
 
@@ -114,6 +183,8 @@ def _length(name: str, asked: object, length: object) -> Range:
         last = -1 if high in (None, -1, "", math.inf) else int(high)
     except (TypeError, ValueError):
         raise _wrong(name, asked, f"{length!r} is no length") from None
+    if isinstance(length, Named):
+        return length
     if first < 1 or (last != -1 and last < first):
         raise _wrong(
             name, asked, f"{length!r} is no length of at least 1, or no range that ends where it begins or later"

@@ -16,6 +16,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import stored_tensors
 from coreproof.model.torch.model import TorchModel, import_torch
+from coreproof.model.torch.script_view import is_scripted
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,8 @@ def _update(digest: hashlib.blake2b, file: Path) -> None:
 def module_content(module: torch.nn.Module) -> Iterator[bytes]:
     """What a module computes with: its layers and weights, the settings and tensors it keeps otherwise, its own code."""
     yield repr(module).encode()
+    if is_scripted(module):  # its code is its graph
+        yield str(module.inlined_graph).encode()
     for name, value in module.state_dict().items():
         yield name.encode()
         yield content_of(value)

@@ -99,7 +99,7 @@ def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
         yield from _onnx_layers(model.ir.graph)
     elif isinstance(model, CoreMLModel):
         yield from _coreml_layers(model, model.spec, "")
-    elif isinstance(model, TorchModel):
+    elif isinstance(model, TorchModel) and model.has_program:
         exported = model.exported()
         for node in model.graph.nodes:
             yield node.name, partial(_torch_weights, exported, node)

@@ -26,6 +26,7 @@ def load(
     folder: str | Path | None = None,
     stored: bool = False,
     function: str | None = None,
+    example: object = None,
 ) -> Model:
     """Loads a model.
 
@@ -37,10 +38,13 @@ def load(
     repository. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names data below
     ``folder``, and what names Python code, an address or a file elsewhere needs ``trust`` too. ``function``: the one of a
     package of several that every verb is to work on, else its default one; as text also ``llm.mlpackage#decode``. An MLModel
-    stands at its own.
+    stands at its own. ``example``: what a PyTorch module, or a TorchScript file, is called with: a tuple of tensors, or a
+    dictionary of them by name.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and ConversionError for a function that there is not.
     """
+    if example is not None:
+        return _with_example(source, example, trust=trust, folder=folder, stored=stored)
     if function is not None:
         return _at(load(source, trust=trust, folder=folder, stored=stored), function)
     base = None if folder is None else Path(folder)
@@ -53,6 +57,29 @@ def load(
     if isinstance(source, str):
         return _load_reference(source, base, trust=trust)
     return _from_object(source)
+
+
+def _with_example(source: object, example: object, *, trust: bool, folder: str | Path | None, stored: bool) -> Model:
+    """A module, of an object or of a TorchScript file, with these example inputs."""
+    from coreproof.model.torch.scripted import SUFFIXES
+
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in SUFFIXES:
+        base = None if folder is None else Path(folder)
+        if stored:
+            _refuse_stored(source, base, trust=trust)
+        return _load_file(Path(source) if base is None else base / source, trust=trust, example=example)
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(source, torch.nn.Module):
+        raise InputError(
+            "example inputs are for a PyTorch module, or for a TorchScript file",
+            found=f"{source if isinstance(source, str | Path) else type(source).__name__}",
+            fix="leave example out: the model says itself what it takes",
+        )
+    from coreproof.model.feeding import Source
+    from coreproof.model.torch.user_models import from_object
+
+    inputs = example if isinstance(example, dict | tuple) else (example,)
+    return from_object(Source(source, inputs), name=type(source).__name__)
 
 
 def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> None:
@@ -74,6 +101,12 @@ def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
     if (kind := named_kind(source)) is not None:
         return _load_named(kind, source, base, trust=trust)
     path = Path(source) if base is None else base / source
+    if "?" in source and not path.exists():  # what a TorchScript file is fed
+        from coreproof.model.torch.scripted import SUFFIXES
+
+        file, _, query = source.partition("?")
+        if Path(file).suffix.lower() in SUFFIXES:
+            return _load_file(Path(file) if base is None else base / file, trust=trust, query=query)
     # a file's name may hold the sign, or a colon; then the file is meant
     name, sign, function = source.rpartition(SIGN)
     if sign and name.rstrip("/").endswith(".mlpackage") and not path.exists():
@@ -148,7 +181,7 @@ def _at(model: Model, function: str) -> Model:
     )
 
 
-def _load_file(path: Path, *, trust: bool) -> Model:
+def _load_file(path: Path, *, trust: bool, query: str | None = None, example: object = None) -> Model:
     if not path.exists():
         raise UnreadableModelError("there is no such model", where=str(path), fix="check the path")
     suffix = path.suffix.lower()
@@ -169,11 +202,16 @@ def _load_file(path: Path, *, trust: bool) -> Model:
 
         return load_program(regular_file(path, what="the program"), trust=trust)
     if suffix in (".pt", ".pth", ".ts"):
-        from coreproof.model.torch.user_models import load_pickle, refuse_pickle
+        from coreproof.model.torch.scripted import is_script
+        from coreproof.model.torch.user_models import load_pickle, load_script, refuse_pickle
 
         regular_file(path, what="the model")
         if not trust:
             refuse_pickle(path)
+        if is_script(path):
+            return load_script(path, query, example)
+        if query is not None or example is not None:
+            raise InputError("only a TorchScript file is told what it is fed", where=str(path), found="a pickle")
         return load_pickle(path)
     if suffix == ".npz":
         from coreproof.model.recording import load_recording

@@ -33,7 +33,7 @@ def why_unsafe(source: str | Path, folder: Path | None) -> str | None:
     # as ``load`` decides: a colon names code, unless it is a drive's or of a file that is there
     if ":" in text and _DRIVE.match(text) is None and not _exists(path):
         return "Python code"
-    if path.suffix.lower() in PICKLES:
+    if path.suffix.lower() in PICKLES or Path(text.partition("?")[0]).suffix.lower() in PICKLES:
         return "a pickle"
     return why_outside(text)
 

@@ -13,6 +13,7 @@ from coreproof.conversion.description import Description
 from coreproof.conversion.detection_form import read_detection
 from coreproof.conversion.onnx_to_coreml.detection import ends_in_rows, with_suppression
 from coreproof.conversion.onnx_to_coreml.features import SPECIFICATIONS
+from coreproof.conversion.shapes import of_dynamic_shapes
 from coreproof.errors import ConversionError, InputError
 from coreproof.feeding.drawn import Feeds, Inputs
 from coreproof.feeding.inputs import feeds_of
@@ -59,6 +60,8 @@ def convert(
     describe: Mapping[str, str] | None = None,
     defaults: Mapping[str, float] | None = None,
     check: bool = True,
+    example: object = None,
+    dynamic_shapes: object = None,
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
 
@@ -77,6 +80,8 @@ def convert(
     ``states`` says the same of an ONNX model's inputs: {"past_*": "present_*"}.
     ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
     PyTorch cannot export it otherwise; without it such a module is refused with every line.
+    ``example`` is what a module, given as it is, is called with: a tuple of tensors, or a dictionary of them by name.
+    ``dynamic_shapes`` says which of its lengths are free as torch.export does, in place of ``shapes``: {"x": {0: Dim("batch")}}.
     ``compress`` is how weights of an ML Program are compressed: "palettize:4", "linear:8", "linear:4:block=32", "prune:0.5",
     "prune:0.5+palettize:4". ``keep_size`` leaves layers, "layer:weight" or operators as they are; with ``at_most_loss``, a share
     of an output's scale, the fewest further ones with which the outputs stay that close to the source's, over ``inputs``
@@ -100,7 +105,11 @@ def convert(
     if isinstance(labels, str | Path):
         named = read_label_file(Path(labels), InputError.of_file("the label file cannot be read", Path(labels)))
         labels = tuple(map(str, named))
-    source = load(model)
+    source = load(model, example=example)
+    if dynamic_shapes is not None:
+        if shapes is not None or batch is not None:
+            raise InputError("dynamic_shapes says what shapes and batch say: give one of them", where=source.name)
+        shapes = of_dynamic_shapes(dynamic_shapes, source.signature.inputs)
     notes: tuple[str, ...] = ()
     detector = None
     if detection is not None:

@@ -48,7 +48,7 @@ class TorchSession(Session):
 
     @cached_property
     def tappable(self) -> frozenset[str]:
-        if self.model.frozen_branches:
+        if not self.model.has_program:
             return frozenset()
         return frozenset(n.name for n in self.model.exported().graph.nodes if n.op == "call_function")
 
@@ -127,9 +127,10 @@ class TorchPart(Closing):
     """
 
     def __init__(self, of: TorchSession, given: Sequence[str], asked: Sequence[str]) -> None:
-        if of.model.frozen_branches:
+        if not of.model.has_program:
             raise InputError(
-                "a module that decides by its data has no program to take a stretch of", where=of.model.name
+                "a module that decides by its data, or is TorchScript, has no program to take a stretch of",
+                where=of.model.name,
             )
         self._model = of.model
         self._program = of.model.exported()

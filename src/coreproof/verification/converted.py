@@ -73,7 +73,8 @@ def check_conversion(
     try:
         source = as_long_as(source, made)
         signature = as_free_as(source, made)
-        roles = roles_for(source, source)  # the source says what the inputs are for
+        # the source says what the inputs are for, where it can be read
+        roles = roles_for(source, source if getattr(source, "has_program", True) else made)
         fed, source_sample, made_sample = _fed_once(source, made, signature, roles, images or {})
         reference = session(source)
         if source.is_torch:

@@ -39,7 +39,9 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> st
     if changed:
         said.append(f"the call changes {_listed(changed)}")
     training = [
-        f"{name or 'the module'} ({type(m).__name__})" for name, m in model.module.named_modules() if m.training
+        f"{name or 'the module'} ({type(m).__name__})"
+        for name, m in model.module.named_modules()
+        if getattr(m, "training", False)
     ]
     if training:
         said.append(f"in training mode: {_listed(training)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.conversion.torch_to_onnx.frozen import freeze_either
-from coreproof.errors import CoreproofError
+from coreproof.errors import ConversionError, CoreproofError
 from coreproof.feeding.draw import SCALES
 from coreproof.feeding.drawn import SEED, Feeds, Inputs, random_sample, roles_for
 from coreproof.feeding.ends import Ends, as_free_as, as_long_as, count_elements
@@ -138,8 +138,9 @@ def _examples(reference: Model, candidate: Model, wanted: Session, judged: Sessi
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
     """Has a PyTorch model's program there before anything is compared. One that cannot be exported says so where it is needed."""
-    if not model.is_torch or getattr(model, "frozen_branches", False):
+    if not getattr(model, "has_program", False):
         return
+    from coreproof.conversion.torch_to_onnx.branches import branches_of
     from coreproof.conversion.torch_to_onnx.kept_export import FOLDER, export_digest, kept_program, waiting
     from coreproof.model.torch.model import TorchModel
 
@@ -151,7 +152,13 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
         ):
             return
         with waiting(progress):
-            model.exported()
+            try:
+                model.exported()
+            except ConversionError:
+                # what TorchScript decides within it is no decision that is lost; it has no program, and answers all the same
+                found = branches_of(model)
+                model.scripted = found.scripted and not found
+                raise
 
 
 def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:

@@ -133,9 +133,13 @@ def test_a_state_dict_is_told_how_it_becomes_a_model(write: Callable[..., str]) 
     refused(write("return Net().state_dict()"), InputError, "state dict", "load_state_dict")
 
 
-def test_a_torchscript_module_is_told_from_others(write: Callable[..., str]) -> None:
-    refused(write("return torch.jit.script(Net()), torch.ones(1, 4)"), InputError, "TorchScript")
-    refused(write("return torch.jit.trace(Net(), torch.ones(1, 4))"), InputError, "TorchScript")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own of TorchScript
+def test_a_torchscript_module_is_taken_and_a_function_is_not(write: Callable[..., str]) -> None:
+    for made in ("torch.jit.script(Net())", "torch.jit.trace(Net(), torch.ones(1, 4))"):
+        assert cp.load(write(f"return {made}, torch.ones(1, 4)")).signature.inputs[0].shape == (1, 4)
+    refused(
+        write("return torch.jit.trace(torch.relu, torch.ones(1)), torch.ones(1)"), InputError, "TorchScript function"
+    )
 
 
 def test_a_class_in_the_place_of_a_function(write: Callable[..., str]) -> None:
@@ -269,13 +273,14 @@ def test_a_model_that_fails_while_it_runs_names_shapes_and_line(write: Callable[
 # files
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_torchscript_file_is_told_from_a_pickle(tmp_path: Path) -> None:
     for name in ("a.pt", "a.pth", "a.ts"):
         torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(2)), str(tmp_path / name))
-        for trust in (False, True):
-            with pytest.raises(UnreadableModelError, match="TorchScript") as raised:
-                cp.load(tmp_path / name, trust=trust)
-            assert "module.path:callable" in str(raised.value)
+        with pytest.raises(UnsafeModelError, match="TorchScript"):
+            cp.load(tmp_path / name)
+        with pytest.raises(InputError, match="TorchScript program does not say what it is fed"):
+            cp.load(tmp_path / name, trust=True)
 
 
 def test_a_state_dict_file_is_told_from_a_model(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ _LENGTH = 0.0
 """The size of lengths and positions: what is made of them is within memory, however often they are multiplied."""
 
 _WIDE = (ir.DataType.INT64, ir.DataType.UINT64, ir.DataType.UINT32)
-_TO_THE_END = {"Slice": (1, 2), "Trilu": (1,), "Min": (0, 1), "Max": (0, 1), "Clip": (1, 2)}
+_TO_THE_END = {"Slice": (1, 2), "Trilu": (1,), "Min": (0, 1), "Max": (0, 1), "Clip": (1, 2), "Loop": (0,)}
 """Operands in which a number beyond 32 bits means the end, or does not bound at all."""
 
 
@@ -72,7 +72,7 @@ def _means_an_end(node: ir.Node, place: int, constant: Array) -> bool:
         return False
     if node.op_type in ("Slice", "Trilu"):
         return True
-    upper = node.op_type == "Min" or (node.op_type == "Clip" and place == 2)
+    upper = node.op_type in ("Min", "Loop") or (node.op_type == "Clip" and place == 2)
     return bool((constant >= _LIMITS.min).all() if upper else (constant <= _LIMITS.max).all())
 
 

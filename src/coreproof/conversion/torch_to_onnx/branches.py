@@ -28,11 +28,12 @@ class Branches:
     """``places``: the user's lines, each with the values that it took of the example, in the order in which they ran.
 
     ``open_shapes``: a tensor's length hangs on values (``nonzero``, a mask as an index), so that a branch on a shape may be
-    one on data.
+    one on data. ``scripted``: TorchScript within the module decides by its data, which a trace keeps as it is.
     """
 
     places: dict[str, list[str]] = field(default_factory=dict)
     open_shapes: bool = False
+    scripted: bool = False
 
     def took(self, place: str, value: object) -> None:
         """One more value at a line."""
@@ -123,8 +124,10 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
             if any(t in follows for t in read):
                 name = func.__name__.split(".")[0]
                 if name in ("_local_scalar_dense", "equal"):
-                    if depth:  # else TorchScript asks, and not Python
+                    if depth:
                         found.took(users_place() or model.name, made)
+                    else:  # TorchScript asks, and not Python
+                        found.scripted = True
                 elif not (name.endswith("_like") or name.startswith("new_")):  # those take a shape, and no values
                     for tensor in tensors(made):
                         follows[tensor] = True

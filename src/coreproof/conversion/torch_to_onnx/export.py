@@ -28,6 +28,7 @@ from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.recurrent import kept_whole
+from coreproof.model.torch.script_view import is_scripted
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def torch_to_onnx(
     refuse_misfit(model.signature, model.labels, model.name)
     shapes = _traced_free(model, free) if free else None
     try:
+        if model.scripted:
+            raise _TorchScript("it is a TorchScript program, which the current exporter does not read")
         program = _exported(model, shapes, _longer(model, free or {}), optimize=fold_batchnorm)
         exported = program.model
         if not fold_batchnorm:
@@ -74,26 +77,7 @@ def torch_to_onnx(
         model.program = program.exported_program
         notes = model.notes
     except Exception as error:
-        branches = branches_of(model)
-        if depends_on_data(error) and not freeze_branches:
-            raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
-        if (wrong := next((e for e in causes(error) if isinstance(e, NowhereRightError)), None)) is not None:
-            raise ConversionError(
-                str(wrong), where=users_line(error) or model.name, fix="give the input a fixed shape"
-            ) from error
-        exported = _export_by_tracing(model, names, error, free, branches)
-        if branches and not freeze_branches:
-            raise branches.refusal(model.name) from error
-        model.frozen_branches = model.frozen_branches or bool(branches)
-        notes = (
-            *model.notes,
-            "exported by tracing, because PyTorch's current exporter fails on this model",
-            *branches.notes(),
-        )
-        if depends_on_data(error) and not branches:
-            notes = (*notes, f"nothing that hangs on the inputs was frozen at {users_line(error) or model.name}")
-        elif not branches:
-            notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
+        exported, notes = _otherwise(model, names, error, free, freeze_branches=freeze_branches)
     _refuse_baked(exported, free or {}, model.name)
     changing = _changing_buffers(model, held)
     _refuse_training(model, exported, changing=bool(changing) and not freeze_state)
@@ -185,6 +169,46 @@ def _longer(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> list[tu
 _REPEATED = 3
 
 
+def _otherwise(
+    model: TorchModel,
+    names: list[str],
+    error: Exception,
+    free: Mapping[str, Mapping[int, str]] | None,
+    *,
+    freeze_branches: bool,
+) -> tuple[ir.Model, tuple[str, ...]]:
+    """What the tracing exporter makes of a module on which the current one fails with ``error``, and notes; or that it raises."""
+    branches = branches_of(model)
+    # what TorchScript decides stays a decision in a trace
+    model.scripted = model.scripted or branches.scripted
+    if depends_on_data(error) and not freeze_branches and (branches or not branches.scripted):
+        raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
+    if (wrong := next((e for e in causes(error) if isinstance(e, NowhereRightError)), None)) is not None:
+        raise ConversionError(
+            str(wrong), where=users_line(error) or model.name, fix="give the input a fixed shape"
+        ) from error
+    exported = _export_by_tracing(model, names, error, free, branches)
+    if branches and not freeze_branches:
+        raise branches.refusal(model.name) from error
+    model.frozen_branches = model.frozen_branches or bool(branches)
+    why = "it is TorchScript" if isinstance(error, _TorchScript) else "PyTorch's current exporter fails on this model"
+    notes = (*model.notes, f"exported by tracing, because {why}", *branches.notes())
+    if isinstance(error, _TorchScript):
+        notes = (
+            *notes,
+            "what was decided as it was traced or scripted is as it was; TorchScript's own ifs and loops stay",
+        )
+    elif depends_on_data(error) and not branches:
+        notes = (*notes, f"nothing that hangs on the inputs was frozen at {users_line(error) or model.name}")
+    elif not branches:
+        notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
+    return exported, notes
+
+
+class _TorchScript(Exception):
+    """The module is one that only the older exporter reads."""
+
+
 def _translations() -> dict[Callable[..., object], Callable[..., object]]:
     """How the operators are written in ONNX that PyTorch's own exporter does not know, or writes down as something else."""
     return {
@@ -235,7 +259,9 @@ def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -
     It drops elements by chance, or counts what it is fed into its statistics (``changing``). Nobody would want that frozen.
     """
     training = [
-        (f"{name or 'the module'} ({type(m).__name__})", m) for name, m in model.module.named_modules() if m.training
+        (f"{name or 'the module'} ({type(m).__name__})", m)
+        for name, m in model.module.named_modules()
+        if getattr(m, "training", False)
     ]
     told = [said for said, m in training if "Dropout" in said and getattr(m, "p", None)]
     told += [said for said, m in training if changing and getattr(m, "track_running_stats", False)]
@@ -342,8 +368,12 @@ def _export_by_tracing(
         axes.update({name: {0: batch} for name in names})
     try:
         with quiet(), _no_dumped_graphs(), traced_branches(branches):
+            module = model.module
+            if model.scripted and not is_scripted(module):
+                # torch.onnx traces no module that holds TorchScript; torch.jit does, and keeps its ifs
+                module = torch.jit.trace(module, model.example_inputs, check_trace=False)
             torch.onnx.export(
-                model.module,
+                module,
                 model.example_inputs,
                 written,
                 dynamo=False,

@@ -24,6 +24,7 @@ from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.torch.nested import flattened, is_flat, named_leaves
 from coreproof.model.torch.recurrent import kept_whole, recurrent
+from coreproof.model.torch.script_view import arguments_of, is_scripted, script_graph
 from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class TorchModel(Model):
 
     ``frozen_state``: the module is meant as it answers with its buffers as they are, which each call that changes them puts back;
     ``frozen_branches``: it decides by its data, so that there is no program and no inner value, and is meant as it answers its
-    example inputs. Both are what the user asked for where it was exported.
+    example inputs. Both are what the user asked for where it was exported. ``scripted``: it is a TorchScript program, or decides
+    by its data within one, so that there is no exported program either.
     """
 
     format = "torch"
@@ -62,6 +64,7 @@ class TorchModel(Model):
         super().__init__(name, path, notes)
         self.untrained = untrained
         self.module = module
+        self.scripted = any(map(is_scripted, module.modules()))
         with contextlib.suppress(NotImplementedError):  # torch.export fixes the mode as it traces
             module.eval()
         # of one tensor given twice, torch.export makes one input and leaves the other unread
@@ -83,6 +86,8 @@ class TorchModel(Model):
 
     @cached_property
     def _parameters(self) -> tuple[str, ...]:
+        if is_scripted(self.module):
+            return tuple(arguments_of(self.module))
         return tuple(
             name
             for name, p in inspect.signature(self.module.forward).parameters.items()
@@ -156,6 +161,11 @@ class TorchModel(Model):
             labels=self.labels,
         )
 
+    @property
+    def has_program(self) -> bool:
+        """Whether it can be had as an exported program, from which inner values are read."""
+        return not (self.frozen_branches or self.scripted)
+
     def exported(self) -> ExportedProgram:
         """The program that taps read from: decomposed as the ONNX exporter does, so that a name means one value everywhere."""
         if self.program is None:
@@ -164,6 +174,8 @@ class TorchModel(Model):
 
     def _traced(self, *, decomposed: bool = False) -> ExportedProgram:
         torch = import_torch()
+        if self.scripted:
+            raise ConversionError("a TorchScript program has no exported program", where=self.name, fix=_NO_PROGRAM)
         try:
             with quiet(), kept_whole():
                 program = torch.export.export(self.module, self.example_inputs)
@@ -174,7 +186,9 @@ class TorchModel(Model):
     @cached_property
     def graph(self) -> Graph:
         """The operators of the exported program; none where Python branches on values."""
-        if self.frozen_branches:
+        if is_scripted(self.module):
+            return script_graph(self.module, self.name, self.input_names, tuple(self.example_outputs))
+        if not self.has_program:
             return Graph(self.name, (), self.input_names, tuple(self.example_outputs))
         return _read_graph(self.exported())
 
@@ -186,6 +200,9 @@ class TorchModel(Model):
         torch = import_torch()
         with quiet():
             torch.export.save(self._traced(), fresh)
+
+
+_NO_PROGRAM = "convert it to ONNX, and hold the inner values of that; or give the module that it was made of"
 
 
 def resized(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

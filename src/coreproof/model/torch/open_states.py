@@ -23,7 +23,9 @@ def open_buffers(model: TorchModel) -> TorchModel:
     if model.frozen_state or model.frozen_branches or (model.path is not None and model.path.suffix == ".pt2"):
         return model
     names = changed_buffers(model)
-    training = any(m.training and getattr(m, "track_running_stats", False) for m in model.module.modules())
+    training = any(
+        getattr(m, "training", False) and getattr(m, "track_running_stats", False) for m in model.module.modules()
+    )
     if not names or training:
         return model
     torch = import_torch()

@@ -23,6 +23,8 @@ from coreproof.errors import (
 from coreproof.model.feeding import Source
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.nested import flattened, is_flat, named_leaves
+from coreproof.model.torch.script_view import is_scripted
+from coreproof.model.torch.scripted import needs_example, read_script, said_example
 from coreproof.model.torch.user_code import importable_from_here, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _STATE = (
     "it holds weights and no network: load it into one with torchvision:NAME?weights=FILE, or in a function of yours "
     "(net.load_state_dict(torch.load(FILE, weights_only=True)); return net, inputs)"
 )
-_SCRIPT = "give the module that it was made of, by module.path:callable, or export that with torch.export.save"
+_SCRIPT = "call it in the forward of a module"
 
 
 def load_callable(reference: str) -> TorchModel:
@@ -171,6 +173,8 @@ def from_object(thing: object, name: str = "model") -> TorchModel:
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
         note = "example input taken to be [1, 3, 224, 224]; for another give (module, example_inputs)"
         return _model(module, (torch.randn(1, 3, 224, 224),), name, notes=(note,))
+    if is_scripted(module):
+        raise needs_example(module, name)
     raise InputError(
         "the inputs of this PyTorch module are not known",
         where=name,
@@ -187,8 +191,8 @@ def _is_module(thing: object) -> bool:
 def _require_module(thing: object, name: str) -> torch.nn.Module:
     """The object itself. Raises InputError for what is no torch.nn.Module that can be exported, saying what it is."""
     torch = import_torch()
-    if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-        raise InputError("this is a TorchScript program, which PyTorch does not export", where=name, fix=_SCRIPT)
+    if isinstance(thing, torch.jit.ScriptFunction):
+        raise InputError("this is a TorchScript function, and no module", where=name, fix=_SCRIPT)
     if isinstance(thing, Mapping):
         weights = bool(thing) and all(isinstance(v, torch.Tensor) for v in thing.values())
         raise InputError(
@@ -298,11 +302,35 @@ def _refuse_other_kinds(path: Path) -> None:
     except DAMAGE:  # whatever else it is, a pickle among others
         return
     if script:
-        raise UnreadableModelError(
-            "this is a TorchScript program, which PyTorch does not export", where=str(path), fix=_SCRIPT
+        raise UnsafeModelError(
+            "a TorchScript program is not loaded: reading it would run what its author wrote",
+            where=str(path),
+            expected="a .pt2 program of torch.export.save, or ONNX: both are data",
+            fix="pass --trust if you know who made it; and say what it is fed: FILE?x=1x3x224x224",
         )
     if weights:
         raise UnreadableModelError("this is a state dict, not a model", where=str(path), fix=_STATE)
+
+
+def load_script(path: Path, query: str | None, example: object = None) -> TorchModel:
+    """A TorchScript file that the user trusts, with the example inputs that ``query`` says, or those of ``example``.
+
+    Without either it is a network of pictures where its first weights are a convolution over three channels. Raises InputError
+    where nobody says what it is fed, UnreadableModelError for a damaged file.
+    """
+    module = read_script(path)
+    if query is not None:
+        example = said_example(query, module, str(path))
+    if example is None:
+        try:
+            model = from_object(module, name=path.stem)
+        except InputError:
+            raise needs_example(module, str(path)) from None
+    else:
+        inputs = example if isinstance(example, Mapping | tuple) else (example,)
+        model = from_object(Source(module, inputs), name=path.stem)
+    model.path = path
+    return model
 
 
 def load_pickle(path: Path) -> TorchModel:

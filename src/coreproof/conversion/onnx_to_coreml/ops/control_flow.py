@@ -110,6 +110,8 @@ def loop(
     """Rounds until the count is reached or the condition fails; what a round gives beside the carried values is stacked."""
     trips, goes_on = _known(count), _known(condition)
     most = None if trips is None else int(trips.reshape(-1)[0])
+    if most is not None and most > np.iinfo(np.int32).max:  # as exporters write a loop that only its condition ends
+        count, most = None, None
     index, again, *names = (v.name or "" for v in body.inputs)
     values = _present(ctx.raw[2:])
 
