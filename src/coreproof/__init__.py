@@ -14,6 +14,7 @@ from coreproof.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from coreproof.comparison.compare import compare as compare
+    from coreproof.comparison.over_inputs import compare_inputs as compare_inputs
     from coreproof.conversion.check import check as check
     from coreproof.conversion.coreml_to_onnx.custom import CustomLayer as CustomLayer
     from coreproof.conversion.coreml_to_onnx.custom import register_custom_layer as register_custom_layer
@@ -48,6 +49,7 @@ _HOMES = {
     "app": "coreproof.handover.app",
     "check": "coreproof.conversion.check",
     "compare": "coreproof.comparison.compare",
+    "compare_inputs": "coreproof.comparison.over_inputs",
     "convert": "coreproof.precision.converted",
     "CoreproofError": "coreproof.errors",
     "CustomLayer": "coreproof.conversion.coreml_to_onnx.custom",

@@ -7,20 +7,22 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli.options import Replace, Trust
-from coreproof.errors import LineupError, StoreError
+from coreproof.cli.options import Arrays, Replace, Trust
+from coreproof.errors import InputError, LineupError, StoreError
 
 
 def command(
     lineup: Annotated[Path, typer.Argument(help="LINEUP.toml: the models and how each is fed.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for index.html and comparison.json.")],
     photos: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="FOLDER|URL",
             help="Pictures: a folder, or s3://, gs:// ...; a labels.csv in a folder gives the truth.",
+            show_default=False,
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for index.html and comparison.json.")],
+    ] = None,
+    inputs: Arrays = None,
     data: Annotated[
         Path | None, typer.Option(help="What the line-up's paths are relative to (default: its folder).")
     ] = None,
@@ -40,7 +42,7 @@ def command(
     overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
-    """Compare models over photos: agreement matrix, statistics, one page to read."""
+    """Compare models over photos (agreement matrix, statistics) or other inputs (output by output): one page to read."""
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
@@ -51,7 +53,12 @@ def command(
     # a missing file is told before anything is loaded
     if not lineup.is_file():
         raise LineupError("there is no such line-up", where=str(lineup))
+    if (photos is None) == (inputs is None):
+        raise InputError("models are compared over photos, or over other inputs", fix="give --photos or --inputs")
     check_places(out, replace=overwrite)  # before the work, not after it
+    if photos is None:
+        assert inputs is not None
+        return _over_inputs(lineup, inputs, out, data, trust=trust, overwrite=overwrite)
     with progress() as report:
         comparison = compare(
             load_lineup(lineup, data=data, trust=trust),
@@ -76,3 +83,22 @@ def command(
     shown = console()
     shown.print(agreement_table(comparison, shown.width))
     shown.print(Line(f"page: {written}"), soft_wrap=True)
+
+
+def _over_inputs(lineup: Path, inputs: Path, out: Path, data: Path | None, *, trust: bool, overwrite: bool) -> None:
+    """Compares output by output, and says of each how far the models agree."""
+    from coreproof.cli.progress import progress
+    from coreproof.cli.say import say
+    from coreproof.comparison.lineup import load_lineup
+    from coreproof.comparison.over_inputs import compare_inputs
+    from coreproof.model.weakness import qualified
+    from coreproof.report.page import page
+
+    with progress() as report:
+        found = compare_inputs(load_lineup(lineup, data=data, trust=trust), inputs, trust=trust, progress=report)
+    written = page(found, out, replace=overwrite)
+    for pair in found.pairs:
+        same = "" if pair.places is None else f"same class at {pair.same:,} of {pair.places:,}; "
+        say(f"{pair.output}  {pair.a} and {pair.b}: {same}furthest apart {pair.furthest:.2g} ({pair.sample})")
+    say(f"{qualified(found.text, found.weaknesses)}.")
+    say(f"page: {written}")

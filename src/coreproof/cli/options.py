@@ -46,7 +46,8 @@ Fresh = Annotated[
 Arrays = Annotated[
     Path | None,
     typer.Option(
-        help="In place of photos: a .npz with an array for every input; several samples: name/0, name/1.",
+        help="In place of photos: a .npz with an array for every input (several samples: name/0, name/1), or a folder of "
+        ".npz, .npy, .wav and token ids (.json, .txt).",
         show_default=False,
     ),
 ]

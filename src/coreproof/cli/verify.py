@@ -50,7 +50,9 @@ def command(
     inputs: Annotated[
         Path | None,
         typer.Option(
-            help="A .npz with an array for every input; several samples: name/0, name/1.", rich_help_panel=_FED
+            help="A .npz with an array for every input (several samples: name/0, name/1), or a folder of .npz, .npy, .wav "
+            "and token ids (.json, .txt).",
+            rich_help_panel=_FED,
         ),
     ] = None,
     photos: Annotated[

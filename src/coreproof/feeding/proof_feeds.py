@@ -6,11 +6,12 @@ from pathlib import Path
 
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
+from coreproof.feeding.input_files import Named
 from coreproof.feeding.inputs import GIVEN, hand_over
 from coreproof.feeding.photos import Photos
 from coreproof.feeding.picture_values import lone_input, picture_value, unknown_feeding
 from coreproof.feeding.pictures import open_picture
-from coreproof.feeding.user_inputs import given_samples
+from coreproof.feeding.user_inputs import given_samples, named_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 
@@ -43,13 +44,25 @@ class ProofFeeds:
         self.source = source
         self.feeding = feeding
         self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
-        self.given = None if inputs is None else given_samples(inputs, source.signature)
+        self._samples = samples if isinstance(inputs, str | Path) and Path(inputs).is_dir() else None
+        self.given, names = self._given(inputs)
+        self.named = [Named(name, values) for name, values in zip(names, self.given or (), strict=True)]
         files = photos.files if photos is not None else ()
         # spread evenly: neighbours in a folder are often alike
         wanted = [int(at * len(files) / samples) for at in range(samples)]
         self.files = tuple(files[at] for at in dict.fromkeys(wanted)) if files else ()
         if photos is not None:
             self._check_picture()
+
+    def _given(self, inputs: str | Path | Inputs | None) -> tuple[list[Sample] | None, tuple[str, ...]]:
+        """All samples that are given, and what each is called."""
+        if inputs is None:
+            return None, ()
+        if isinstance(inputs, str | Path):
+            named = named_samples(inputs, self.source.signature)
+            return [each.values for each in named], tuple(each.name for each in named)
+        listed = given_samples(inputs, self.source.signature)
+        return listed, tuple(f"sample {at}" for at in range(len(listed)))
 
     def _check_picture(self) -> None:
         taken = lone_input(self.source, "give arrays: --inputs FILE.npz, or neither, and inputs are drawn")
@@ -70,21 +83,39 @@ class ProofFeeds:
             )
 
     @property
+    def is_folder(self) -> bool:
+        """Whether a folder of inputs was given, over all of which models are compared."""
+        return self._samples is not None
+
+    @property
+    def origin(self) -> str:
+        """Where given arrays came from, in words."""
+        return self._origin
+
+    @property
     def said(self) -> str:
         """What is fed, in words."""
         if self.given is not None:
-            return self._origin
+            few = len(self._verified())
+            return self._origin if few == len(self.given) else f"{few} of {len(self.given)} {self._origin}"
         return f"{len(self.files)} photos, fed as {self.feeding}" if self.files else "drawn"
 
     def samples_for(self, model: Model) -> list[Sample]:
         """The samples in the form that ``model`` takes: pixels for an image input, else numbers."""
         if self.given is not None:
-            return [hand_over(sample, self.source.signature, model.signature)[1] for sample in self.given]
+            return [hand_over(sample, self.source.signature, model.signature)[1] for sample in self._verified()]
         if not self.files:
             return [random_feeds(self.source, model)[1]]
         assert self.feeding is not None
         feature = model.signature.inputs[0]
         return [{feature.name: picture_value(open_picture(path), feature, self.feeding)} for path in self.files]
+
+    def _verified(self) -> list[Sample]:
+        """Those of the given samples that steps are verified on: all of a file, and of a folder as many as of photos."""
+        given = self.given or []
+        if self._samples is None or len(given) <= self._samples:
+            return given
+        return [given[int(at * len(given) / self._samples)] for at in range(self._samples)]
 
     def between(self, reference: Model, candidate: Model) -> Feeds | None:
         """What both are fed, as ``verify`` takes it; None where it draws."""

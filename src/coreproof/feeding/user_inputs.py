@@ -1,4 +1,4 @@
-"""What a user gives to feed two models: arrays in a .npz, or a folder of photos."""
+"""What a user gives to feed two models: arrays in a .npz, a folder of inputs, or one of photos."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample
 from coreproof.feeding.ends import as_free_as
+from coreproof.feeding.input_files import Named, is_input_file, read_inputs
 from coreproof.feeding.inputs import hand_over, samples
 from coreproof.feeding.lengths import takes_shape
 from coreproof.feeding.matched_inputs import match_inputs
@@ -92,13 +93,15 @@ def given_samples(
 
 
 def read_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[Sample]:
-    """The samples that a .npz holds: arrays named as the models' inputs.
+    """The samples that a .npz holds, or a folder of inputs (``input_files``): arrays named as the models' inputs.
 
     Several samples are given as ``name/0``, ``name/1``, ... or as one array with a leading axis more than is declared
     (or longer than the declared 1). A saved run serves as well: its inputs are taken. Raises InputError, which
     names everything that does not fit at once.
     """
     path = Path(path)
+    if is_input_file(path):
+        return [each.values for each in named_samples(path, reference, candidate)]
     if is_recording(path):
         return list(load_recording(path).samples)
     arrays = _read_arrays(path)
@@ -125,6 +128,33 @@ def read_samples(path: str | Path, reference: Signature, candidate: Signature | 
     if problems:
         raise _do_not_fit(problems, str(path), reference, arrays)
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def named_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[Named]:
+    """The same, each under the name that it has in a report: its file, and its place in it where that holds several."""
+    path = Path(path)
+
+    def archive(file: Path) -> list[Sample]:
+        return read_samples(file, reference, candidate)
+
+    if not is_input_file(path):
+        listed = archive(path)
+        return [Named(f"{path.name}/{at}" if len(listed) > 1 else path.name, each) for at, each in enumerate(listed)]
+    found = read_inputs(path, reference, archive)
+    declared = _declared(reference, candidate)
+    problems: list[str] = []
+    for each in found:
+        lists = {name: [np.asarray(value)] for name, value in each.values.items()}
+        problems += [f"{each.name}: {told}" for told in _unfit(lists, declared, reference, candidate)]
+    if problems:
+        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise InputError(
+            "the inputs do not fit the model: " + "; ".join(problems[:8]) + more,
+            where=str(path),
+            expected="; ".join(map(str, reference.inputs)),
+            fix="correct these files: nothing is cut, filled up or converted that could change what they mean",
+        )
+    return found
 
 
 def _unfit(

@@ -52,6 +52,7 @@ from coreproof.verification.weaknesses import weaknesses_alone
 
 if TYPE_CHECKING:
     from coreproof.comparison.comparison import Comparison
+    from coreproof.comparison.over_inputs import InputComparison
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
 _FORMATS: Mapping[Target, tuple[str, str]] = {
@@ -88,7 +89,8 @@ def prove(
     them at the end, together, so that page and models are always of one run. Only ``out/store`` grows meanwhile.
 
     ``samples`` is how many of the photos each step is verified on. ``inputs``, in place of photos: a .npz as ``verify``
-    takes it, or mappings of name to array; without either, inputs are drawn, and no predictions are compared.
+    takes it, or mappings of name to array; or a folder of .npz, .npy, .wav and token ids, over all of which the models are then
+    compared output by output. Without any of these, inputs are drawn, and no predictions are compared.
     ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
     model carries). ``announce`` hears of each finished step.
     What PyTorch's exporter made is kept in ``out/export`` and taken by the next run with the same weights and code (see
@@ -116,8 +118,8 @@ def prove(
         chain = _Chain(loaded, pictures, fed, out, stage, target, progress, announce, replace, fresh, freeze)
         chain.obtain()
         chain.carry(witness=witness)
-        comparison = chain.compare()
-        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, chain.models)
+        comparison, over = chain.compare(), chain.compare_over_inputs()
+        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models)
         _write(proof, stage)
         packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
     chain.follow()
@@ -130,7 +132,13 @@ def _write(proof: Proof, stage: Path) -> None:
     (stage / "proof.json").write_text(json.dumps(proof.to_json(), indent=1, default=str))
     if proof.comparison is not None:
         proof.comparison.save_json(stage)
-    write_page(stage, proof=proof.to_json(), comparison=proof.comparison, place=proof.folder)
+    write_page(
+        stage,
+        proof=proof.to_json(),
+        comparison=proof.comparison,
+        over_inputs=proof.over_inputs,
+        place=proof.folder,
+    )
 
 
 @dataclass
@@ -324,6 +332,8 @@ class _Chain:
         from coreproof.comparison.lineup import lineup_of
 
         missing = "no photos were given" if self.photos is None else "the model is no classifier"
+        if self.fed.is_folder:
+            return None
         if self.photos is None or class_count(self.source.signature) is None:
             self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
             return None
@@ -333,6 +343,19 @@ class _Chain:
         weak = found.weaknesses
         text = qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", weak)
         self.add(ProofStep("Compare predictions", "compare", text, weak=weak), started)
+        return found
+
+    def compare_over_inputs(self) -> InputComparison | None:
+        """All models over all inputs of a folder, output by output."""
+        from coreproof.comparison.over_inputs import over_inputs
+
+        if not self.fed.is_folder:
+            return None
+        started = time.monotonic()
+        found = over_inputs(self.models, self.fed.named, progress=self.progress)
+        found = dataclasses.replace(found, origin=self.fed.origin)
+        text = qualified(found.text, found.weaknesses)
+        self.add(ProofStep("Compare over inputs", "compare", text, weak=found.weaknesses), started)
         return found
 
     def _images(self) -> dict[str, ImageInput] | None:

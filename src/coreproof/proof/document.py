@@ -14,6 +14,7 @@ from coreproof.verification.verification import Verification, joint_weaknesses
 
 if TYPE_CHECKING:
     from coreproof.comparison.comparison import Comparison
+    from coreproof.comparison.over_inputs import InputComparison
 
 Kind = Literal["obtain", "check", "convert", "verify", "witness", "compare"]
 
@@ -71,6 +72,7 @@ class Proof:
     folder: Path
     comparison: Comparison | None
     command: str
+    over_inputs: InputComparison | None = None
     models: Mapping[str, Model] = field(default_factory=dict)
 
     @property
@@ -136,6 +138,7 @@ class Proof:
                 "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
             },
             "steps": [step.to_json() for step in self.steps],
+            "over_inputs": None if self.over_inputs is None else self.over_inputs.to_json(),
             "versions": versions(),
             "command": self.command,
         }

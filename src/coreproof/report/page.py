@@ -11,11 +11,13 @@ from urllib.parse import quote
 import jinja2
 
 from coreproof.comparison.comparison import Comparison
+from coreproof.comparison.over_inputs import InputComparison
 from coreproof.errors import InputError
 from coreproof.model.files.atomic import replacing, replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.numbers import json_ready
 from coreproof.model.versions import versions
+from coreproof.model.weakness import failing, qualified
 from coreproof.report.data import Document, comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails
 from coreproof.visible import visible, visible_in
@@ -24,16 +26,16 @@ _LARGEST = 4_900_000
 """Bytes of a page, pictures included."""
 
 
-def page(result: Comparison, folder: str | Path, *, replace: bool = False) -> Path:
+def page(result: Comparison | InputComparison, folder: str | Path, *, replace: bool = False) -> Path:
     """Writes index.html and comparison.json of a comparison into a folder, both or none; returns the page.
 
     Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it, and InputError for
     what is no comparison.
     """
-    if not isinstance(result, Comparison):
+    if not isinstance(result, Comparison | InputComparison):
         raise InputError(
             "there is no page of this",
-            expected="a Comparison: what coreproof.compare returns",
+            expected="a Comparison: what coreproof.compare or coreproof.compare_inputs returns",
             found=type(result).__name__,
             fix="coreproof.prove writes the page of a proof itself, into the folder of the proof",
         )
@@ -41,7 +43,9 @@ def page(result: Comparison, folder: str | Path, *, replace: bool = False) -> Pa
     check_places(folder, replace=replace)
     with replacing_together(folder) as stage:
         result.save_json(stage)
-        write_page(stage, proof=None, comparison=result, place=folder)
+        over = result if isinstance(result, InputComparison) else None
+        photos = result if isinstance(result, Comparison) else None
+        write_page(stage, proof=None, comparison=photos, over_inputs=over, place=folder)
     return folder / "index.html"
 
 
@@ -56,6 +60,7 @@ def write_page(
     *,
     proof: Document | None,
     comparison: Comparison | None,
+    over_inputs: InputComparison | None = None,
     place: Path | None = None,
     replace: bool = False,
 ) -> Path:
@@ -75,10 +80,11 @@ def write_page(
 
     def rendered() -> str:
         return template.render(
-            title=_title(proof, comparison),
-            verdict=_verdict(proof, comparison),
+            title=_title(proof, comparison or over_inputs),
+            verdict=_verdict(proof, comparison, over_inputs),
             steps=steps,
             comparison=comparison,
+            over=over_inputs,
             overview=None if comparison is None else comparison_verdict(comparison),
             pairs=[] if comparison is None else table_pairs(comparison),
             script=_inside_script(script),
@@ -129,19 +135,22 @@ def _shown(value: object) -> object:
     return visible(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _title(proof: Mapping[str, object] | None, comparison: Comparison | None) -> str:
+def _title(proof: Mapping[str, object] | None, comparison: Comparison | InputComparison | None) -> str:
     if proof is not None and proof.get("title"):
         return str(proof["title"])
     return comparison.title if comparison is not None and comparison.title else "Comparison"
 
 
-def _verdict(proof: Document | None, comparison: Comparison | None) -> Document:
+def _verdict(proof: Document | None, comparison: Comparison | None, over: InputComparison | None) -> Document:
     if proof is not None and proof.get("verdict"):
         verdict = proof["verdict"]
         state = "bad" if not verdict["agrees"] else "good" if verdict.get("proves", True) else "weak"
         return {"state": state, "text": verdict["text"]}
     if comparison is not None:
         return comparison_verdict(comparison)
+    if over is not None:
+        state = "weak" if failing(over.weaknesses) else "neutral"
+        return {"state": state, "text": f"{qualified(over.text, over.weaknesses)}."}
     return {"state": "neutral", "text": "Nothing was compared."}
 
 

@@ -1,0 +1,326 @@
+"""Several models over inputs that are no photos: arrays, sounds, token ids. Agreement by output, and by class where one tells.
+
+A sample at a time goes through all models. Of each output and each two models it is kept how far they differ; where an output is
+a row of class scores (or of whole numbers), at how many places both name the same class.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreproof.comparison.agreement import wilson
+from coreproof.comparison.lineup import Lineup, lineup_of, load_lineup, trusted
+from coreproof.comparison.variants import ModelFactory
+from coreproof.comparison.weakness import FEW
+from coreproof.errors import InputError, LineupError
+from coreproof.feeding.drawn import Inputs, Sample
+from coreproof.feeding.input_files import Named
+from coreproof.feeding.inputs import hand_over
+from coreproof.feeding.user_inputs import given_samples, named_samples
+from coreproof.model.base import Model
+from coreproof.model.class_labels import class_count
+from coreproof.model.numbers import json_ready
+from coreproof.model.progress import Progress, silent
+from coreproof.model.weakness import Weakness
+from coreproof.pairing.taps import as_array, match_outputs, taps_of
+from coreproof.runtime.open import session
+from coreproof.runtime.session import Session
+from coreproof.visible import in_json
+
+_SCORES = re.compile(r"logit|score|prob|class", re.IGNORECASE)
+"""What people call an output that tells classes apart, where the model does not say so."""
+_LISTED = 200
+"""Samples of which a report has a line, those that differ most first; and classes."""
+
+
+@dataclass(frozen=True)
+class OutputPair:
+    """How far two models agree on one output.
+
+    ``furthest``: the largest difference as a share of the sample's largest value, in ``sample``; infinite where one side alone
+    is not finite. ``typical``: the root mean square of it, in the middle sample. ``same`` of ``places`` name one class; None
+    where the output tells none. ``low`` and ``high``: Wilson's 95% interval of that share.
+    """
+
+    output: str
+    a: str
+    b: str
+    furthest: float
+    typical: float
+    sample: str
+    same: int | None = None
+    places: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One sample: what was fed, how far apart the two models are that differ most, and the class that each names."""
+
+    name: str
+    fed: str
+    furthest: float
+    named: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InputComparison:
+    """What several models say of the same inputs. ``classes``: output -> class -> model -> at how many places it is named."""
+
+    title: str
+    names: tuple[str, ...]
+    samples: int
+    pairs: tuple[OutputPair, ...]
+    rows: tuple[SampleRow, ...]
+    classes: Mapping[str, Mapping[str, Mapping[str, int]]]
+    weaknesses: tuple[Weakness, ...]
+    origin: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs that are compared, in order."""
+        return tuple(dict.fromkeys(pair.output for pair in self.pairs))
+
+    @property
+    def text(self) -> str:
+        """The finding in a sentence: of each output the two models that agree least."""
+        told = []
+        for output in self.outputs:
+            of = [pair for pair in self.pairs if pair.output == output]
+            worst = max(of, key=lambda pair: pair.furthest)
+            where = f"{worst.a} and {worst.b}, {worst.sample}"
+            said = f"{output!r} differs by at most {worst.furthest:.2g} of its scale ({where})"
+            counted = [pair for pair in of if pair.places]
+            if counted:
+                least = min(counted, key=lambda pair: (pair.same or 0) / (pair.places or 1))
+                said += f", and names the same class at {least.same:,} of {least.places:,} places at least"
+            told.append(said)
+        inputs = "input" if self.samples == 1 else "inputs"
+        return f"{len(self.names)} models over {self.samples:,} {inputs}: {'; '.join(told)}"
+
+    def to_json(self) -> dict[str, object]:
+        """What comparison.json and proof.json hold of it."""
+        return {
+            "format": "coreproof comparison over inputs",
+            "version": 1,
+            "title": self.title,
+            "inputs": self.origin,
+            "samples": self.samples,
+            "models": list(self.names),
+            "agreement": json_ready([asdict(pair) for pair in self.pairs]),
+            "details": json_ready([asdict(row) for row in self.rows]),
+            "classes": {output: {c: dict(m) for c, m in of.items()} for output, of in self.classes.items()},
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
+        }
+
+    def save_json(self, folder: Path) -> None:
+        """Writes comparison.json into a folder."""
+        text = json.dumps(json_ready(self.to_json()), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "comparison.json").write_text(in_json(text), encoding="utf-8")
+
+
+def compare_inputs(
+    lineup: Lineup | str | Path | Mapping[str, object],
+    inputs: str | Path | Inputs,
+    *,
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> InputComparison:
+    """Lets every model of a line-up compute every input, and compares what they say, output by output.
+
+    ``lineup`` is a Lineup, a TOML file, or models by name; ``inputs`` a folder of .npz, .npy, .wav and token ids (.json, .txt),
+    one such file, or mappings of name to array, named and shaped as the first model declares. ``trust`` is that of ``compare``.
+
+    Raises LineupError, InputError with every file that does not fit, and what loading, converting and running the models raises.
+    """
+    if isinstance(lineup, str | Path):
+        lineup = load_lineup(lineup, trust=trust)
+    elif not isinstance(lineup, Lineup):
+        lineup = lineup_of(lineup)
+    lineup = trusted(lineup, trust)
+    if any(entry.device is not None for entry in lineup.entries):
+        raise LineupError("what a device answered is about photos", fix="compare it with --photos")
+    factory = ModelFactory(lineup)
+    return over_inputs({name: factory.model(name) for name in lineup.names}, inputs, lineup.title, progress)
+
+
+def over_inputs(
+    models: Mapping[str, Model],
+    inputs: str | Path | Inputs | Sequence[Named],
+    title: str = "",
+    progress: Progress | None = None,
+) -> InputComparison:
+    """The same of models that are there; the first of them says what each input is called. See ``compare_inputs``."""
+    names = tuple(models)
+    first = models[names[0]]
+    listed, origin = _listed(inputs, first)
+    if any(f.image is not None for model in models.values() for f in model.signature.inputs):
+        raise InputError("a model takes pictures, and is given arrays", fix="compare these models over photos")
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(session(model)) for name, model in models.items()}
+        judged = _Judged(models, running)
+        report = progress or silent
+        for number, sample in enumerate(listed):
+            judged.add(sample, first)
+            report("Compare over inputs", number + 1, len(listed))
+    return judged.result(title, origin)
+
+
+def _listed(inputs: str | Path | Inputs | Sequence[Named], first: Model) -> tuple[list[Named], str]:
+    if isinstance(inputs, str | Path):
+        return named_samples(inputs, first.signature), Path(inputs).name
+    given: Any = inputs
+    if not isinstance(given, Mapping) and given and isinstance(given[0], Named):
+        return list(given), ""
+    return [Named(f"sample {at}", each) for at, each in enumerate(given_samples(given, first.signature))], ""
+
+
+class _Judged:
+    """What is kept of the answers, sample by sample."""
+
+    def __init__(self, models: Mapping[str, Model], running: Mapping[str, Session]) -> None:
+        self.models = models
+        self.running = running
+        self.names = tuple(models)
+        reference = running[self.names[0]]
+        # for each model: its own name of each output of the first
+        self.outputs = {
+            name: {pair.reference: pair.candidate for pair in match_outputs(reference, candidate)}
+            for name, candidate in running.items()
+        }
+        shared = [set(of) for of in self.outputs.values()]
+        self.shared = [output for output in self.outputs[self.names[0]] if all(output in of for of in shared)]
+        self.far: dict[tuple[str, str, str], list[tuple[float, float, str]]] = {}
+        self.same: dict[tuple[str, str, str], list[int]] = {}
+        self.named: dict[str, dict[str, Counter[int]]] = {}
+        self.rows: list[SampleRow] = []
+
+    def add(self, sample: Named, first: Model) -> None:
+        """Feeds all models with a sample."""
+        answers = {name: self._answers(name, sample.values, first) for name in self.names}
+        worst, told = 0.0, dict[str, str]()
+        for output in self.shared:
+            values = {name: answers[name][output] for name in self.names}
+            classes = {name: self._classes(output, value) for name, value in values.items()}
+            for name, found in classes.items():
+                if found is not None:
+                    self.named.setdefault(output, {}).setdefault(name, Counter()).update(found.reshape(-1).tolist())
+                    if found.size == 1:
+                        told.setdefault(name, self._class_name(int(found.reshape(-1)[0])))
+            for a, b in combinations(self.names, 2):
+                furthest, typical = _apart(values[a], values[b])
+                self.far.setdefault((output, a, b), []).append((furthest, typical, sample.name))
+                worst = max(worst, furthest)
+                one, other = classes[a], classes[b]
+                if one is not None and other is not None and one.shape == other.shape:
+                    counted = self.same.setdefault((output, a, b), [0, 0])
+                    counted[0] += int((one == other).sum())
+                    counted[1] += one.size
+        fed = ", ".join(f"{name} {_kind(value)}" for name, value in sample.values.items())
+        self.rows.append(SampleRow(sample.name, fed, worst, told))
+
+    def _answers(self, name: str, sample: Sample, first: Model) -> dict[str, np.ndarray]:
+        model, running, outputs = self.models[name], self.running[name], self.outputs[name]
+        fed = hand_over(sample, first.signature, model.signature)[1]
+        found = running.run(fed, taps_of(running, list(outputs.values())))
+        return {output: np.asarray(as_array(found[own])) for output, own in outputs.items()}
+
+    def _classes(self, output: str, value: np.ndarray) -> np.ndarray | None:
+        """The class at each place: the largest along the axis of scores, or the whole number itself; None where none is told."""
+        if value.dtype.kind in "iub":
+            return value
+        if value.dtype.kind != "f" or not value.ndim or not value.size:
+            return None
+        signature = self.models[self.names[0]].signature
+        count = class_count(signature) or len(signature.labels or ())
+        scored = output == signature.scores or _SCORES.search(output) is not None
+        if count > 1 and value.size == count:
+            return np.array([int(np.argmax(value))])
+        if value.shape[-1] > 1 and (scored or value.shape[-1] == len(signature.labels or ())):
+            return np.asarray(np.argmax(value, axis=-1))
+        return None
+
+    def _class_name(self, index: int) -> str:
+        labels = self.models[self.names[0]].signature.labels or ()
+        return str(labels[index]) if 0 <= index < len(labels) else str(index)
+
+    def result(self, title: str, origin: str) -> InputComparison:
+        """All that was found, those that differ most first."""
+        rows = sorted(self.rows, key=lambda row: -row.furthest)[:_LISTED]
+        classes = {
+            output: {
+                self._class_name(index): {name: counted.get(name, Counter())[index] for name in self.names}
+                for index, _ in _most(counted.values())
+            }
+            for output, counted in self.named.items()
+        }
+        return InputComparison(
+            title, self.names, len(self.rows), tuple(self._pairs()), tuple(rows), classes, tuple(self._weak()), origin
+        )
+
+    def _pairs(self) -> Iterator[OutputPair]:
+        for (output, a, b), found in self.far.items():
+            furthest, _, sample = max(found, key=lambda each: each[0])
+            typical = sorted(each[1] for each in found)[len(found) // 2]
+            counted = self.same.get((output, a, b))
+            if counted is None:
+                yield OutputPair(output, a, b, furthest, typical, sample)
+                continue
+            low, high = wilson(counted[0], counted[1])
+            yield OutputPair(output, a, b, furthest, typical, sample, counted[0], counted[1], float(low), float(high))
+
+    def _weak(self) -> Iterator[Weakness]:
+        for output, counted in self.named.items():
+            classes = {index for of in counted.values() for index in of}
+            places = max(sum(of.values()) for of in counted.values())
+            if len(classes) == 1 and places > 1:
+                only = self._class_name(next(iter(classes)))
+                what = f"{only!r} is the only class that output {output!r} names on any input"
+                yield Weakness("one-class", what, self.names, fails=True)
+        if random := tuple(name for name, model in self.models.items() if model.untrained):
+            yield Weakness("untrained", "untrained weights: their classes mean nothing", random)
+        if len(self.rows) < FEW:
+            yield Weakness("few-samples", f"{len(self.rows)} input{'s' if len(self.rows) != 1 else ''}")
+
+
+def _most(counted: Iterable[Counter[int]]) -> list[tuple[int, int]]:
+    total: Counter[int] = Counter()
+    for each in counted:
+        total.update(each)
+    return total.most_common(_LISTED)
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The largest difference, and the root mean square of it, as shares of the largest value of ``a``."""
+    if a.size != b.size:
+        return float("inf"), float("inf")
+    if a.dtype.kind not in "iufb" or b.dtype.kind not in "iufb":
+        differs = float(not np.array_equal(a.reshape(-1), b.reshape(-1)))
+        return differs, differs
+    one, other = a.reshape(-1).astype(np.float64), b.reshape(-1).astype(np.float64)
+    alike = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(alike, 0.0, np.abs(one - other))
+    finite = np.abs(one[np.isfinite(one)])
+    scale = float(finite.max(initial=0.0)) or 1.0
+    if not apart.size:
+        return 0.0, 0.0
+    if not np.isfinite(apart).all():
+        return float("inf"), float("inf")
+    return float(apart.max()) / scale, float(np.sqrt(np.mean(apart**2))) / scale
+
+
+def _kind(value: object) -> str:
+    array = np.asarray(value)
+    return f"{array.dtype}[{'x'.join(map(str, array.shape))}]"
