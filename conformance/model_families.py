@@ -284,7 +284,11 @@ def _at_another_size(module: Any, inputs: Mapping[str, Any], free: Mapping[str, 
             return tensor
         if free[name][0] != 1:  # the batch is free
             return torch.cat([tensor, tensor.flip(-1), tensor.neg()])
-        return tensor[:, :OTHER_LENGTH]
+        asked = (
+            slice(n * OTHER_LENGTH // LENGTH) if isinstance(f, tuple) else slice(None)
+            for n, f in zip(tensor.shape, free[name], strict=True)
+        )
+        return tensor[tuple(asked)]
 
     try:
         # other inputs that share a free batch follow it

@@ -25,10 +25,18 @@ class Function(nn.Module):
 
 
 def picture(
-    run: Callable[..., Any], free: bool = True, size: int = 32, channels: int = 3, **layers: nn.Module
+    run: Callable[..., Any],
+    free: bool = True,
+    size: int = 32,
+    channels: int = 3,
+    any_size: bool = False,
+    **layers: nn.Module,
 ) -> Callable[[], Made]:
+    """Of a free batch, or (``any_size``) of free height and width."""
+
     def make() -> Made:
         shapes = {"x": [(1, 4), channels, size, size]} if free else {}
+        shapes = {"x": [1, channels, (16, 48), (16, 48)]} if any_size else shapes
         for layer in layers.values():
             for part in layer.modules():
                 if hasattr(part, "reset_parameters"):
@@ -59,6 +67,47 @@ def _skip_sized(m: Any, x: Any) -> Any:
     a = m["a"](x)
     b = m["b"](F.avg_pool2d(a, 2))
     return m["c"](a + F.interpolate(b, size=a.shape[2:], mode="nearest"))
+
+
+def _padded_windows(m: Any, x: Any) -> Any:
+    """Windows of a picture of any size, padded to whole ones."""
+    b, c, h, w = x.shape
+    padded = F.pad(x, (0, -w % 8, 0, -h % 8))
+    rows, columns = padded.shape[2] // 8, padded.shape[3] // 8
+    cut = padded.view(b, c, rows, 8, columns, 8).permute(0, 2, 4, 3, 5, 1).reshape(-1, 64, c)
+    whole = m["fc"](cut).view(b, rows, columns, 8, 8, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, rows * 8, columns * 8)
+    return whole[:, :, :h, :w]
+
+
+def _attend_with_bias(m: Any, x: Any) -> Any:
+    """Causal attention with ALiBi's slopes and a sliding window, over any length."""
+    n = x.shape[1]
+    q, k, v = (t.view(1, n, 2, 4).transpose(1, 2) for t in m["qkv"](x).chunk(3, -1))
+    apart = torch.arange(n)[None, :] - torch.arange(n)[:, None]
+    bias = apart * torch.tensor([0.5, 0.25]).view(2, 1, 1)
+    seen = (apart <= 0) & (apart > -5)
+    scores = (q @ k.transpose(-1, -2) / 2 + bias).masked_fill(~seen, -torch.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2).reshape(1, n, 8)
+
+
+class Cached(nn.Module):
+    """One step of a decoder beside what it has seen: keys and values of any number of steps come in, one more goes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        q, k, v = (t.view(1, 1, 2, 4).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
+        keys, values = torch.cat([keys, k], 2), torch.cat([values, v], 2)
+        made = F.scaled_dot_product_attention(q, keys, values)
+        return made.transpose(1, 2).reshape(1, 1, 8), keys, values
+
+
+def _cached() -> Made:
+    inputs = {"x": torch.randn(1, 1, 8), "keys": torch.randn(1, 2, 12, 4), "values": torch.randn(1, 2, 12, 4)}
+    free: list[Any] = [1, 2, (2, 32), 4]
+    return Cached(), inputs, {"keys": free, "values": free}
 
 
 def _attend(m: Any, x: Any) -> Any:
@@ -179,6 +228,32 @@ PLAIN: dict[str, Callable[[], Made]] = {
     "median": picture(lambda m, x: (x.flatten(2).median(-1).values, x.flatten(1).logcumsumexp(1)), size=8),
     "einsum": picture(lambda m, x: torch.einsum("bchw,bdhw->bcd", x, m["a"](x)) / 32, a=nn.Conv2d(3, 5, 1)),
     "inverse": picture(lambda m, x: torch.linalg.inv(x.mean((2, 3)).view(-1, 1, 3) * torch.eye(3) + torch.eye(3) * 2)),
+    "u-net of any size": picture(
+        _skip_sized,
+        any_size=True,
+        a=nn.Conv2d(3, 8, 3, padding=1),
+        b=nn.Conv2d(8, 8, 1),
+        c=nn.Conv2d(8, 2, 1),
+    ),
+    "super-resolution of any size": picture(
+        lambda m, x: F.pixel_shuffle(m["a"](x), 2) + F.interpolate(x, scale_factor=2, mode="bicubic"),
+        any_size=True,
+        a=nn.Conv2d(3, 12, 3, padding=1),
+    ),
+    "scaled by fractions": picture(
+        lambda m, x: F.interpolate(F.interpolate(m["a"](x), scale_factor=1.5, mode="bilinear"), scale_factor=0.5),
+        any_size=True,
+        a=nn.Conv2d(3, 4, 1),
+    ),
+    "pooled from any size": picture(
+        lambda m, x: m["fc"](torch.cat([F.adaptive_avg_pool2d(m["a"](x), s).flatten(1) for s in (1, 2, 3)], 1)),
+        any_size=True,
+        a=nn.Conv2d(3, 4, 3, 2),
+        fc=nn.Linear(56, 5),
+    ),
+    "windows of any size": picture(_padded_windows, any_size=True, fc=nn.Linear(3, 3)),
+    "biased attention": sequence(_attend_with_bias, qkv=nn.Linear(8, 24)),
+    "cached attention": _cached,
     "scatter": picture(
         lambda m, x: torch.zeros(x.shape[0], 3, 8).index_add(2, torch.arange(32) % 8, x.mean(2)), free=False
     ),
