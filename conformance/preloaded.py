@@ -6,7 +6,7 @@ import importlib
 from contextlib import suppress
 
 from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
-from coreproof.model.torch.model import import_torchvision
+from coreproof.model.torch.model import import_torchvision, quiet
 
 LIBRARIES = (
     "torch",
@@ -31,7 +31,7 @@ def load() -> None:
     for library in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(library)
-    with operators_read_once():
+    with quiet(), operators_read_once():
         importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry.from_torchlib()
 
 

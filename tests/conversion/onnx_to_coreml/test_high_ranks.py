@@ -147,3 +147,24 @@ def test_what_has_no_rule_is_refused_by_name() -> None:
         cp.convert(
             onnx_model(f"{HEAD} (float[2,24,15] x) => (float[6,?] y) {{ {body} }}", wide=np.array(SHAPE)), "mlprogram"
         )
+
+
+def test_the_shape_of_six_dimensions_of_which_one_is_free() -> None:
+    model = onnx_model(
+        f"""{HEAD} (float[n,6,8] x) => (int64[6] y, float[n,3,16] z) {{
+            w = Reshape (x, wide) t = Transpose <perm = [0, 2, 1, 4, 3, 5]> (w) y = Shape (t)
+            own = Slice (y, first, second) target = Concat <axis = 0> (own, rest) z = Reshape (t, target)
+        }}""",
+        wide=np.array([-1, 2, 3, 2, 2, 2]),
+        first=np.array([0]),
+        second=np.array([1]),
+        rest=np.array([3, 16]),
+    )
+    made = cp.convert(model, "mlprogram", precision="fp32", shapes={"x": [(1, 4), 6, 8]})
+    with cp.session(made) as running:
+        for batch in (1, 3):
+            x = np.random.default_rng(batch).normal(size=(batch, 6, 8)).astype(np.float32)
+            turned = x.reshape(batch, 2, 3, 2, 2, 2).transpose(0, 2, 1, 4, 3, 5)
+            found = running.run({"x": x})
+            np.testing.assert_array_equal(found["y"], turned.shape)
+            np.testing.assert_array_equal(found["z"], turned.reshape(batch, 3, 16))

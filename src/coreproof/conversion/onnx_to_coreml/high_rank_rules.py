@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -259,6 +260,21 @@ def _relabelled(folder: Folder, operation: Operation) -> Sequence[Var]:
     if operation.op_type == "reshape" and operation.outputs[0].rank <= HIGHEST_RANK:
         return _again(folder, operation, x=held)
     return [held]
+
+
+@_rule("shape")
+def _shape(folder: Folder, operation: Operation) -> Sequence[Var]:
+    """The lengths as they are known; a free one is what all elements leave for it."""
+    x, mb = _x(folder, operation), folder.mb
+    known = [int(n) for n in x.lengths if is_known(n)]
+    if len(known) == len(x.lengths):
+        return [mb.const(val=np.array(known, np.int32))]
+    if len(known) < len(x.lengths) - 1:
+        raise CannotFoldError
+    count = mb.reduce_prod(x=mb.shape(x=x.held), axes=[0], keep_dims=True)
+    free = mb.floor_div(x=count, y=np.int32(prod(known)))
+    pieces = [np.array([n], np.int32) if is_known(n) else free for n in x.lengths]
+    return [mb.concat(values=pieces, axis=0)]
 
 
 @_rule("transpose")
