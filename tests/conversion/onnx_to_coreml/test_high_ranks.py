@@ -168,3 +168,26 @@ def test_the_shape_of_six_dimensions_of_which_one_is_free() -> None:
             found = running.run({"x": x})
             np.testing.assert_array_equal(found["y"], turned.shape)
             np.testing.assert_array_equal(found["z"], turned.reshape(batch, 3, 16))
+
+
+def test_windows_of_a_picture_whose_height_and_width_are_free() -> None:
+    model = onnx_model(
+        f"""{HEAD} (float[1,3,h,w] x) => (float[k,4,3] y, float[1,3,h,w] z) {{
+            size = Shape (x) hw = Slice (size, two, four) grid = Div (hw, two)
+            rows = Slice (grid, zero, one) columns = Slice (grid, one, two)
+            cut = Concat <axis = 0> (first, rows, two, columns, two)
+            w = Reshape (x, cut) t = Transpose <perm = [0, 2, 4, 3, 5, 1]> (w) y = Reshape (t, flat)
+            joined = Concat <axis = 0> (one, rows, columns, two, two, three)
+            v = Reshape (y, joined) u = Transpose <perm = [0, 5, 1, 3, 2, 4]> (v) z = Reshape (u, size)
+        }}""",
+        zero=np.array([0]), one=np.array([1]), two=np.array([2]), three=np.array([3]), four=np.array([4]),
+        first=np.array([1, 3]), flat=np.array([-1, 4, 3]),
+    )  # fmt: skip
+    made = cp.convert(model, "mlprogram", precision="fp32", shapes={"x": [1, 3, (2, 8), (2, 8)]}, check=False)
+    with cp.session(made) as running:
+        for height, width in ((4, 6), (8, 2)):
+            x = np.random.default_rng(height).normal(size=(1, 3, height, width)).astype(np.float32)
+            cut = x.reshape(1, 3, height // 2, 2, width // 2, 2).transpose(0, 2, 4, 3, 5, 1).reshape(-1, 4, 3)
+            found = running.run({"x": x})
+            np.testing.assert_array_equal(found["y"], cut)
+            np.testing.assert_array_equal(found["z"], x)

@@ -17,7 +17,7 @@ from coreproof.conversion.onnx_to_coreml.high_ranks import (
     size,
 )
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Var, several
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known, known_elements
 from coreproof.conversion.registry import registers
 
 Rule: TypeAlias = Callable[[Folder, Operation], Sequence[Var]]
@@ -259,6 +259,9 @@ def _relabelled(folder: Folder, operation: Operation) -> Sequence[Var]:
     held = _x(folder, operation).held
     if operation.op_type == "reshape" and operation.outputs[0].rank <= HIGHEST_RANK:
         return _again(folder, operation, x=held)
+    wanted = operation.inputs["shape"] if operation.op_type == "reshape" else None
+    if wanted is not None and wanted.val is None and all(n != -1 for n in known_elements(wanted) or ()):
+        folder.tell(operation.outputs[0], wanted)
     return [held]
 
 
@@ -287,8 +290,13 @@ def _transpose(folder: Folder, operation: Operation) -> Sequence[Var]:
     order = sorted(range(len(groups)), key=lambda i: groups[i][0])  # as they stand in x
     place = [order.index(i) for i in range(len(groups))]
     shape = [size(x.lengths[a] for a in groups[i]) for i in order]
+    told = folder.told(operation.inputs["x"])
+    if told is not None:
+        folder.tell(operation.outputs[0], mb.gather(x=told, indices=np.array(perm, np.int32), axis=0))
     if len(groups) < 2:
         return [x.held]
+    if told is not None and len(groups) <= HIGHEST_RANK and sum(not is_known(n) or n == -1 for n in shape) > 1:
+        return [mb.transpose(x=folder.grouped_as_told(x, told, [groups[i] for i in order]), perm=place)]
     if len(groups) <= HIGHEST_RANK:
         return [mb.transpose(x=folder.as_lengths(x, shape), perm=place)]
     now = list(range(len(groups)))  # which group of x stands where

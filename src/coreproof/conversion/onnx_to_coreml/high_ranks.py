@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.mil import Builder, Operation, Var
+from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Operation, Var
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 
 HIGHEST_RANK = 5
@@ -37,6 +37,7 @@ class Folder:
     def __init__(self, mb: Builder) -> None:
         self.mb = mb
         self._folded: dict[int, Folded] = {}
+        self._told: dict[int, Var] = {}  # the lengths of a value, [rank], where they are computed while the model runs
         self._kept: list[Var] = []  # so that no id is given out twice
 
     def touches(self, operation: Operation) -> bool:
@@ -57,6 +58,28 @@ class Folder:
             if made is new.held and any(made is f.held for f in self._folded.values())
             else made
         )
+
+    def tell(self, var: Var, lengths: Var) -> None:
+        """Notes where the lengths of a value of high rank are computed."""
+        self._told[id(var)] = lengths
+
+    def told(self, var: Var) -> Var | None:
+        """Where they are computed; None where nobody noted it."""
+        return self._told.get(id(var))
+
+    def grouped_as_told(self, value: Folded, told: Var, groups: Sequence[Sequence[int]]) -> Var:
+        """The value with one dimension for each group of its own, of which several may be free."""
+        pieces: list[Operand] = []
+        for group in groups:
+            length: Operand = np.array(
+                [prod(int(value.lengths[a]) for a in group if is_known(value.lengths[a]))], np.int32
+            )
+            for axis in group:
+                if not is_known(value.lengths[axis]):
+                    own = self.mb.slice_by_index(x=told, begin=[axis], end=[axis + 1])
+                    length = self.mb.mul(x=own, y=length)
+            pieces.append(length)
+        return self.mb.reshape(x=value.held, shape=self.mb.concat(values=pieces, axis=0))
 
     def value(self, var: Var) -> Folded:
         """An operand, folded or as it is; constants are reshaped where they have too many dimensions."""
