@@ -79,6 +79,11 @@ def _is_open(row: Row) -> bool:
     return not judgement.misplaced or (row.how != "output" and judgement.nan[0] == judgement.nan[1])
 
 
+def _clears(judgement: Judgement | None, row: Row) -> bool:
+    """Whether the stretch's own judgement clears the row: of one with fills, only one that looks beside them too."""
+    return judgement is not None and judgement.agrees and (judgement.filled > 0 or row.judgement.filled == 0)
+
+
 def _dropped(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, those with an infinity on one side only excused where all that is made from them agrees by itself."""
     found = {row.candidate: row for row in rows}
@@ -127,10 +132,9 @@ class _Trial:
         before, doubtful = len(self.settled), list[Row]()
         judged = self._judge_all(rows, self._feedable)
         for row in rows:
-            judgement = judged.get(row.candidate)
-            if judgement is not None and judgement.agrees and self.made_from_accepted(row):
+            if _clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
                 if self._computed_from_accepted(row):
-                    self._settle(row, judgement)
+                    self._settle(row, judged[row.candidate])
                 else:
                     doubtful.append(row)
         if doubtful:
@@ -138,9 +142,8 @@ class _Trial:
             accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
             judged = self._judge_all(doubtful, accepted)
             for row in doubtful:
-                judgement = judged.get(row.candidate)
-                if judgement is not None and judgement.agrees and self.made_from_accepted(row):
-                    self._settle(row, judgement)
+                if _clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
+                    self._settle(row, judged[row.candidate])
         return len(self.settled) > before
 
     def _settle(self, row: Row, judgement: Judgement) -> None:

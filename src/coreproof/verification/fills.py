@@ -4,8 +4,9 @@ They make the scale of the value, and are of no concern to what the rest is for.
 ordinary elements by their own scale, and all of them by the whole one's.
 
 What counts as far larger: between the two lies a gap of at least four octaves, a factor of 16, in which there is no element at
-all; and the larger ones are about one size (within three octaves) or no more than half of the value. Ordinary data has such gaps
-only between its smallest elements, where neither holds. Several kinds of fills are taken off one after the other.
+all; the larger ones are about one size (within three octaves) or no more than half of the value; and the smaller ones are a
+quarter of it, or further below. Ordinary data has such gaps only between its smallest elements, where neither holds. Several
+kinds of fills are taken off one after the other.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _EMPTY = 4
 
 _ONE_SIZE = 3
 """Octaves within which fills are about one size."""
+
+_FAR = 7
+"""Octaves without any element that say more than how few elements lie below them."""
 
 _SAMPLE = 1024
 """Elements that are looked at first: nearly all values have no fills."""
@@ -99,7 +103,7 @@ def _sizes(block: np.ndarray, octaves: dict[int, int]) -> dict[int, int]:
 def _cut(octaves: dict[int, int]) -> tuple[int, int] | None:
     """The highest octave of the ordinary elements and the lowest of the fills."""
     found: tuple[int, int] | None = None
-    total = left = sum(octaves.values())
+    total = left = sum(count for octave, count in octaves.items() if octave > _ZERO)
     order = sorted(octaves, reverse=True)
     top = order[0] if order else 0
     for octave, following in pairwise(order):
@@ -107,6 +111,9 @@ def _cut(octaves: dict[int, int]) -> tuple[int, int] | None:
         if octave - following <= _EMPTY:
             continue
         if top - octave >= _ONE_SIZE and 2 * left < total:
+            break
+        # a few small numbers lie below all others by chance
+        if 4 * left < total and octave - following <= _FAR:
             break
         found, top = (following, octave), following
     return found

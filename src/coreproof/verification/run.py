@@ -45,10 +45,10 @@ class VerificationRun:
     """Two models, how they run, what they are fed, and per sample the predicted error of what was seen so far.
 
     ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
-    of the candidate without partner, with ``outputs_only`` all of them; ``uncompared`` is how many, save what outputs are cast
-    from. ``memory`` bounds the bytes of inner values held at a time, on each side. ``remembered`` are the candidate's inputs that
-    bring what it remembers, each with the reference's: there the two are fed each its own. ``unanswered`` are the numbers of
-    the samples on which the reference failed, or gave an output that is not finite, when they were last run.
+    of the candidate without partner; with ``outputs_only`` all of them. ``memory`` bounds the bytes of inner values held at a
+    time, on each side. ``remembered`` are the candidate's inputs that bring what it remembers, each with the reference's: there
+    the two are fed each its own. ``unanswered`` are the numbers of the samples on which the reference failed, or gave an
+    output that is not finite, when they were last run.
     """
 
     def __init__(
@@ -76,13 +76,12 @@ class VerificationRun:
         self.outputs = match_outputs(reference_session, candidate_session)
         self.lone = lone_outputs(reference_session, candidate_session, self.outputs)
         ends = {p.candidate for p in self.outputs}
-        # what an output is cast from is that output: its converter's notes would have it counted twice, names alone once
-        ends |= {name for end in tuple(ends) for name in cast_from(candidate.graph, end)}
-        self.inner = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
+        aligned = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
+        self.inner = aligned if outputs_only else [*aligned, *self._before_casts(aligned)]
         paired = {p.candidate for p in self.pairs}
         self.order = {name: i for i, name in enumerate(self.candidate_index.inner_values)}
+        self.inner.sort(key=lambda p: self.order.get(p.candidate, len(self.order)))
         self.alone = [name for name in self.order if name not in paired]
-        self.uncompared = sum(name not in ends for name in self.alone)
         self.stored = stored_formats(self.pairs, reference, candidate)
         self._ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
@@ -113,6 +112,20 @@ class VerificationRun:
         sketches = reference.sketches, candidate.sketches
         alike = pair_by_value(self.reference_index, self.candidate_index, *sketches, [*named, *self.outputs])
         return align(self.reference_index, self.candidate_index, alike)
+
+    def _before_casts(self, aligned: Sequence[Pair]) -> Iterator[Pair]:
+        """What an output is cast from, which is that output: a converter notes it of a model in hand, and no file says it."""
+        known, taken = {p.candidate for p in aligned}, {p.reference for p in aligned}
+        inner = set(self.candidate_index.inner_values)
+        for pair in self.outputs:
+            source = next(iter(cast_from(self.candidate.graph, pair.candidate)), None)
+            if (
+                source in inner - known
+                and pair.reference not in taken
+                and pair.reference in self.reference_index.inner_values
+            ):
+                known.add(source)
+                yield Pair(pair.reference, source, "provenance")
 
     @property
     def pairs(self) -> list[Pair]:

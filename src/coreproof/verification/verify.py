@@ -281,7 +281,7 @@ def _concluded(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[R
         rows=rows,
         inputs="",
         engines=(run.reference_session.engine, run.candidate_session.engine),
-        unpaired=run.uncompared + len(contradicted) + len(gone),
+        unpaired=len(run.alone) + len(contradicted) + len(gone),
         dismissed=(*dismissed, *contradicted),
         stretches=stretches,
         suspects=_first(stretches, rows) or suspects(run, rows),
