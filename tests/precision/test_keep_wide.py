@@ -46,6 +46,21 @@ def test_what_overflows_in_float16_alone_is_kept_wide_and_named(kind: str) -> No
     assert np.isfinite(cp.session(made).run({"x": X})["y"]).all()
 
 
+NORMS = ("y = LayerNormalization <axis = -1> (l, g)", "r = ReduceL2 <keepdims = 1> (l, last)  y = Div (l, r)")
+
+
+@pytest.mark.parametrize("body", NORMS)
+def test_a_sum_inside_an_operator_is_found_although_its_result_is_small(body: str) -> None:
+    text = f"net (float[1, 16, 32] x) => (float[1, 16, 32] y) {{ k = Constant <value_float = 2.0> ()  l = Mul (x, k)  {body} }}"
+    model = graph_model(text, 18, g=np.ones(32, np.float32), last=np.array([-1]))
+    made = cp.convert(model, "mlprogram", keep_fp32="auto", inputs={"x": X}, check=False)
+    said = next(note for note in made.notes if note.startswith("in float32"))
+    assert "it forms a sum of squares" in said
+    small = cp.convert(model, "mlprogram", keep_fp32="auto", inputs={"x": X / 40}, check=False)
+    assert any("nothing has to stay" in note for note in small.notes)
+    assert cp.verify(model, made, inputs={"x": X})
+
+
 def test_what_float16_holds_stays_in_float16() -> None:
     model = graph_model("net (float[1, 32] x) => (float[1, 32] y) { y = MatMul (x, w) }", 18, w=weights(32, 32))
     made = cp.convert(model, "mlprogram", keep_fp32="auto")

@@ -67,7 +67,7 @@ def forecast(
 
     # what a model remembers is fed like anything else
     given = opened(load(model))
-    source, program = _programs(given, shapes)
+    source, program = programs_of(given, shapes)
     switched = MixedProgram(program, weights)
     try:
         origin: str | bool = inputs is not None
@@ -85,7 +85,7 @@ def forecast(
         switched.close()
 
 
-def _programs(model: Model, shapes: Mapping[str, object] | None = None) -> tuple[OnnxModel | None, CoreMLModel]:
+def programs_of(model: Model, shapes: Mapping[str, object] | None = None) -> tuple[OnnxModel | None, CoreMLModel]:
     """The ONNX model on the way, if there is one, and the ML Program."""
     if isinstance(model, CoreMLModel) and model.is_program:
         return None, model
