@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import coreproof as cp
 from coreproof.errors import ConversionError, InputError, RunError, UnsupportedModelError
 from coreproof.runtime.executable import compile_model
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
-from tests.build import conv_relu_onnx, counter, layer, network, two_functions
+from tests.build import conv_relu_onnx, counter, layer, network, onnx_model, two_functions
+
+HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
 
 X = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
 
@@ -28,6 +31,28 @@ def test_taps_bring_out_what_the_optimiser_fuses_away() -> None:
 def test_inputs_are_cast_to_the_declared_dtype() -> None:
     with cp.session(conv_relu_onnx()) as running:
         np.testing.assert_array_equal(running.run({"x": X.astype(np.float64)})["y"], running.run({"x": X})["y"])
+
+
+@pytest.mark.parametrize(
+    "given", [[1, 2**40], [1, -(2**35)], [1.0, np.nan], [1.0, 1e12], [np.uint32(2**31 + 5), np.uint32(1)]]
+)
+def test_numbers_that_core_mls_integers_do_not_hold_are_refused_and_not_wrapped(given: Any) -> None:
+    made = cp.convert(onnx_model(f"{HEAD} (int64[2] x) => (int64[2] y) {{ y = Identity(x) }}"), "mlprogram")
+    with cp.session(made) as running:
+        assert running.run({"x": np.array([5.0, -7.0])})["y"].tolist() == [5, -7]
+        with pytest.raises(InputError, match=r"(?s)does not fit its whole numbers.*-2147483648 to 2147483647"):
+            running.run({"x": np.array(given)})
+
+
+def test_a_product_that_leaves_32_bits_says_so() -> None:
+    model = onnx_model(f"{HEAD} (int64[3] x, int64[3] z) => (int64[3] y) {{ y = Mul(x, z) }}")
+    with cp.session(cp.convert(model, "mlprogram")) as running:
+        assert running.run({"x": np.array([5, 3, 7]), "z": np.array([2, 2, 2])})["y"].tolist() == [10, 6, 14]
+        with pytest.raises(RunError, match="product of whole numbers does not fit the 32 bits"):
+            running.run({"x": np.array([5, 3, 7]), "z": np.array([2**30] * 3)})
+    large = onnx_model(f"{HEAD} (int64[3] x) => (int64[3] y) {{ y = Mul(x, k) }}", k=np.array([2**30]))
+    with pytest.raises(ConversionError, match=r"(?s)32 bits in which Core ML computes it.*feed smaller numbers"):
+        cp.convert(large, "mlprogram")
 
 
 def test_a_wrong_shape_is_named() -> None:

@@ -102,3 +102,11 @@ def test_a_module_that_changes_later_than_its_second_call_is_not_handed_out() ->
     with pytest.raises(ConversionError, match="differently"):
         cp.convert(source(Late()), "mlprogram")
     assert cp.convert(source(Late()), "mlprogram", freeze_state=True).graph.nodes
+
+
+def test_what_is_frozen_already_is_not_told_to_be_frozen() -> None:
+    source = (Attribute().eval(), (torch.ones(1, 2),))
+    made = cp.convert(source, "mlprogram", freeze_state=True)
+    with pytest.raises(InputError, match="put it into evaluation mode") as told:
+        verify(TorchModel(source[0], source[1], name="counts"), made, freeze_state=True)
+    assert "--freeze-state" not in str(told.value)

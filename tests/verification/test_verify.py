@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import random_feeds
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
-from tests.build import as_half, residual_net
+from tests.build import as_half, onnx_model, residual_net
 
 FAULTS = {"swapped channel": "conv2", "no bias": "conv2", "wrong pad": "conv2", "epsilon": "norm2"}
 
@@ -132,3 +133,25 @@ def test_a_model_in_hand_and_its_file_have_the_same_values_compared(precision: A
     compared = [[(r.reference, r.candidate, r.agrees) for r in found.rows] for found in (in_hand, from_file)]
     assert compared[0] == compared[1]
     assert in_hand.unpaired == from_file.unpaired
+
+
+@pytest.mark.parametrize("colour", ["RGB", "BGR", "GRAYSCALE"])
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_a_picture_that_comes_out_is_held_against_the_numbers_it_was_made_of(to: Any, colour: str) -> None:
+    """Core ML hands out whole pixels, with a channel of opacity."""
+    channels = 1 if colour == "GRAYSCALE" else 3
+    source = onnx_model(
+        f'<ir_version: 8, opset_import: ["": 17]> net (float[1,{channels},4,6] x) => (float[1,{channels},4,6] y)'
+        " { s = Sigmoid(x)  y = Mul(s, k) }",
+        k=np.float32(255),
+    )
+    made: Any = cp.convert(source, to, **({"precision": "fp32"} if to == "mlprogram" else {}))
+    kind = made.spec.description.output[0].type
+    kind.ClearField("multiArrayType")
+    kind.imageType.width, kind.imageType.height = 6, 4
+    kind.imageType.colorSpace = type(kind.imageType).ColorSpace.Value(colour)
+    drawn = made.with_spec(made.spec)
+    found = cp.verify(source, drawn)
+    assert found, found.summary()
+    assert {row.candidate for row in found.outputs} == {"y"}
+    assert not cp.diagnose(drawn, source)

@@ -45,8 +45,12 @@ def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Ite
 
 
 def taps_of(of: Session, names: Iterable[str]) -> list[str]:
-    """Of the names, what a run does not bring anyway; a classifier's scores may bear the name of its dictionary."""
-    declared = {f.name for f in of.signature.outputs} - {of.signature.scores}
+    """Of the names, what a run does not bring anyway as numbers: a classifier's scores may bear the name of its dictionary.
+
+    A picture comes out clipped to whole pixels, with a channel of opacity; what it was made of is asked for where it is known.
+    """
+    pictures = {f.name for f in of.signature.outputs if f.image is not None} if of.executable is not None else set()
+    declared = {f.name for f in of.signature.outputs} - {of.signature.scores} - pictures
     return [n for n in dict.fromkeys(names) if n not in declared]
 
 
@@ -192,6 +196,7 @@ def as_array(value: object) -> np.ndarray:
         return leaves(value)
     array = np.asarray(value)
     if hasattr(value, "getbands"):  # a Pillow picture; Pillow itself need not be there for it
-        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        # RGBA: Core ML's pictures are opaque
+        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)[:3]
         return array[None].astype(np.float32)
     return array

@@ -50,11 +50,20 @@ def open_within_budget(message: bytes, options: ort.SessionOptions, weights: int
         )
 
 
-def engine_error(problem: str, error: Exception, where: str) -> Exception:
+def failed_node(error: Exception) -> str | None:
+    """The name of the node in which ONNX Runtime says that it failed."""
+    node = _NODE.search(str(error))
+    return None if node is None else node[2]
+
+
+def engine_error(problem: str, error: Exception, where: str, made: str = "") -> Exception:
     """What ONNX Runtime said, as TooLargeError where it asked for more than its arena has, else as RunError.
 
+    ``made`` is the value that the failing node makes, where it is known.
     What is said in our words already, as by a custom layer between two parts of the graph, stays as it is.
     """
+    from coreproof.conversion.onnx_to_coreml.checked_products import BEYOND_32_BITS
+
     if isinstance(error, CoreproofError):
         return error
     text = str(error)
@@ -69,5 +78,12 @@ def engine_error(problem: str, error: Exception, where: str) -> Exception:
             expected=f"at most {memory_budget():,} bytes for what is made while it runs",
             found=None if wanted is None else f"{wanted:,} bytes more",
             fix="if the model is meant to be so large, raise the budget: --memory-budget 8GB, or coreproof.set_memory_budget",
+        )
+    if made.startswith(BEYOND_32_BITS):
+        return RunError(
+            "a product of whole numbers does not fit the 32 bits in which Core ML computes it",
+            where=where,
+            expected="products from -2147483648 to 2147483647, where the source has 64 bits",
+            fix="feed smaller numbers, or compute it in floats or outside the model",
         )
     return RunError(problem, where=where, found=text.splitlines()[0] if text else type(error).__name__)

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from coreproof.errors import RunError
-from coreproof.runtime.arena import engine_error
+from coreproof.runtime.arena import engine_error, failed_node
 from coreproof.runtime.custom_layers import Runnable
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.segments import Segment, segments
@@ -117,7 +117,13 @@ class OnnxRuntimeSession(Session):
         try:
             return dict(zip(names, running.run(names, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise engine_error("ONNX Runtime failed while running the model", error, self.executable.name) from error
+            said, name = "ONNX Runtime failed while running the model", self.executable.name
+            raise engine_error(said, error, name, self._made_by(failed_node(error))) from error
+
+    def _made_by(self, node: str | None) -> str:
+        """What the node of that name makes, which bears the name of the layer that it was lowered from."""
+        graph = self.executable.graph.graph
+        return next((n.outputs[0].name or "" for n in graph if node is not None and n.name == node and n.outputs), "")
 
     def _run_stretch(self, stretch: Segment, arrays: Mapping[str, object]) -> Mapping[str, object]:
         if not stretch.makes:

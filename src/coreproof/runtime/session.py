@@ -139,7 +139,8 @@ def _numbers(feature: Feature, value: object, dtype: str, where: str) -> np.ndar
         array = np.asarray(value)
         if not is_number(array.dtype) and array.dtype.kind != "O":
             raise TypeError(f"an array of {array.dtype}")
-        return array if array.dtype == dtype else array.astype(dtype)
+        with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is said below, or is infinite
+            cast = array if array.dtype == dtype else array.astype(dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"what is given for input {feature.name!r} is no array of numbers",
@@ -147,6 +148,25 @@ def _numbers(feature: Feature, value: object, dtype: str, where: str) -> np.ndar
             expected=str(feature),
             found=str(error),
         ) from error
+    _refuse_beyond(feature, array, cast.dtype, where)
+    return cast
+
+
+def _refuse_beyond(feature: Feature, array: np.ndarray, dtype: np.dtype, where: str) -> None:
+    """Raises InputError for numbers that whole numbers of ``dtype`` do not hold: cast, they would be others without a word."""
+    if dtype.kind not in "iu" or array.dtype == dtype or not array.size or array.dtype.kind not in "iuf":
+        return
+    held = np.iinfo(dtype)
+    least, most = array.min(), array.max()  # NaN where there is one
+    if not (float(least) >= held.min and float(most) <= held.max):
+        beyond = least if not float(least) >= held.min else most
+        raise InputError(
+            f"what is given for input {feature.name!r} does not fit its whole numbers",
+            where=where,
+            expected=f"{feature}, from {held.min} to {held.max}",
+            found=str(beyond),
+            fix="number what it stands for anew, within these" if array.dtype.kind in "iu" else "give whole numbers",
+        )
 
 
 def read_input(feature: Feature, value: object, where: str) -> object:

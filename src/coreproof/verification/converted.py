@@ -122,7 +122,7 @@ def check_conversion(
                 where=error.where or made.name,
                 expected=error.expected,
                 found=error.problem,
-                fix="please report it with the model: `coreproof shrink` makes a small one of it",
+                fix=error.fix or "please report it with the model: `coreproof shrink` makes a small one of it",
             ) from error
     if ends.problem is not None:
         return Check(False, ends.problem)

@@ -53,13 +53,15 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> st
 def refuse_unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> None:
     """Raises InputError for a module that answers differently when it is called twice in a row."""
     if (said := unsteady(model, running, sample)) is not None:
+        # what is no buffer is not frozen either
+        frozen = isinstance(model, TorchModel) and model.frozen_state
         raise InputError(
             "the module answers differently when it is called twice in a row with the same input",
             where=model.name,
             expected="the same answer each time: a converted model has no memory and no chance",
             found=said,
-            fix="put it into evaluation mode, draw nothing at random, and hand what it remembers in and out of forward; "
-            "or hold it with its buffers as they are: --freeze-state, freeze_state=True",
+            fix="put it into evaluation mode, draw nothing at random, and hand what it remembers in and out of forward"
+            + ("" if frozen else "; or hold it with its buffers as they are: --freeze-state, freeze_state=True"),
         )
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from PIL import Image
 
+import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
 from coreproof.conversion.onnx_to_coreml.export import _operation_of
 from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsError
@@ -275,3 +276,14 @@ def test_what_a_networks_backend_refuses_is_named_by_its_operation() -> None:
         refuse(inner)
     assert _operation_of(caught.value) is inner
     assert _operation_of(ValueError()) is None
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_an_output_that_is_an_input_gets_a_name_of_its_own(to: Any) -> None:
+    source = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,4] x) => (float[1,4] y, float[1,4] x) { y = Relu(x) }'
+    )
+    made = cp.convert(source, to)
+    assert [f.name for f in made.signature.outputs] == ["y", "x_out"]
+    assert cp.verify(source, made)
+    assert not cp.diagnose(made, source)

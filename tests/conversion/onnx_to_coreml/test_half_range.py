@@ -224,3 +224,29 @@ def test_a_factor_beyond_the_range_scales_what_stays_within_it(factor: Any) -> N
     np.testing.assert_allclose(a, held, rtol=4e-3, atol=1e-6)
     np.testing.assert_allclose(b, z, rtol=4e-3, atol=1e-6)
     np.testing.assert_allclose(c, s, atol=1e-3)
+
+
+CLIPPED = "c = Clip(x, none, one)"
+EDGES = {
+    "inverse sigmoid": f"{CLIPPED} a = Max(c, e) d = Sub(one, c) b = Max(d, e) q = Div(a, b) y = Log(q)",
+    "logit": "c = Clip(x, e, last) d = Sub(one, c) q = Div(c, d) y = Log(q)",
+    "logit by choices": "l = Less(x, e) c = Where(l, e, x) m = LessOrEqual(c, last) k = Where(m, c, last) d = Sub(one, k)"
+    " q = Div(k, d) y = Log(q)",
+    "difference of logarithms": "c = Clip(x, e, last) d = Sub(one, c) a = Log(c) b = Log(d) y = Sub(a, b)",
+    "logarithm of the rest": f"{CLIPPED} d = Sub(one, c) m = Max(d, e) y = Log(m)",
+    "logarithm of an inverse": "a = Relu(x) m = Add(a, e) r = Reciprocal(m) y = Log(r)",
+    "inverse hyperbolic tangent": "c = Clip(x, first, last) y = Atanh(c)",
+}
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 1e-7])
+@pytest.mark.parametrize("body", EDGES.values(), ids=EDGES)
+def test_what_is_held_off_an_edge_stays_off_it(body: str, epsilon: float) -> None:
+    """A sigmoid's inverse divides by 1e-5: float16 has no number for the quotient, and takes 1 - 1e-5 for 1."""
+    fed = np.array([[0, 1, 0.5, 0.25, -1, 2, 0.125, 0.75]], np.float32)
+    weights = {"e": epsilon, "one": 1, "none": 0, "last": 1 - epsilon, "first": epsilon - 1}
+    text = f"(float[1,8] x) => (float[1,8] y) {{ {body} }}"
+    constants = {name: np.float32(value) for name, value in weights.items() if name in body.replace("=", " ")}
+    ((wanted, got),) = both(text, {"x": fed}, **constants)
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3)

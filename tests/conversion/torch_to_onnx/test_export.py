@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreproof as cp
 from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
 from coreproof.errors import ConversionError
 from coreproof.model.torch.model import TorchModel
@@ -122,3 +123,19 @@ def test_a_model_that_no_exporter_takes_is_refused_and_nothing_is_printed(capfd:
     with pytest.raises(ConversionError, match="PyTorch cannot export"):
         torch_to_onnx(source)
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_bounds_that_the_exporter_forgets_are_in_the_graph() -> None:
+    """Its rewrites merge clips that follow each other, twice in one graph."""
+
+    class Inverse(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return torch.log(x.clamp(0, 1).clamp(min=1e-3) / (1 - x.clamp(0, 1)).clamp(min=1e-3))
+
+    net = Inverse()
+    x = torch.tensor([[-1.0, 0.25, 0.5, 2.0]])
+    exported = torch_to_onnx(TorchModel(net, (x,), name="inverse"))
+    graph = exported.ir.graph
+    held = {*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)}
+    assert all(v in held for node in graph for v in node.inputs if v is not None)
+    assert cp.verify((net, (x,)), cp.convert((net, (x,)), "mlprogram"))

@@ -9,6 +9,9 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.lowering import Context
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 
+BEYOND_32_BITS = "a_product_beyond_32_bits"
+"""What a value is called that cannot be made where a product leaves 32 bits."""
+
 _MOST = np.float32(2147483000)
 """Below 2^31 by more than what float32 rounds a product by."""
 
@@ -28,7 +31,7 @@ def checked(ctx: Context, product: Operand, wide: Callable[[], Operand]) -> Oper
     largest = mb.reduce_max(x=size, axes=list(range(ctx.rank(size))), keep_dims=False) if ctx.rank(size) else size
     beyond = mb.cast(x=mb.greater(x=largest, y=_MOST), dtype="int32")
     shape = mb.expand_dims(x=mb.add(x=beyond, y=np.int32(1)), axes=[0])
-    zero = mb.reshape(x=mb.mul(x=np.zeros(1, np.int32), y=shape), shape=shape, name="a_product_beyond_32_bits")
+    zero = mb.reshape(x=mb.mul(x=np.zeros(1, np.int32), y=shape), shape=shape, name=BEYOND_32_BITS)
     ctx.notes.append(
         f"{ctx.node.outputs[0].name!r} is a product of 64-bit integers, which Core ML computes in 32 bits: "
         "a run in which it does not fit them fails"

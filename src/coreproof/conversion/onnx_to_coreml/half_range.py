@@ -32,6 +32,8 @@ _ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min
 _SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])
 _TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED
 
+_BOUNDS = frozenset(["Add", "Sub", "Max", "Min", "Clip", "Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"])
+
 FED, HELD, ADDED_UP = 1, 2, 3
 """How a value may hold a mask's minimum: because it is fed, because a constant is one, or several of them added up."""
 
@@ -74,7 +76,7 @@ def _compares(operator: str) -> bool:
 def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
     constants = _constants(graph)
-    found = (_guarded, _fine_steps, roots_of_powers, _large_angles)
+    found = (_guarded, _at_edges, _fine_steps, roots_of_powers, _large_angles)
     wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded, levels = _masks(graph, constants, fed)
@@ -160,6 +162,53 @@ def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
             yield from (o.name or "" for n in (node, *squares, *path) for o in n.outputs)
 
 
+def _at_edges(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """Logarithms of what is held off an edge that float16 does not tell from it, with all from there on.
+
+    ``log(x / max(1 - x, 1e-5))`` divides by what makes a quotient beyond float16, ``log(1 - clip(x, 1e-7, 1 - 1e-7))`` subtracts
+    from 1 what is 1 there: an inverse sigmoid, a cross entropy.
+    """
+    for node in graph:
+        if node.op_type not in ("Log", "Atanh") or node.inputs[0] is None:
+            continue
+        if path := _towards_edge(node.inputs[0], constants):
+            yield from (o.name or "" for n in (node, *path) for o in n.outputs)
+
+
+def _towards_edge(
+    value: ir.Value, constants: Mapping[str, Array], depth: int = 6, *, divides: bool = False
+) -> list[ir.Node]:
+    """The operators between such a bound and ``value``, that with the bound among them; none where there is none."""
+    node = value.producer()
+    if node is None or not depth:
+        return []
+    quotient = node.op_type in ("Div", "Reciprocal")
+    if not (quotient or node.op_type in _BOUNDS or _is_shaped(node.op_type)):
+        return []
+    given = node.inputs[:1] if _is_shaped(node.op_type) else node.inputs
+    found: list[ir.Node] = []
+    bounds = [np.array([node.attributes[n].as_float()]) for n in ("min", "max") if n in node.attributes]
+    for at, each in enumerate(given):
+        if each is None:
+            continue
+        known = constants.get(each.name or "")
+        if known is not None:
+            bounds.append(known)
+        else:
+            under = divides or node.op_type == "Reciprocal" or (quotient and at == 1)
+            found += _towards_edge(each, constants, depth - 1, divides=under)
+    edge = node.op_type in _BOUNDS and any(_is_edge(bound, divides=divides) for bound in bounds)
+    return [node, *found] if edge or found else []
+
+
+def _is_edge(bound: Array, *, divides: bool) -> bool:
+    """Whether float16 takes it for 1, or has no number for what 1 divided by it is."""
+    if bound.size != 1 or bound.dtype == np.float16:
+        return False
+    size = abs(float(bound.reshape(-1)[0]))
+    return (size != 1 and float(np.float16(size)) == 1) or (divides and 0 < size < 1 / FLOAT16_MAX)
+
+
 # angles
 
 
@@ -228,6 +277,8 @@ def _to_what_is_guarded(
             found += [reader, *further] if further else []
         elif reader.op_type == "Log":
             found.append(reader)
+        elif reader.op_type == "Div" and (logarithms := _logarithms(reader)):
+            found += [reader, *logarithms]
         elif reader.op_type == "Sqrt" or _exponent(reader, at, constants) == 0.5:
             further = _to_what_is_guarded(reader, constants, summed, rooted=True)
             if further or not _divides_only(reader):
@@ -244,6 +295,17 @@ def _to_what_is_guarded(
             )
             if summed or (inverse and not only_factor):
                 found += [reader, *(factors if inverse else [])]
+    return found
+
+
+def _logarithms(node: ir.Node) -> list[ir.Node]:
+    """The logarithms that are taken of what ``node`` makes, in whatever shape."""
+    found: list[ir.Node] = []
+    for use in node.outputs[0].uses():
+        if use.node.op_type == "Log":
+            found.append(use.node)
+        elif _is_shaped(use.node.op_type) and (further := _logarithms(use.node)):
+            found += [use.node, *further]
     return found
 
 

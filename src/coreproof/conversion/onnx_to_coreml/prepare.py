@@ -19,6 +19,7 @@ def prepare(model: ir.Model) -> ir.Model:
     _sort(model)
     prepared = model.clone()
     _bind_branches(prepared.graph, {})
+    _name_apart(prepared.graph)
     _align(prepared.graph)
     expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
@@ -26,6 +27,22 @@ def prepare(model: ir.Model) -> ir.Model:
         if node.op_type == "BatchNormalization":
             fold_batchnorm(prepared.graph, node)
     return prepared
+
+
+def _name_apart(graph: ir.Graph) -> None:
+    """Gives an output that is an input a name of its own: a Core ML model has one feature of a name."""
+    taken = {value.name for value in (*graph.inputs, *graph.outputs, *(v for node in graph for v in node.outputs))}
+    for at, value in enumerate(graph.outputs):
+        if not value.is_graph_input():
+            continue
+        name = f"{value.name}_out"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        apart = ir.Node("", "Identity", [value], num_outputs=1)
+        apart.outputs[0].name, apart.outputs[0].type, apart.outputs[0].shape = name, value.type, value.shape
+        graph.append(apart)
+        graph.outputs[at] = apart.outputs[0]
 
 
 def _sort(model: ir.Model) -> None:

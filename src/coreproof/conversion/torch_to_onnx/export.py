@@ -74,6 +74,7 @@ def torch_to_onnx(
         if not fold_batchnorm:
             with _small_addends_kept():
                 optimizer.optimize(exported)
+        _adopt_constants(exported.graph)
         model.program = program.exported_program
         notes = model.notes
     except Exception as error:
@@ -317,6 +318,24 @@ def _changing_buffers(model: TorchModel, held: Mapping[str, torch.Tensor]) -> li
                 found.add(name)
                 after.copy_(before)
     return [name for name in held if name in found] + sorted(found - set(held))
+
+
+def _adopt_constants(graph: ir.Graph) -> None:
+    """Gives the graph the constants that its nodes read and that nobody registered.
+
+    The exporter's rewrites merge two clips into one, and forget its new bounds where it has one of that name already.
+    """
+    taken = set(graph.initializers) | {v.name for v in graph.inputs} | {v.name for n in graph for v in n.outputs}
+    for value in dict.fromkeys(v for node in graph for v in node.inputs if v is not None):
+        held = value.producer() is not None or value.is_graph_input() or value.is_initializer()
+        if held or value.const_value is None:
+            continue
+        name, count = value.name or "constant", 0
+        while value.name in taken or not value.name:
+            count += 1
+            value.name = f"{name}_{count}"
+        taken.add(value.name)
+        graph.register_initializer(value)
 
 
 @contextmanager
