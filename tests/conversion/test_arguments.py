@@ -67,3 +67,39 @@ def test_whoever_names_a_file_is_told_how_to_write_one(file: Any, form: str) -> 
     with pytest.raises(InputError) as caught:
         cp.convert(conv_relu_onnx(), file)
     assert caught.value.fix == f"convert(model, {form!r}).save({str(file)!r})"
+
+
+def test_names_to_keep_wide_that_nothing_makes_are_refused_with_close_ones() -> None:
+    with pytest.raises(InputError, match=r"(?s)no node of the model makes or is.*names of ONNX values"):
+        cp.convert(conv_relu_onnx(), "mlprogram", keep_fp32=["nothing", "c"])
+    assert cp.convert(conv_relu_onnx(), "mlprogram", keep_fp32="y")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("seed", -1, "seed is a whole number of at least 0"),
+        ("seed", "a", "seed is a whole number"),
+        ("tolerance", -1, "tolerance is a share"),
+        ("tolerance", "x", "tolerance is a share"),
+        ("inputs", 3, "inputs are given by their names"),
+        ("inputs", [3], "inputs are given by their names"),
+    ],
+)
+def test_verify_says_what_an_argument_is(argument: str, value: Any, said: str) -> None:
+    given: dict[str, Any] = {argument: value}
+    with pytest.raises(InputError, match=said):
+        cp.verify(conv_relu_onnx(), conv_relu_onnx(), **given)
+
+
+def test_a_tolerance_is_a_share_or_whole() -> None:
+    assert cp.verify(conv_relu_onnx(), conv_relu_onnx(), tolerance=0.1)
+
+
+def test_labels_and_inputs_of_another_kind_are_refused() -> None:
+    number: Any = 3
+    with pytest.raises(InputError, match="labels are a list of texts"):
+        cp.convert(conv_relu_onnx(), "mlprogram", labels=number)
+    nothing: Any = None
+    with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match="inputs are given by their names"):
+        running.run(nothing)

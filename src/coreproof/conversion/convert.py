@@ -64,6 +64,8 @@ def convert(
         scheme = read_scheme(compress)
     if keep_size and scheme is None:
         raise InputError("keep_size= goes with compress=", found="no way to compress")
+    if labels is not None and not isinstance(labels, Sequence | Path):
+        raise InputError("labels are a list of texts, one a class, or a file of them", found=repr(labels))
     source = load(model)
     if states is not None and not source.is_onnx:
         raise InputError(

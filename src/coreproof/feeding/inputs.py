@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,7 +25,13 @@ GIVEN = "given by the caller"
 
 def samples(inputs: Inputs) -> list[Sample]:
     """One mapping, or several, as a list."""
-    listed = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+    listed = [inputs] if isinstance(inputs, Mapping) else list(inputs) if isinstance(inputs, Iterable) else [inputs]
+    if wrong := [each for each in listed if not isinstance(each, Mapping)]:
+        raise InputError(
+            "inputs are given by their names",
+            expected="a mapping of input name to array, or a list of such",
+            found=f"{type(wrong[0]).__name__}: {str(wrong[0])[:80]}",
+        )
     if not listed:
         raise InputError("there is nothing to feed the models", expected="at least one mapping of input name to array")
     return listed

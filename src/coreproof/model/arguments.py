@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar, get_args
+from operator import index
+from typing import Literal, SupportsIndex, TypeVar, get_args
 
 from coreproof.errors import InputError
 
@@ -29,3 +30,10 @@ def one_of(
     if known is None:
         raise InputError(f"{argument} does not know {value!r}", expected=", ".join(allowed))
     return known
+
+
+def whole(value: object, argument: str, least: int = 0) -> int:
+    """``value`` as a whole number of at least ``least``. Raises InputError, which names the argument."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or index(value) < least:
+        raise InputError(f"{argument} is a whole number of at least {least}", found=repr(value))
+    return index(value)

@@ -107,6 +107,13 @@ def read_inputs(signature: Signature, inputs: Mapping[str, object], where: str) 
     All missing and unknown names are reported at once.
     """
     declared = {f.name: f for f in signature.inputs}
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            "inputs are given by their names",
+            where=where,
+            expected="; ".join(str(f) for f in signature.inputs),
+            found=f"{type(inputs).__name__}, which is no mapping",
+        )
     missing = [f.name for f in signature.inputs if f.name not in inputs and not f.optional]
     unknown = [name for name in inputs if name not in declared]
     if missing or unknown:

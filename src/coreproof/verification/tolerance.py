@@ -49,6 +49,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from coreproof.errors import InputError
 from coreproof.model.budget import afford
 from coreproof.model.numbers import FLOAT16_MAX, OVERFLOW, UNIT_ROUNDOFF, json_ready, share_of
 from coreproof.pairing.structured import unlike
@@ -149,6 +150,20 @@ def explain(tolerance: Tolerance) -> str:
             "; the scale is that of its ordinary elements, those that are far larger are held against their own size"
         )
     return f"{text} ({tolerance.why})."
+
+
+def given_tolerance(given: Tolerance | float | None) -> Tolerance | None:
+    """A tolerance as a caller gives it: whole, or the share of a value's scale that single elements may be off by.
+
+    Raises InputError for anything else.
+    """
+    if given is None or isinstance(given, Tolerance):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0:
+        raise InputError(
+            "tolerance is a share of a value's scale, or a Tolerance", expected="a number from 0 on", found=repr(given)
+        )
+    return Tolerance(relative=float(given))
 
 
 EXACT = Tolerance(why="integers, booleans and strings have to be equal")

@@ -18,6 +18,7 @@ from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.inputs import describe, feeds_of
 from coreproof.feeding.lengths import ENDS
 from coreproof.feeding.matched_inputs import match_inputs
+from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.model.opened import opened
@@ -35,7 +36,7 @@ from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
 from coreproof.verification.steps import steps_of
-from coreproof.verification.tolerance import Tolerance
+from coreproof.verification.tolerance import Tolerance, given_tolerance
 from coreproof.verification.verification import Verification
 
 
@@ -45,7 +46,7 @@ def verify(
     reference: Model | str | Path,
     candidate: Model | str | Path,
     inputs: Inputs | None = None,
-    tolerance: Tolerance | None = None,
+    tolerance: Tolerance | float | None = None,
     *,
     feeds: tuple[Inputs, Inputs] | Feeds | None = None,
     reference_engine: Engine = "auto",
@@ -83,6 +84,7 @@ def verify(
     Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
     cannot be run here.
     """
+    seed, tolerance = whole(seed, "seed"), given_tolerance(tolerance)
     reference, candidate = load(reference), load(candidate)
     freeze_either(reference, candidate, freeze_state=freeze_state, freeze_branches=freeze_branches)
     saved = Recording in (type(reference), type(candidate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.shapes import check_names
-from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
@@ -76,6 +77,7 @@ def onnx_to_coreml(
 
     to = one_of(to, ("mlprogram", "neuralnetwork"), "to")
     precision = None if precision is None else one_of(precision, PRECISIONS, "precision")
+    keep_fp32 = _known(model, keep_fp32)
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
     graph = _prepared(model)
@@ -164,6 +166,23 @@ def _made_by(graph: ir.Model, names: Collection[str]) -> set[str]:
     """Values by their names, or by the names of the operators that make them."""
     wanted = set(names)
     return wanted | {v.name or "" for n in graph.graph.all_nodes() if n.op_type in wanted for v in n.outputs}
+
+
+def _known(model: OnnxModel, keep_fp32: Collection[str]) -> list[str]:
+    """The names to be kept wide, one or several. Raises InputError for those that no value and no operator of the model has."""
+    given = [keep_fp32] if isinstance(keep_fp32, str) else list(keep_fp32)
+    made = {v.name for n in model.ir.graph.all_nodes() for v in n.outputs if v.name}
+    made |= {n.op_type for n in model.ir.graph.all_nodes()}
+    if unknown := [name for name in given if name not in made]:
+        close = [match for name in unknown for match in get_close_matches(str(name), made, 2)]
+        raise InputError(
+            "keep_fp32 names what no node of the model makes or is",
+            where=model.name,
+            expected=", as ".join(["names of ONNX values or operators", *([", ".join(close)] if close else [])]),
+            found=", ".join(map(str, unknown)),
+            fix="`coreproof verify MODEL --half` names those that need it",
+        )
+    return given
 
 
 def _for_blocks(graph: ir.Model, version: int, *, is_said: bool) -> tuple[int, list[str]]:

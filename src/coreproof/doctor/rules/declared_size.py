@@ -39,7 +39,8 @@ def last_resort(case: Case) -> Iterator[Hypothesis]:
 
     The source says which it should be. Without one a layer may be as wrong as the declaration: what would fit is named then.
     """
-    if case.evidence.runs:
+    flexible = any(f.ranges or len(f.enumerated) > 1 for f in case.model.signature.inputs)
+    if case.evidence.runs or (flexible and _takes(case, _default(case))):
         yield from _of_flexible(case)
         return
     problem = next(iter(fatal_problems(case)), None)
@@ -176,7 +177,7 @@ def _of_flexible(case: Case) -> Iterator[Hypothesis]:
     # one allowed shape that works is enough: the others may be too small for the windows behind
     if not results or any(taken for _, taken in results):
         return
-    default = {f.name: s for f in flexible if (s := _shape(f)) is not None}
+    default = _default(case)
     yield Hypothesis(
         evidence=(
             f"{_declared(case, default)}, but the layers take {_told(default)} alone: "
@@ -187,8 +188,15 @@ def _of_flexible(case: Case) -> Iterator[Hypothesis]:
             "the model converted anew with that dimension free; or declare what it takes: coreproof edit MODEL OUT "
             + _commands(default)
         ),
-        weight=45,
+        weight=45 if case.evidence.runs else 89,
+        about=None if case.evidence.runs else case.evidence.failure,
     )
+
+
+def _default(case: Case) -> Shapes:
+    """The shapes that the flexible inputs have where nothing is said."""
+    flexible = (f for f in case.model.signature.inputs if f.ranges or len(f.enumerated) > 1)
+    return {f.name: s for f in flexible if (s := _shape(f)) is not None}
 
 
 def _allowed(flexible: Sequence[Feature]) -> Iterator[Shapes]:
