@@ -236,10 +236,9 @@ class Evidence:
             return self.feeds.model
         takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
         # two of them: each is run at every width that is tried
-        if self.case.photos and (takes_pictures or self.case.feeding is not None):
-            return photo_feeds(
-                self.model, self.model, self.case.photos[:2], (self.case.feeding, self.case.feeding)
-            ).candidate
+        feeding = self.case.feeding or self.model.feeding
+        if self.case.photos and (takes_pictures or feeding is not None):
+            return photo_feeds(self.model, self.model, self.case.photos[:2], (feeding, feeding)).candidate
         return self._alone
 
     @property

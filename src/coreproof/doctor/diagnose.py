@@ -15,6 +15,7 @@ from coreproof.doctor.rules import rules
 from coreproof.editing.edit import Edited, edit
 from coreproof.errors import CoreproofError, InputError
 from coreproof.feeding.drawn import Inputs, Sample
+from coreproof.feeding.picture_values import unknown_feeding
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
@@ -131,8 +132,18 @@ def diagnose(
         if photos:
             raise InputError("give arrays or photos, not both", where=model.name)
         given = given_samples(inputs, (source or model).signature, model.signature)
+    if photos and feeding is None:
+        _require_feeding(model, source)
     case = Case(model, source, given=given, labels=labels, photos=photos, classes=classes, feeding=feeding)
     return RepairLoop(case, progress or (lambda _: None)).carry_out()
+
+
+def _require_feeding(model: Model, source: Model | None) -> None:
+    """Raises InputError where photos are given, and nobody says how they become the one tensor that the model takes."""
+    known = [each for each in (model, source) if each is not None]
+    pictures = any(f.image is not None for each in known for f in each.signature.inputs)
+    if len(model.signature.inputs) == 1 and not pictures and all(each.feeding is None for each in known):
+        raise unknown_feeding(model.name, model.signature.inputs[0])
 
 
 def repair(model: Model | str | Path, findings: Sequence[Finding] | None = None, **known: Any) -> Edited:

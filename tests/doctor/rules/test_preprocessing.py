@@ -13,6 +13,7 @@ from PIL import Image
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.doctor.diagnose import diagnose
+from coreproof.errors import InputError
 from coreproof.feeding.predict import scores
 from coreproof.model.base import Model
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
@@ -117,3 +118,13 @@ def test_a_model_of_numbers_is_told_how_it_should_be_fed(photos: tuple[list[Path
     assert "100%" in diagnosis.findings[0].evidence
     assert "torchvision's mean and std, RGB" in diagnosis.findings[0].repair
     assert diagnose(bare, photos=files, classes=classes, feeding=FEEDING).healthy
+
+
+def test_photos_that_nobody_says_how_to_feed_are_no_photos_that_were_fed(
+    photos: tuple[list[Path], list[int]],
+) -> None:
+    """It said "60 photos" of numbers that were drawn."""
+    bare = cp.convert(conv_relu_onnx(), "mlprogram")
+    with pytest.raises(InputError, match="how photos are fed to this model is not known"):
+        diagnose(bare, photos=photos[0])
+    assert diagnose(bare).healthy
