@@ -4,6 +4,8 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 JUDGE_VENV := .venv-judge
 SHELL := /bin/bash
+# What Python compiles, and pytest rewrites, is kept: each worker and each command that a test starts would do it again.
+unexport PYTHONDONTWRITEBYTECODE
 .SHELLFLAGS := -o pipefail -c
 
 ifeq ($(OS),Windows_NT)

@@ -9,6 +9,7 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,14 @@ from coreproof.errors import LineupError, RunError, UnsupportedOperatorsError
 from tests.build import FEEDING, classifier
 from tests.comparison.test_compare import files
 
-ray = pytest.importorskip("ray", reason="Ray is not installed")
-pytest.importorskip("ray.data", reason="Ray Data is not installed")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Any:
+    """Imported when it is needed, which takes seconds: other workers collect these tests as well."""
+    pytest.importorskip("ray.data", reason="Ray Data is not installed")
+    return pytest.importorskip("ray", reason="Ray is not installed")
 
 
 def models(folder: Path) -> dict[str, object]:
@@ -34,7 +40,7 @@ def workers() -> list[psutil.Process]:
 
 
 def test_two_workers_of_which_one_is_killed_leave_the_same_store(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray: Any
 ) -> None:
     from coreproof.comparison import plan
     from coreproof.comparison.lineup import lineup_of
@@ -65,7 +71,9 @@ def test_two_workers_of_which_one_is_killed_leave_the_same_store(
     assert not ray.is_initialized()
 
 
-def test_what_a_worker_raises_arrives_as_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_worker_raises_arrives_as_it_was(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray: Any
+) -> None:
     from coreproof.comparison.lineup import lineup_of
 
     other = {"engines": {"onnxruntime": "0.0.0"}}
@@ -109,7 +117,7 @@ def test_models_that_cannot_travel_are_named(photos: Path) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379", "[::1]:1"])
 def test_no_cluster_is_said_and_not_waited_for(
-    address: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray: Any
 ) -> None:
     from coreproof.comparison.lineup import lineup_of
 
