@@ -10,7 +10,6 @@ byte (how long things took apart). Writes conformance/results/cluster_kill.json.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -24,6 +23,8 @@ from typing import Any
 
 import psutil
 from rich.console import Console
+
+from conformance.origin import write_record
 
 ROOT = Path(__file__).resolve().parent.parent
 SIX = ("torchm", "t2o", "t2c", "onnxm", "o2c", "cml")
@@ -69,7 +70,7 @@ def main() -> None:
         "same_store": good,
         "trials": trials,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_record(options.out, result)
     console.print(f"{good} of {len(trials)} stores are those of an undisturbed run")
     sys.exit(0 if good == len(trials) else 1)
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreproof.model.files.atomic import replacing
+from conformance.origin import write_record
 
 RESULTS = Path(__file__).parent / "results" / "compare_kill.json"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "squeezenet.toml"
@@ -344,8 +344,7 @@ def main() -> None:
         "wrong": wrong,
         "moments": records,
     }
-    with replacing(RESULTS) as written:
-        written.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_record(RESULTS, result)
     print(f"{len(records)} kills, {len(wrong)} wrong")
     sys.exit(1 if wrong else 0)
 

@@ -23,10 +23,9 @@ import coreproof as cp
 from conformance.mutation_networks import networks
 from conformance.mutations import with_coremltools
 from conformance.narrow import all_compressed, quantised
-from conformance.origin import origin
+from conformance.origin import origin, write_record
 from conformance.torchvision_models import MODELS, STEPS
 from coreproof.doctor.diagnose import Diagnosis
-from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "healthy.json"
 SEED = 0
@@ -130,9 +129,7 @@ def main() -> None:
             f"{'✗' if found else '·'} {name}  {record['seconds']} s  {record.get('refused', '')}{'; '.join(found)}",
             flush=True,
         )
-        with replacing(RESULTS) as fresh:
-            whole = {**made, "seed": SEED, "models": records}
-            fresh.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        write_record(RESULTS, {**made, "seed": SEED, "models": records})
     records = list(known.values())
     touched = [r["model"] for r in records if r.get("alone") or r.get("against")]
     refused = [r["model"] for r in records if "refused" in r]

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 import coreproof as cp
-from conformance.origin import origin
+from conformance.origin import origin, write_record
 from conformance.plain_networks import PLAIN
 from conformance.trial import Feed, difference, first_line, quiet, trial
 from coreproof.model.files.atomic import replacing
@@ -419,8 +419,7 @@ def main() -> int:
     print(json.dumps(summary, indent=1))
     if given.record:
         whole = {**origin("conformance.model_families"), "seed": SEED, **summary, "records": records}
-        with replacing(RESULTS) as fresh:
-            fresh.write_text(json.dumps(whole, indent=1) + "\n")
+        write_record(RESULTS, whole)
         with replacing(PAGE) as fresh:
             fresh.write_text(page(whole))
     judged = [r[form][0] for r in records for form in FORMATS if form in r and r[form][0] != "beyond the format"]

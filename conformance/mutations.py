@@ -27,11 +27,10 @@ from conformance.mutation_bodies import open_plantable
 from conformance.mutation_kinds import KINDS, Planted
 from conformance.mutation_networks import LABELS, MEAN, STD, Network, networks
 from conformance.narrow import compressed, quantised
-from conformance.origin import origin
+from conformance.origin import origin, write_record
 from conformance.trial import first_line
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.model.feeding import Feeding, Source
-from coreproof.model.files.atomic import replacing
 from coreproof.runtime.images import to_tensor
 
 RESULTS = Path(__file__).parent / "results" / "mutations.json"
@@ -362,8 +361,7 @@ def _write(target: Path, made: dict[str, Any], records: list[dict[str, Any]]) ->
         },
         "faults": records,
     }
-    with replacing(target) as fresh:
-        fresh.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_record(target, whole)
 
 
 def _counted(records: Sequence[dict[str, Any]]) -> tuple[int, ...]:

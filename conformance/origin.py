@@ -1,11 +1,14 @@
-"""Where a recorded result comes from: the command that was typed, the commit that it ran on, the day."""
+"""The records of what judges found: the command that was typed, the commit, the day, and how all that is written."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+
+from coreproof.model.files.atomic import replacing
 
 
 def origin(module: str) -> dict[str, str]:
@@ -19,3 +22,9 @@ def origin(module: str) -> dict[str, str]:
         "commit": done.stdout.strip(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
+
+
+def write_record(path: Path, record: object) -> None:
+    """Puts a record in the place of the one before, whole or not at all: runs of hours are ended at any moment."""
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

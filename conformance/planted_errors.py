@@ -25,13 +25,12 @@ import numpy as np
 import onnx_ir as ir
 
 import coreproof as cp
-from conformance.origin import origin
+from conformance.origin import origin, write_record
 from conformance.planted_kinds import ERRORS
 from conformance.planted_models import MODELS, Healthy, healthy
 from conformance.trial import first_line
 from coreproof.feeding.drawn import random_feeds
 from coreproof.feeding.inputs import feeds_of
-from coreproof.model.files.atomic import replacing
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import value_index
 from coreproof.runtime.open import session
@@ -219,8 +218,7 @@ def record(file: Path, entries: Sequence[dict[str, Any]], made: dict[str, str], 
         "models": {name: {key: counted[key] for key in counts} for name, counted in by_model.items()},
         "errors": entries,
     }
-    with replacing(file) as fresh:
-        fresh.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    write_record(file, whole)
     return whole
 
 

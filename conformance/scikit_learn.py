@@ -11,7 +11,6 @@ conformance/results/scikit_learn.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections import Counter
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from tests.conversion.coreml_to_onnx.classic import sklearn_models as written
 
-from conformance.origin import origin
+from conformance.origin import origin, write_record
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.runtime.open import session
 
@@ -193,7 +192,7 @@ def main() -> int:
         "agree": dict(sorted(agreed.items())),
         "differ": differing,
     }
-    RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+    write_record(RESULTS, figures)
     return int(bool(differing))
 
 

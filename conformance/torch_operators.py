@@ -25,6 +25,7 @@ import numpy as np
 import onnx
 
 import coreproof as cp
+from conformance.origin import write_record
 from conformance.trial import (
     FORMATS,
     Feed,
@@ -38,7 +39,6 @@ from conformance.trial import (
     summary,
     trial,
 )
-from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "torch_operators.json"
 SAMPLES = 40
@@ -252,8 +252,7 @@ def _merge(whole: dict[str, Any], again: dict[str, Any]) -> None:
     fresh = {r["operator"]: {**r, "commit": again["commit"]} for r in again["records"]}
     records = [fresh.get(r["operator"], r) for r in whole["records"]]
     merged = {**whole, **summary(records), "records": records}
-    with replacing(RESULTS) as path:
-        path.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
+    write_record(RESULTS, merged)
 
 
 if __name__ == "__main__":

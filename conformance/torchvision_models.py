@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import coreproof as cp
+from conformance.origin import write_record
 from coreproof.model.files.atomic import replacing
 
 ROOT = Path(__file__).parent.parent
@@ -102,8 +103,7 @@ def main() -> int:
         results[name] = verify_model(name)
         print(name, *(f"{s['step']}: {_cell(s)}" for s in results[name]), sep="\n  ", flush=True)
         ordered = {n: results[n] for n in MODELS if n in results}
-        with replacing(RESULTS) as fresh:
-            fresh.write_text(json.dumps(ordered, indent=1))
+        write_record(RESULTS, ordered)
         write_table(ordered)
     return 1 if any(step["agrees"] is False for name in names for step in results[name]) else 0
 

@@ -22,9 +22,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
+from conformance.origin import write_record
 from coreproof.errors import ConversionError, RunError, UnsupportedOperatorsError
 from coreproof.model.base import Model
-from coreproof.model.files.atomic import replacing
 
 FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "mlprogram-fp32": ("mlprogram", {"precision": "fp32"}),
@@ -316,5 +316,4 @@ def write(path: Path, command: str, counted: Mapping[str, Any], found: Sequence[
         **counted,
         "records": list(found),
     }
-    with replacing(path) as fresh:
-        fresh.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    write_record(path, whole)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import random
 import re
@@ -35,6 +34,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from conformance.origin import write_record
 from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "write_kill.json"
@@ -330,8 +330,7 @@ def main() -> None:
         "verbs": told,
     }
     if given.only is None:
-        with replacing(RESULTS) as written:
-            written.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(RESULTS, result)
     print(f"{result['kills']} kills, {len(wrong)} wrong")
     sys.exit(1 if wrong else 0)
 

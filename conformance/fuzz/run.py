@@ -19,7 +19,7 @@ from typing import Any
 
 from conformance.fuzz.kinds import schedule
 from conformance.fuzz.seeds import lay_seeds
-from coreproof.model.files.atomic import replacing
+from conformance.origin import write_record
 
 _TOGETHER = 20
 """Mutants that share a child as long as none of them fails."""
@@ -190,5 +190,4 @@ def run(record: Record, count: int, jobs: int, deadline: float | None, tell: Any
 def save(record: Record, path: Path, **about: Any) -> None:
     """Writes the record in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as fresh:
-        fresh.write_text(json.dumps(record.to_json(**about), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_record(path, record.to_json(**about))
