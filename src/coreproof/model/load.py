@@ -78,7 +78,8 @@ def _with_example(source: object, example: object, *, trust: bool, folder: str |
     from coreproof.model.feeding import Source
     from coreproof.model.torch.user_models import from_object
 
-    inputs = example if isinstance(example, dict | tuple) else (example,)
+    inputs = tuple(example) if isinstance(example, list) else example
+    inputs = inputs if isinstance(inputs, dict | tuple) else (inputs,)
     return from_object(Source(source, inputs), name=type(source).__name__)
 
 

@@ -69,6 +69,14 @@ def test_a_package_comes_whole_and_without_links(hub: Path, cache: Path, tmp_pat
         cp.load("hf:some/net/Other.mlpackage")
 
 
+def test_a_list_of_files_leads_nowhere_else(hub: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = ["Net.mlpackage/Manifest.json", "Net.mlpackage/../../../outside"]
+    monkeypatch.setattr("coreproof.model.named.hub.Repository.files", lambda _: evil)
+    with pytest.raises(UnsafeModelError):
+        cp.load("hf:some/net/Net.mlpackage")
+    assert not list(cache.rglob("outside"))
+
+
 def test_a_revision_is_the_one_that_is_said(hub: Path) -> None:
     keep(hub, "some/net", {"model.onnx": BODY}, revision="v2")
     assert cp.load("hf:some/net/model.onnx?revision=v2").name == "model"

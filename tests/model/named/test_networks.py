@@ -351,6 +351,28 @@ class OwnNet(PreTrainedModel):
 
 
 @needs_transformers
+@pytest.mark.parametrize(
+    ("kind", "changed", "inputs"),
+    [
+        ("T5ForConditionalGeneration", {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 20},
+         {"input_ids": (1, 5), "attention_mask": (1, 5), "decoder_input_ids": (1, 1)}),
+        ("ASTForAudioClassification", {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+         "intermediate_size": 8, "max_length": 64, "num_mel_bins": 32}, {"input_values": (1, 64, 32)}),
+        ("Wav2Vec2ForCTC", {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+         "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+         {"input_values": (1, 16000)}),
+    ],
+)  # fmt: skip
+def test_what_a_network_takes_follows_from_its_kind(
+    transformers: Any, hub: Path, kind: str, changed: dict[str, Any], inputs: dict[str, tuple[int, ...]]
+) -> None:
+    config = getattr(transformers, kind).config_class(**changed, architectures=[kind])
+    keep(hub, "some/net", {"config.json": config.to_json_string(use_diff=False).encode()})
+    model = cp.load("hf:some/net?weights=random&length=5")
+    assert {f.name: f.shape for f in model.signature.inputs} == inputs
+
+
+@needs_transformers
 def test_a_network_that_is_too_new_is_said(transformers: Any, hub: Path) -> None:
     keep(hub, "some/new", {"config.json": b'{"model_type": "net_of_next_year"}'})
     with pytest.raises(UnreadableModelError, match=r"does not know 'net_of_next_year'[\s\S]*update"):

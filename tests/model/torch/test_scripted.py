@@ -153,6 +153,7 @@ def test_an_example_beyond_the_budget_is_refused(saved: Saved) -> None:
 def test_example_tensors_may_be_given_in_python(saved: Saved) -> None:
     path = saved(torch.jit.script(Net()))
     assert cp.load(path, trust=True, example=(X,)).signature.inputs[0].shape == (1, 4)
+    assert cp.load(path, trust=True, example=[X]).signature.inputs[0].shape == (1, 4)
     assert cp.load(path, trust=True, example=X).signature.inputs[0].shape == (1, 4)
     assert cp.load(torch.jit.script(Net()), example={"x": X}).signature.inputs[0].shape == (1, 4)
     with pytest.raises(InputError, match="example inputs are for a PyTorch module"):

@@ -257,7 +257,9 @@ def _together(repository: Repository, names: Sequence[str]) -> Path:
 
     Hard links would take no room, but onnx-ir refuses those too, since nobody can tell what they lead to.
     """
-    paths = {name: repository.path(name) for name in names}
+    # whoever serves the list of files chose these names
+    safe = [stored_name(name, what="a file of a repository", where=repository.where) for name in names]
+    paths = {name: repository.path(name) for name in safe}
     first = next(iter(paths.values()))
     commit = first.parents[len(PurePosixPath(names[0]).parts) - 1].name
     folder = cache_folder() / "hub" / file_name(repository.name.replace("/", "--")) / file_name(commit)

@@ -257,7 +257,10 @@ def _example(
         channels = getattr(getattr(config, "vision_config", config), "num_channels", 3)
         inputs["pixel_values"] = torch.randn(1, int(channels), height, width)
     if main == "input_values":
-        inputs["input_values"] = torch.randn(1, _SAMPLES)
+        # a spectrogram, where the configuration says how long and how high; else a sound
+        drawn = [getattr(config, key, None) for key in ("max_length", "num_mel_bins")]
+        spectrogram = all(isinstance(n, int) for n in drawn) and hasattr(config, "frequency_stride")
+        inputs["input_values"] = torch.randn(1, *(drawn if spectrogram else [_SAMPLES]))
     if main == "input_features":
         bins = int(getattr(config, "num_mel_bins", 80))
         frames = 2 * int(getattr(config, "max_source_positions", 50))

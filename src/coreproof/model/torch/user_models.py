@@ -327,7 +327,8 @@ def load_script(path: Path, query: str | None, example: object = None) -> TorchM
         except InputError:
             raise needs_example(module, str(path)) from None
     else:
-        inputs = example if isinstance(example, Mapping | tuple) else (example,)
+        inputs = tuple(example) if isinstance(example, list) else example
+        inputs = inputs if isinstance(inputs, Mapping | tuple) else (inputs,)
         model = from_object(Source(module, inputs), name=path.stem)
     model.path = path
     return model
