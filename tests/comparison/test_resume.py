@@ -355,6 +355,6 @@ def test_a_page_that_finds_no_room_is_said(
     )
     monkeypatch.setattr("coreproof.report.page.page", full)
     with pytest.raises(StoreError, match="the page cannot be written") as caught:
-        command(tmp_path / "lineup.toml", str(photos), tmp_path / "out")
+        command(tmp_path / "lineup.toml", tmp_path / "out", photos=str(photos))
     assert "the predictions are kept" in str(caught.value)
     assert seen == {"a": 12}
