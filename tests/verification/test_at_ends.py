@@ -168,3 +168,16 @@ def test_a_free_batch_may_be_one_in_the_example() -> None:
     module = (Folded().eval(), (torch.ones(1, 4, 4, 2),))
     made = cp.convert(module, "mlprogram", precision="fp32", shapes={"x": [(1, 4), 4, 4, 2]})
     assert "at x 4x4x4x2 likewise" in made.notes[-1]
+
+
+class Spectrum(torch.nn.Module):
+    """Of a periodic signal: a few lines, and between them what rounding leaves of them."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.stft(x[:, :, 0].repeat(1, 20), 32, 8, window=torch.hann_window(32), return_complex=True).abs()
+
+
+def test_what_rounding_leaves_between_the_lines_of_a_spectrum_is_no_difference() -> None:
+    torch.manual_seed(0)
+    module = (Spectrum().eval(), (torch.randn(1, 12, 8),))
+    assert cp.convert(module, "mlprogram", precision="fp32", shapes={"x": [1, (2, 32), 8]})

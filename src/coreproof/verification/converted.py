@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _CLOSE = {True: 2e-2, False: 1e-3}
 """Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
 
+_AS_FAR_OFF = 8
+"""How many times the error of the large elements those beside them may be off where both are computed of the same terms."""
+
 _DRAWN = "drawn input"
 
 
@@ -202,8 +205,25 @@ def _difference(wanted: object, got: object) -> float:
     a, b = a.reshape(-1), b.reshape(-1)
     part = ordinary_part(a, largest_finite(a))
     whole = _share(a, b, math.inf)
+    if part is None or part.scale == 0:
+        return whole
     # beside a mask's minimum nothing else would count
-    return whole if part is None or part.scale == 0 else max(whole, _share(a, b, part.limit))
+    beside = _share(a, b, part.limit)
+    # a mask comes through as it is; where the large ones are computed, as the lines of a spectrum, they are off themselves,
+    # and what stands beside them is what is left of terms of their size
+    left_over = beside * part.scale <= _AS_FAR_OFF * _error_above(a, b, part.limit)
+    return whole if left_over else max(whole, beside)
+
+
+def _error_above(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], limit: float) -> float:
+    """The root-mean-square difference of the finite elements beyond a size."""
+    errors, count = 0.0, 0
+    for start in range(0, a.size, BLOCK):
+        x, y = (v[start : start + BLOCK].astype(np.float64) for v in (a, b))
+        large = np.isfinite(x) & np.isfinite(y) & (np.abs(x) > limit)
+        errors += float(np.sum((x[large] - y[large]) ** 2))
+        count += int(np.count_nonzero(large))
+    return math.sqrt(errors / count) if count else 0.0
 
 
 def _share(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], limit: float) -> float:
