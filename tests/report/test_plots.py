@@ -104,7 +104,7 @@ def test_agreement_is_drawn_without_a_mark(tmp_path: Path) -> None:
     found = verify(residual_net(), as_half(residual_net(half=True)))
     (axes,) = error_plot(found).axes
     assert not axes.texts
-    assert "all 18 values agree" in axes.get_title(loc="left")
+    assert "all 19 values agree" in axes.get_title(loc="left")
 
 
 def test_other_formats_and_a_missing_library_are_told(

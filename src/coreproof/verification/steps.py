@@ -101,12 +101,16 @@ class Steps:
 
     def _place(self, role: Role, number: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
         """Indices of one step: any of those that there are; of places in what is remembered, one step behind the other."""
+        low, high = math.ceil(role.low), role.high
         remembered = [f for f in self.reference.signature.inputs if f.name in self.reference.remembers]
+        # what is written into has to be written one place after the other, whatever it is called on the way there
         written = [f for f in remembered if f"`{f.name}`" in role.why]
-        if not written:
-            low, high = math.ceil(role.low), math.floor(role.high)
-            return np.random.default_rng([seed, number]).integers(low, max(low, high) + 1, shape)
-        room = min((d for f in written for d in f.shape or () if isinstance(d, int) and d > 1), default=1)
+        if not written and not (role.distinct and remembered):
+            return np.random.default_rng([seed, number]).integers(low, max(low, math.floor(high)) + 1, shape)
+        if math.isfinite(high):
+            room = math.floor(high) + 1
+        else:
+            room = min((d for f in written for d in f.shape or () if isinstance(d, int) and d > 1), default=1)
         count = math.prod(shape)
         first = (number * count) % max(1, room - count + 1)
         return (first + np.arange(count)).reshape(shape)

@@ -71,15 +71,17 @@ def test_the_list_says_which_inputs_are_frozen_and_no_other_is(tmp_path: Path) -
     table = tmp_path / "list.csv"
     table.write_text(
         "kind,name,expressible,reason,frozen_inputs\n"
-        "node,test_cumsum_1d,frozen,,axis\nnode,test_split_variable_parts_1d_opset18,yes,,\nnode,test_cumsum_2d_axis_0,frozen,,\n"
+        "node,test_constant_pad_axes,frozen,,axes\nnode,test_split_variable_parts_1d_opset18,yes,,\nnode,test_constant_pad_negative_axes,frozen,,\n"
     )
     rows = listed(table)
-    assert rows["test_cumsum_1d"] == Listed("node", "frozen", ("axis",))
+    assert rows["test_constant_pad_axes"] == Listed("node", "frozen", ("axes",))
     outcomes = [judge(case(name), row=row) for name, row in rows.items()]
     assert [o.status for o in outcomes] == ["frozen", "passed", "refused"]
     assert [o.came_out for o in outcomes] == [True, True, False]
     assert expressible_counts(outcomes, rows) == {"node": {"frozen": 1, "passed": 1, "refused": 1}}
-    assert judge(case("test_cumsum_2d_axis_0")).status == "frozen"  # without a list all inputs but the first are
+    assert (
+        judge(case("test_constant_pad_negative_axes")).status == "frozen"
+    )  # without a list all inputs but the first are
 
 
 def test_what_passes_as_shipped_elsewhere_is_not_let_off_with_constants() -> None:

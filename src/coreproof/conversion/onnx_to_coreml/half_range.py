@@ -206,7 +206,8 @@ def _is_edge(bound: Array, *, divides: bool) -> bool:
     if bound.size != 1 or bound.dtype == np.float16:
         return False
     size = abs(float(bound.reshape(-1)[0]))
-    return (size != 1 and float(np.float16(size)) == 1) or (divides and 0 < size < 1 / FLOAT16_MAX)
+    rounds_to_one = size != 1 and abs(size - 1) < 0.5 and float(np.float16(size)) == 1
+    return rounds_to_one or (divides and 0 < size < 1 / FLOAT16_MAX)
 
 
 # angles
