@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import coreproof as cp
@@ -155,3 +156,15 @@ def test_a_picture_that_comes_out_is_held_against_the_numbers_it_was_made_of(to:
     assert found, found.summary()
     assert {row.candidate for row in found.outputs} == {"y"}
     assert not cp.diagnose(drawn, source)
+
+
+@pytest.mark.parametrize("to", ["INT32", "BOOL"])
+def test_what_whole_numbers_are_cast_from_is_not_those_numbers(to: str) -> None:
+    element = {"INT32": "int32", "BOOL": "bool"}[to]
+    source = onnx_model(
+        f'<ir_version: 8, opset_import: ["": 17]> net (float[3,4] x) => ({element}[3,4] y, float[3,4] z)'
+        f" {{ y = Cast <to = {getattr(onnx.TensorProto, to)}> (x)  z = Sin(x) }}"
+    )
+    found = verify(source, cp.convert(source, "mlprogram", precision="fp16"))
+    assert found.agrees
+    assert not any(row.candidate.endswith("_entered") for row in found.rows)

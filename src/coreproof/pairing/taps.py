@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -115,6 +116,16 @@ def narrowest_ranges(pairs: Sequence[Pair], reference: Model, candidate: Model) 
         known = (_coarsest(candidate.graph, pair.candidate), _coarsest(reference.graph, pair.reference))
         found[pair.candidate] = max((d for d in known if d), key=lambda d: UNIT_ROUNDOFF.get(d, 0.0), default="float32")
     return found
+
+
+def floats_before(graph: Graph, name: str) -> list[str]:
+    """The floats in other widths that a float is cast from, the nearest first: a cast to whole numbers makes another value."""
+    return list(takewhile(lambda n: _is_float(graph, n), cast_from(graph, name))) if _is_float(graph, name) else []
+
+
+def _is_float(graph: Graph, name: str) -> bool:
+    value = graph.values.get(name)
+    return value is not None and value.dtype is not None and "float" in value.dtype
 
 
 def cast_from(graph: Graph, name: str) -> list[str]:

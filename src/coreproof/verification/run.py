@@ -18,8 +18,8 @@ from coreproof.pairing.taps import (
     afford_comparing,
     as_array,
     batched,
-    cast_from,
     engine_shapes,
+    floats_before,
     lone_outputs,
     match_outputs,
     narrowest_ranges,
@@ -118,7 +118,7 @@ class VerificationRun:
         known, taken = {p.candidate for p in aligned}, {p.reference for p in aligned}
         inner = set(self.candidate_index.inner_values)
         for pair in self.outputs:
-            source = next(iter(cast_from(self.candidate.graph, pair.candidate)), None)
+            source = next(iter(floats_before(self.candidate.graph, pair.candidate)), None)
             if (
                 source in inner - known
                 and pair.reference not in taken
