@@ -5,14 +5,17 @@ The numbers are judged twice: here, without coreproof's own tolerances, and by `
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -282,13 +285,36 @@ def faults(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in FORMATS if name in record and record[name][0] in FAULTS}
 
 
+_MEMORY = 14 << 30
+"""Address space of a worker in bytes: what runs wild gets a MemoryError before the machine has nothing left."""
+_SECONDS = 240
+"""After so long the place is printed at which a trial still works."""
+
+
+def _bounded() -> None:
+    if sys.platform == "linux":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, most))
+
+
+def _watched(judge: Callable[[Task], dict[str, Any]], task: Task) -> dict[str, Any]:
+    faulthandler.dump_traceback_later(_SECONDS, repeat=True)
+    try:
+        return judge(task)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def carry_out(
     judge: Callable[[Task], dict[str, Any]], tasks: Sequence[Task], jobs: int, record: Path | None, command: str
 ) -> int:
     """Judges all tasks in worker processes, prints what must not be and a summary, and writes the record; 1 for any fault."""
     found: list[dict[str, Any]] = []
-    with get_context("forkserver").Pool(jobs, maxtasksperchild=40) as pool:
-        for outcome in pool.imap(judge, tasks):
+    # a Pool waits for ever for a worker that the system kills, which the bound on its memory keeps from happening
+    with get_context("forkserver").Pool(jobs, initializer=_bounded, maxtasksperchild=40) as pool:
+        for outcome in pool.imap(partial(_watched, judge), tasks):
             found.append(outcome)
             if bad := faults(outcome):
                 print(next(iter(outcome.values())), json.dumps(bad), flush=True)
