@@ -182,23 +182,19 @@ def test_of_two_classes_one_sum_decides(transform: str, speaks: int, lowest: flo
     )  # fmt: skip
 
 
-def test_splits_in_float64_part_float32_as_they_part_float64() -> None:
-    split = 0.1  # between two float32 numbers
-    below, above = np.nextafter(np.float32(split), np.float32(0)), np.float32(split)
-    assert float(below) < split < float(above)
-    x = np.array([[below], [above]], np.float32)
-    for mode in MODES[:4]:
+@pytest.mark.parametrize("mode", MODES)
+def test_samples_and_splits_in_float64_are_rounded_alike(mode: str) -> None:
+    x = np.array([[1.2], [0.1], [7.0]])  # neither 1.2 nor 0.1 is a float32 number
+    tensor = onnx.numpy_helper.from_array
+    for split in (1.2, 0.1):
         said: dict[str, Any] = {
             "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0, 0, 0],
             "nodes_modes": [mode, "LEAF", "LEAF"], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
             "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0], "n_targets": 1,
+            "nodes_values_as_tensor": tensor(np.array([split, 0.0, 0.0])),
+            "target_weights_as_tensor": tensor(np.array([1.0, 0.0])),
         }  # fmt: skip
-        tensor = onnx.numpy_helper.from_array
-        said["nodes_values_as_tensor"] = tensor(np.array([split, 0, 0]))
-        said["target_weights_as_tensor"] = tensor(np.array([1.0, 0.0]))
-        got = run_ml(ml_model("TreeEnsembleRegressor", 3, {"x": x}, **said), x=x)[0]
-        yes = mode in ("BRANCH_LEQ", "BRANCH_LT")
-        np.testing.assert_array_equal(got.reshape(-1), [1, 0] if yes else [0, 1])
+        check_ml("TreeEnsembleRegressor", 3, x, **said)
 
 
 def test_a_way_to_a_node_that_is_not_listed_is_refused_with_its_number() -> None:

@@ -207,7 +207,7 @@ def tree_ensemble(
     forest = Forest(
         roots=np.asarray(tree_roots, np.int64),
         features=with_leaves(nodes_featureids).astype(np.int64),
-        splits=_split(with_leaves(np.asarray(nodes_splits, np.float64)), with_leaves(modes)),
+        splits=_split(with_leaves(np.asarray(nodes_splits, np.float64))),
         modes=with_leaves(modes).astype(np.int64),
         below=next_of(nodes_truenodeids, nodes_trueleafs),
         above=next_of(nodes_falsenodeids, nodes_falseleafs),
@@ -360,7 +360,7 @@ def _numbered_by_tree(
     return Forest(
         roots=np.array(list(first.values())),
         features=np.where(is_leaf, 0, np.asarray(nodes["nodes_featureids"])),
-        splits=_split(values.reshape(-1), modes),
+        splits=_split(values.reshape(-1)),
         modes=modes,
         below=next_of(nodes["nodes_truenodeids"]),
         above=next_of(nodes["nodes_falsenodeids"]),
@@ -372,14 +372,9 @@ def _numbered_by_tree(
     )
 
 
-def _split(splits: Array, modes: Array) -> Array:
-    """The splits as float32, so that each float32 is on the side on which the split in float64 puts it."""
-    near = splits.astype(np.float32)
-    down = np.where(near > splits, np.nextafter(near, np.float32(-np.inf)), near)
-    up = np.where(near < splits, np.nextafter(near, np.float32(np.inf)), near)
-    # x <= s and x > s turn where the largest float32 below s is passed; x < s and x >= s where the smallest above is
-    exact = np.where(np.isin(modes, (0, 3)), down, np.where(np.isin(modes, (1, 2)), up, near))
-    return np.asarray(np.where(np.isnan(splits), splits, exact), np.float32)
+def _split(splits: Array) -> Array:
+    """The splits as float32. They have the samples' own dtype: rounded alike, what is equal stays equal, and in order."""
+    return np.asarray(splits, np.float32)
 
 
 def _members(modes: Array, values: Array | None) -> dict[int, Array]:
