@@ -111,7 +111,8 @@ def written(command: str, sources: Path, folder: Path, runs: Commands) -> dict[s
     made = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name.split("/")[0] not in given and "store/" not in name:
+        # what Python compiles of a user's module is no writer's
+        if path.is_file() and name.split("/")[0] not in {*given, "__pycache__"} and "store/" not in name:
             made[name] = path.read_bytes()
     assert made
     return made
