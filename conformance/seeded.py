@@ -7,12 +7,17 @@ import random
 import numpy as np
 import pytest
 
+SEED = 20250101
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Seeds what Apple's tests draw from without a seed of their own: Python's, NumPy's and PyTorch's generators."""
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Seeds what Apple's tests draw from without a seed of their own: Python's, NumPy's and PyTorch's generators.
+
+    A hook, not a fixture: it comes behind every fixture, last before the test itself.
+    """
     import torch
 
-    random.seed(20250101)
-    np.random.seed(20250101)
-    torch.manual_seed(20250101)
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
