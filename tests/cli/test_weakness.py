@@ -61,3 +61,39 @@ def test_the_doctor_calls_no_model_healthy_of_which_nothing_is_proved(
     assert document["weaknesses"][0]["kind"] == kind
     assert words in document["reason"]
     assert coreproof("doctor", other, "--against", one, "--allow-weak").code == 0
+
+
+@pytest.mark.parametrize("fault", [name for name in VACUOUS if name != "rounding"])
+def test_the_doctor_alone_calls_no_model_healthy_whose_output_is_one_constant(
+    fault: str, tmp_path: Path, coreproof: Callable[..., Ran]
+) -> None:
+    # what rounding may change shows beside another engine only
+    make, kind, words = VACUOUS[fault]
+    one = tmp_path / "net.onnx"
+    onnx.save(make(), one)
+    told = coreproof("doctor", one, "--json")
+    document = json.loads(told.out)
+    assert told.code == 1
+    if kind == "not-finite":
+        assert document["findings"][0]["rule"] == "not-finite"
+        return
+    assert (document["healthy"], document["weaknesses"][0]["kind"]) == (None, kind)
+    said = words.removesuffix(" on both sides")
+    assert said in document["reason"]
+    ran = coreproof("doctor", one)
+    assert ran.out.startswith("not known: runs, but that proves little: ")
+    assert said in ran.out
+    assert "--photos FOLDER or --inputs FILE.npz" in ran.out
+    assert coreproof("doctor", one, "--allow-weak").code == 0
+
+
+def test_the_doctor_alone_says_of_an_empty_output_that_it_is_empty_and_no_more(
+    tmp_path: Path, coreproof: Callable[..., Ran]
+) -> None:
+    """A detector finds nothing in noise: that is nothing against it."""
+    one = tmp_path / "net.onnx"
+    nodes = [helper.make_node("Mul", ["x", "x"], ["y"]), helper.make_node("Slice", ["y", "end", "end"], ["found"])]
+    onnx.save(net(nodes, ["y", "found"], end=np.array([1000])), one)
+    ran = coreproof("doctor", one)
+    assert ran.code == 0
+    assert ran.out.startswith("healthy: runs (output 'found' has no elements)")

@@ -84,12 +84,57 @@ def test_names_to_keep_wide_that_nothing_makes_are_refused_with_close_ones() -> 
         ("tolerance", "x", "tolerance is a share"),
         ("inputs", 3, "inputs are given by their names"),
         ("inputs", [3], "inputs are given by their names"),
+        ("memory", "1GB", "memory is a whole number of at least 0"),
+        ("memory", -1, "memory is a whole number of at least 0"),
+        ("feeds", 3, "feeds are a pair"),
+        ("feeds", ({}, {}, {}), "feeds are a pair"),
     ],
 )
 def test_verify_says_what_an_argument_is(argument: str, value: Any, said: str) -> None:
     given: dict[str, Any] = {argument: value}
     with pytest.raises(InputError, match=said):
         cp.verify(conv_relu_onnx(), conv_relu_onnx(), **given)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("labels", 3, "labels are a list of texts"),
+        ("labels", "cat", "labels are a list of texts"),
+        ("photos", 3, "photos are a list of files"),
+        ("classes", ["cat"], "a class is a whole number of at least 0"),
+        ("classes", [1], "each photo has one class"),
+        ("feeding", "imagenet", r"feeding is a coreproof\.Feeding"),
+    ],
+)
+def test_diagnose_says_what_an_argument_is(argument: str, value: Any, said: str) -> None:
+    given: dict[str, Any] = {argument: value}
+    with pytest.raises(InputError, match=said):
+        cp.diagnose(conv_relu_onnx(), **given)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("samples", "8", "samples is a whole number of at least 1"),
+        ("samples", 0, "samples is a whole number of at least 1"),
+        ("target", "iOS1", "target does not know 'iOS1'"),
+        ("target", "iOS14", "iOS15 to iOS26 for mlprogram"),
+        ("labels", "cat", "labels are a list of texts"),
+        ("feeding", 3, r"feeding is a coreproof\.Feeding"),
+    ],
+)
+def test_prove_says_what_an_argument_is(argument: str, value: Any, said: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {argument: value}
+    with pytest.raises(InputError, match=said):
+        cp.prove(conv_relu_onnx(), None, tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_to_keep_wide_are_names() -> None:
+    number: Any = 5
+    with pytest.raises(InputError, match="keep_fp32 is a name or several"):
+        cp.convert(conv_relu_onnx(), "mlprogram", keep_fp32=number)
 
 
 def test_a_tolerance_is_a_share_or_whole() -> None:

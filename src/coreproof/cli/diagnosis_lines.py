@@ -23,6 +23,8 @@ def print_diagnosis(diagnosis: Diagnosis, out: Path | None) -> None:
         word, style = ("healthy", "bold green") if diagnosis.healthy else ("not known", "bold yellow")
         only = "" if diagnosis.not_run is None else "nothing found, but the model was only "
         print_whole(shown, [Line(word, style=style) + Line(f": {only}{diagnosis.before}")])
+        if diagnosis.weak and diagnosis.verification is None:
+            _print_under(shown, Line("        feed it what it is made for: --photos FOLDER or --inputs FILE.npz"), 8)
     for number, finding in enumerate(diagnosis, start=1):
         head, *rest = _finding_lines(number, finding)
         print_whole(shown, [head])

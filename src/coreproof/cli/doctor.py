@@ -54,8 +54,8 @@ def command(
 ) -> None:
     """Find known faults in a model, repair them on a copy and prove the repair.
 
-    Exit 0: healthy, with or without advice. 1: findings, or an output proves nothing by agreeing with the source (NaN, zero,
-    constant). 2: the model cannot be read, or nothing was found and coreproof cannot run it. Nothing is written for a healthy
+    Exit 0: healthy, with or without advice. 1: findings, or an output proves nothing (NaN, zero, constant), with a source or
+    without. 2: the model cannot be read, or nothing was found and coreproof cannot run it. Nothing is written for a healthy
     model.
     """
     from coreproof.cli.progress import progress
@@ -112,7 +112,7 @@ def command(
 
 
 def _code(diagnosis: Diagnosis, *, allow_weak: bool) -> int:
-    # nothing was found, and agreement with the source proves too little to call it healthy
+    # nothing was found, and its outputs prove too little to call it healthy
     if diagnosis.healthy is None and diagnosis.weak:
         return 0 if allow_weak else 1
     return {True: 0, False: 1, None: 2}[diagnosis.healthy]

@@ -242,6 +242,11 @@ class Evidence:
         return self._alone
 
     @property
+    def draws_alone(self) -> bool:
+        """Whether it is draws that the model is fed where there is no source: neither arrays nor photos were given."""
+        return not self.case.given and not self.case.photos
+
+    @property
     def _alone(self) -> Sequence[Mapping[str, object]]:
         """What is given for the model, else drawn for it."""
         if self.case.given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -11,12 +11,14 @@ from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.conversion.torch_to_onnx.frozen import freeze
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Finding, Hypothesis, Repair
+from coreproof.doctor.own_answers import weak_answers
 from coreproof.doctor.rules import rules
 from coreproof.editing.edit import Edited, edit
 from coreproof.errors import CoreproofError, InputError
 from coreproof.feeding.drawn import Inputs, Sample
 from coreproof.feeding.picture_values import unknown_feeding
 from coreproof.feeding.user_inputs import given_samples
+from coreproof.model.arguments import of_kind, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
@@ -35,7 +37,8 @@ class Diagnosis(NotebookView, Sequence[Finding]):
     ``before`` and ``after`` say in a line how the model stood. ``repaired`` is None where nothing could be repaired.
     ``not_run`` says why a model that may be sound could not be run here, None where it was run or is ill.
     ``inputs`` says what it was tried on, ``taken`` for what each drawn input was taken. ``verification`` is how the model, after
-    every repair, compares with the source: what ``coreproof.verify`` would find; None without a source.
+    every repair, compares with the source: what ``coreproof.verify`` would find; None without a source. ``alone`` says, without
+    one, why it shows little that the model runs.
     """
 
     model: Model
@@ -47,12 +50,14 @@ class Diagnosis(NotebookView, Sequence[Finding]):
     inputs: str = ""
     taken: Mapping[str, str] = field(default_factory=dict)
     verification: Verification | None = None
+    alone: tuple[Weakness, ...] = ()
 
     @property
     def healthy(self) -> bool | None:
         """False with findings that are more than advice, whether the model ran or not.
 
-        None where nothing was found, and it was not run either, or an output proves nothing by agreeing with the source.
+        None where nothing was found, and it was not run either, or an output proves nothing: by agreeing with the source, or,
+        without one, because it is one constant.
         """
         if self.faults:
             return False
@@ -65,12 +70,12 @@ class Diagnosis(NotebookView, Sequence[Finding]):
 
     @property
     def weaknesses(self) -> tuple[Weakness, ...]:
-        """Why agreeing with the source proves little; empty without a source."""
-        return () if self.verification is None else self.verification.weaknesses
+        """Why agreeing with the source proves little or, without a source, that the model runs."""
+        return self.alone if self.verification is None else self.verification.weaknesses
 
     @property
     def weak(self) -> bool:
-        """Whether the model agrees with its source, and an output proves nothing by that."""
+        """Whether nothing contradicts the model, and an output proves nothing by that."""
         return bool(failing(self.weaknesses))
 
     @overload
@@ -123,6 +128,9 @@ def diagnose(
     A repair is kept only when the model is better after it: it runs and did not, it has fewer problems, or fewer of its
     values diverge from the source. The given model is never changed. Raises CoreproofError for a model that cannot be read.
     """
+    feeding = of_kind(feeding, Feeding, "feeding")
+    labels = None if labels is None else texts(labels, "labels")
+    photos, classes = _told(photos, classes)
     model, source = load(model), None if source is None else load(source)
     given: Sequence[Sample] = ()
     examples = freeze(source or model, freeze_state=freeze_state, freeze_branches=freeze_branches)
@@ -136,6 +144,19 @@ def diagnose(
         _require_feeding(model, source)
     case = Case(model, source, given=given, labels=labels, photos=photos, classes=classes, feeding=feeding)
     return RepairLoop(case, progress or (lambda _: None)).carry_out()
+
+
+def _told(photos: Sequence[Path], classes: Sequence[int]) -> tuple[tuple[Path, ...], tuple[int, ...]]:
+    """The photos and the class of each. Raises InputError for what is neither, and for another number of classes."""
+    if isinstance(photos, str | bytes) or not isinstance(photos, Iterable):
+        raise InputError("photos are a list of files", found=repr(photos)[:80])
+    files = tuple(Path(photo) for photo in photos)
+    known = tuple(whole(each, "a class") for each in classes)
+    if known and len(known) != len(files):
+        raise InputError(
+            "each photo has one class", expected=f"{len(files)} classes, one a photo", found=f"{len(known)} classes"
+        )
+    return files, known
 
 
 def _require_feeding(model: Model, source: Model | None) -> None:
@@ -204,6 +225,7 @@ class RepairLoop:
             _reason(self.case) if seen.unsupported_here else None,
             *(seen.fed if seen.runs else ("", {})),
             verification=seen.verification if seen.runs else None,
+            alone=seen.once(weak_answers),
         )
 
     def _repair_all(self) -> None:
@@ -333,7 +355,7 @@ def _describe(case: Case) -> str:
         count = len(case.evidence.problems)
         ruined = f", float16 ruins {', '.join(map(repr, case.evidence.lost))}" if case.evidence.lost else ""
         problems = f", {count} problem{'s' if count > 1 else ''}" if count else ""
-        return f"runs{ruined}{problems}{_accuracy(case)}"
+        return f"{qualified('runs', case.evidence.once(weak_answers))}{ruined}{problems}{_accuracy(case)}"
     wrong = sum(not row.agrees for row in found.rows)
     if not wrong:
         agree = qualified(f"all {len(found.rows)} compared values agree with the source", found.weaknesses)

@@ -82,6 +82,12 @@ def feeds_of(
             raise InputError("give inputs for both models, or feeds for each, not both")
         if isinstance(feeds, Feeds):
             return feeds
+        if not isinstance(feeds, Sequence) or len(feeds) != 2:
+            raise InputError(
+                "feeds are a pair: what the reference is fed, and what the candidate is",
+                expected="two mappings of input name to array, or two lists of such",
+                found=f"{type(feeds).__name__}: {str(feeds)[:80]}",
+            )
         for_reference, for_candidate = samples(feeds[0]), samples(feeds[1])
         if len(for_reference) != len(for_candidate):
             raise InputError(

@@ -14,6 +14,7 @@ from coreproof.errors import InputError
 from coreproof.feeding.detections import detector_of
 from coreproof.feeding.picture_values import picture_input
 from coreproof.feeding.pictures import as_picture
+from coreproof.model.arguments import of_kind, whole
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.open import session
@@ -41,6 +42,7 @@ def predict(
     """
     from coreproof.model.load import load
 
+    top, feeding = whole(top, "top", least=1), of_kind(feeding, Feeding, "feeding")
     loaded = load(model)
     if detector_of(loaded) is not None:
         raise InputError(

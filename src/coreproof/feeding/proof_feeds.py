@@ -12,6 +12,7 @@ from coreproof.feeding.photos import Photos
 from coreproof.feeding.picture_values import lone_input, picture_value, unknown_feeding
 from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.user_inputs import given_samples, named_samples
+from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 
@@ -35,10 +36,7 @@ class ProofFeeds:
         samples: int = PROOF_PHOTOS,
         origin: str | None = None,
     ) -> None:
-        if samples < 1:
-            raise InputError(
-                "a proof rests on at least one sample", expected="samples of 1 or more", found=str(samples)
-            )
+        samples = whole(samples, "samples", least=1)
         if photos is not None and inputs is not None:
             raise InputError("give arrays or photos, not both", where=source.name)
         self.source = source

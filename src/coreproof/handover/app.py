@@ -20,6 +20,7 @@ from coreproof.handover.playground import package_swift
 from coreproof.handover.samples import Report
 from coreproof.handover.screen import Kind
 from coreproof.handover.xcode import DEPLOYMENT_TARGET, Project, info_plist
+from coreproof.model.arguments import of_kind, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
@@ -63,7 +64,8 @@ def app(
     """
     from coreproof.model.load import load
 
-    out = Path(out)
+    out, limit, feeding = Path(out), whole(limit, "limit", least=1), of_kind(feeding, Feeding, "feeding")
+    labels = None if labels is None else texts(labels, "labels")
     source = model.path if isinstance(model, Model) else model
     # before the model is read and run over all samples
     _check_place(out, form, replace, (source, photos))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Literal, SupportsIndex, TypeVar, get_args
 
@@ -16,6 +16,7 @@ OTHER_NAMES = {"float16": "fp16", "float32": "fp32"}
 
 
 _Word = TypeVar("_Word", bound=str)
+_Thing = TypeVar("_Thing")
 
 
 def one_of(
@@ -30,6 +31,20 @@ def one_of(
     if known is None:
         raise InputError(f"{argument} does not know {value!r}", expected=", ".join(allowed))
     return known
+
+
+def texts(value: object, argument: str) -> tuple[str, ...]:
+    """``value`` as several texts. Raises InputError, which names the argument, for one text and for anything else."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InputError(f"{argument} are a list of texts, one a class", found=repr(value)[:80])
+    return tuple(str(each) for each in value)
+
+
+def of_kind(value: _Thing | None, kind: type[_Thing], argument: str) -> _Thing | None:
+    """``value``, which is one of that class or None. Raises InputError, which names the argument."""
+    if value is not None and not isinstance(value, kind):
+        raise InputError(f"{argument} is a coreproof.{kind.__name__}", found=repr(value)[:80])
+    return value
 
 
 def whole(value: object, argument: str, least: int = 0) -> int:

@@ -29,6 +29,7 @@ from coreproof.feeding.drawn import Inputs
 from coreproof.feeding.example_feeds import SAID
 from coreproof.feeding.photos import Photos, list_photos
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
+from coreproof.model.arguments import of_kind, texts
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count, refuse_misfit
 from coreproof.model.feeding import Feeding
@@ -101,7 +102,11 @@ def prove(
     UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
     """
-    out = Path(out)
+    from coreproof.conversion.onnx_to_coreml.features import ios_version
+
+    out, feeding = Path(out), of_kind(feeding, Feeding, "feeding")
+    ios_version(target, "mlprogram")  # one that is not known is an error, and no step that is "not possible"
+    labels = None if labels is None else texts(labels, "labels")
     for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
         check_output(out / name, kind, replace=replace)
     loaded = _labelled(_source(load(source)), labels)

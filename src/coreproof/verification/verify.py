@@ -84,7 +84,7 @@ def verify(
     Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
     cannot be run here.
     """
-    seed, tolerance = whole(seed, "seed"), given_tolerance(tolerance)
+    seed, memory, tolerance = whole(seed, "seed"), whole(memory, "memory"), given_tolerance(tolerance)
     reference, candidate = load(reference), load(candidate)
     freeze_either(reference, candidate, freeze_state=freeze_state, freeze_branches=freeze_branches)
     saved = Recording in (type(reference), type(candidate))

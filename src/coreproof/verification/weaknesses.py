@@ -87,16 +87,32 @@ def _held(content: Content, kind: Kind, sides: str) -> str:
     return f"is {what}{sides}{part}"
 
 
-def weaknesses_alone(answers: Sequence[Mapping[str, object]]) -> tuple[Weakness, ...]:
-    """What one model's own answers, sample by sample, would prove nothing of if another model gave the same."""
-    contents = Contents(moving=False)
+def weaknesses_alone(
+    answers: Sequence[Mapping[str, object]], *, moving: bool = False, empty_fails: bool = True
+) -> tuple[Weakness, ...]:
+    """What one model's own answers, sample by sample, would prove nothing of if another model gave the same.
+
+    ``moving``: the samples were fed differently, so that outputs which are all the same count as well. ``empty_fails``:
+    whether an output without elements leaves nothing proved; else that is said and no more.
+    """
+    moving = moving and len(answers) > 1
+    contents = Contents(moving)
     for answer in answers:
         for name, value in answer.items():
             array = as_array(value)
-            contents.add(name, judge(array, array, EXACT))
-    found = []
+            contents.add(name, judge(array, array, EXACT), array)
+    found, unmoved = [], []
     for name in answers[0]:
         content = contents.content_of(name)
-        if content is not None and (kind := content.kind) is not None:
-            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=True))
+        if content is None:
+            continue
+        if (kind := content.kind) is not None:
+            fails = empty_fails or kind != "empty"
+            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=fails))
+        elif content.unmoved:
+            unmoved.append(name)
+    if unmoved and len(unmoved) + len(found) == len(answers[0]):
+        is_ = "is" if len(unmoved) == 1 else "are"
+        text = f"{_outputs(unmoved)} {is_} the same in all {len(answers)} samples"
+        found.append(Weakness("unmoved", text, tuple(unmoved), fails=True))
     return tuple(found)

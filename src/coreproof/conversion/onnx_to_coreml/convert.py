@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -170,6 +170,8 @@ def _made_by(graph: ir.Model, names: Collection[str]) -> set[str]:
 
 def _known(model: OnnxModel, keep_fp32: Collection[str]) -> list[str]:
     """The names to be kept wide, one or several. Raises InputError for those that no value and no operator of the model has."""
+    if not isinstance(keep_fp32, Iterable):
+        raise InputError("keep_fp32 is a name or several, of ONNX values or operators", found=repr(keep_fp32))
     given = [keep_fp32] if isinstance(keep_fp32, str) else list(keep_fp32)
     made = {v.name for n in model.ir.graph.all_nodes() for v in n.outputs if v.name}
     made |= {n.op_type for n in model.ir.graph.all_nodes()}

@@ -1,0 +1,28 @@
+"""What a model answers when nothing is there to hold it against: outputs that are one constant show that little works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from coreproof.doctor.case import Case
+from coreproof.feeding.drawn import several
+from coreproof.model.weakness import Weakness
+from coreproof.runtime.open import session
+from coreproof.verification.weaknesses import weaknesses_alone
+
+
+def weak_answers(case: Case) -> tuple[Weakness, ...]:
+    """Why it shows little that the model runs: an output that is zero or constant on all it is fed, or all the same.
+
+    Empty where there is a source (the verification says it) or the model does not run. An output without elements is said and
+    no more: a detector finds nothing in noise.
+    """
+    if case.source is not None or not case.evidence.runs:
+        return ()
+    with session(case.evidence.model) as running:
+        feeds: Sequence[Mapping[str, object]] = case.evidence.own_feeds
+        if case.evidence.draws_alone:
+            draws = several(case.evidence.model, case.evidence.model, sessions=(running, running))
+            # at what is larger than usual a healthy float16 model may leave its range
+            feeds = [fed for at, (fed, _) in enumerate(draws.pairs) if at not in draws.large] or feeds
+        return weaknesses_alone([running.run(fed) for fed in feeds], moving=True, empty_fails=False)
