@@ -173,3 +173,11 @@ def test_what_cannot_be_compared_uses_up_any_tolerance() -> None:
     a = np.ones(4)
     assert judge(a, np.ones(5), Tolerance(relative=1.0)).used == np.inf
     assert judge(a, np.array([1, 1, np.nan, 1]), Tolerance(relative=1.0)).used == np.inf
+
+
+def test_the_lowest_number_masks_as_minus_infinity_does_and_nothing_else() -> None:
+    scores = np.array([1.5, -1.2, np.finfo(np.float32).min, -np.inf], np.float32)
+    other = np.array([1.5, -1.2, -np.inf, np.finfo(np.float32).min], np.float32)
+    assert judge(scores, other, LOOSE)
+    for wrong in ([1.5, -1.2, -np.inf, 0.0], [1.5, -1.2, np.inf, -np.inf], [1.5, -np.inf, -np.inf, -np.inf]):
+        assert not judge(scores, np.array(wrong, np.float32), LOOSE)

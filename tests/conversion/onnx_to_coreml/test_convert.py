@@ -19,7 +19,7 @@ from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsEr
 from coreproof.model.coreml.model import load_coreml
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
-from tests.build import conv_relu_onnx, onnx_model
+from tests.build import conv_relu_onnx, graph_model, onnx_model
 
 FORMS = [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", "fp32")]
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3}
@@ -287,3 +287,11 @@ def test_an_output_that_is_an_input_gets_a_name_of_its_own(to: Any) -> None:
     assert [f.name for f in made.signature.outputs] == ["y", "x_out"]
     assert cp.verify(source, made)
     assert not cp.diagnose(made, source)
+
+
+def test_a_network_that_is_fed_nothing_is_refused_and_a_program_is_made() -> None:
+    model = graph_model("agraph () => (float[3] y) { y = Identity (c) }", c=np.ones(3, np.float32))
+    with pytest.raises(ConversionError, match="a NeuralNetwork takes at least one input"):
+        onnx_to_coreml(model, "neuralnetwork")
+    with session(onnx_to_coreml(model, precision="fp32")) as running:
+        np.testing.assert_array_equal(running.run({})["y"], np.ones(3))

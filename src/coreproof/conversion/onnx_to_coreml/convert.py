@@ -103,7 +103,7 @@ def onnx_to_coreml(
         )
     half = not is_network and (precision or "fp16") == "fp16"
     pictures = dict(images or {})
-    planned, notes = _planned(model.name, graph, shapes or {})
+    planned, notes = _planned(model.name, graph, shapes or {}, is_network=is_network)
     numbers = {v.name for v in graph.graph.inputs if value_shape(v) == ()}
     check_images(pictures, planned)
     plans = [
@@ -198,9 +198,18 @@ def _for_blocks(graph: ir.Model, version: int, *, is_said: bool) -> tuple[int, l
     return 18, ["made for iOS 18, the first that holds weights in blocks: an older target makes floats of them"]
 
 
-def _planned(source: str, graph: ir.Model, shapes: Mapping[str, object]) -> tuple[dict[str, FlexibleShape], list[str]]:
+def _planned(
+    source: str, graph: ir.Model, shapes: Mapping[str, object], *, is_network: bool
+) -> tuple[dict[str, FlexibleShape], list[str]]:
     """The shape with which each input enters, and what there is to say about it."""
     taken = [v for v in graph.graph.inputs if v.name not in graph.graph.initializers]
+    if is_network and not taken:
+        raise ConversionError(
+            "a NeuralNetwork takes at least one input",
+            where=source,
+            found="a model that is fed nothing",
+            fix="convert it to an ML Program",
+        )
     check_names(shapes, [v.name or "" for v in taken])
     _refuse_structured(source, graph, taken)
     planned: dict[str, FlexibleShape] = {}

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
+from coreproof.conversion.onnx_to_coreml.run_time_scales import scales_at_run_time
 from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.onnx.constants import known_tensor
@@ -76,7 +77,7 @@ def _compares(operator: str) -> bool:
 def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
     constants = _constants(graph)
-    found = (_guarded, _at_edges, _fine_steps, roots_of_powers, _large_angles)
+    found = (_guarded, _at_edges, _fine_steps, roots_of_powers, _large_angles, scales_at_run_time)
     wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded, levels = _masks(graph, constants, fed)

@@ -300,3 +300,23 @@ def test_what_a_branch_lists_as_its_inputs_is_read_from_outside() -> None:
         for condition, expected in ((True, -relu), (False, np.exp(relu))):
             got = running.run({"x": X, "c": np.array([condition])})["y"]
             np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_loop_carries_what_branches_of_free_lengths_are_joined_to() -> None:
+    text = """
+    agraph (float[2, 3] x, int64 n, bool c) => (float[2, 3] y)
+    <bool yes = {1}, int64[1] zero = {0}>
+    {
+        y = Loop (n, yes, x) <body = rounds (int64 i, bool go, float[2, 3] held) => (bool on, float[2, 3] next)
+        {
+            on = Identity (go)
+            row = If (c) <
+                then_branch = a () => (float[3] t) { t = ReduceSum <keepdims = 0> (held, zero) },
+                else_branch = b () => (float[3] e) { h = Neg (held)  e = ReduceMax <keepdims = 0> (h, zero) }
+            >
+            one = Unsqueeze (row, zero)
+            next = Concat <axis = 0> (one, one)
+        }>
+    }"""
+    samples = [{"x": X[:2], "n": np.array(count), "c": np.array(c)} for count in (0, 3) for c in (True, False)]
+    assert "while_loop" in check(text, *samples)

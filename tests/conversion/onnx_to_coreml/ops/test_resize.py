@@ -256,3 +256,31 @@ def test_a_region_of_a_free_axis_is_refused_with_the_node() -> None:
     )
     with pytest.raises(ConversionError, match="free length"):
         convert_node(model, "mlprogram", None, shapes={"x": [2, 3, (2, 16), 5]})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    ("mode", "transformation", "pytorch"), [("linear", "half_pixel", "bilinear"), ("nearest", "asymmetric", "nearest")]
+)
+def test_scales_that_are_computed_while_the_model_runs_say_the_lengths(
+    mode: str, transformation: str, pytorch: str, precision: str
+) -> None:
+    x = PICTURE[:, :, :, :4]
+    model = node_model(
+        "Resize",
+        {"x": x, "scales": np.ones(4, np.float32)},
+        order=["x", "", "scales"],
+        opset=18,
+        mode=mode,
+        coordinate_transformation_mode=transformation,
+        nearest_mode="floor",
+    )
+    converted = convert_node(model, "mlprogram", "iOS17", precision=precision)
+    with session(converted, "onnxruntime") as running:
+        for height, width in ((1.0, 1.0), (2.0, 0.5), (1.3, 2.6)):
+            scales = np.array([1, 1, height, width], np.float32)
+            got = running.run({"x": x, "scales": scales})["y0"]
+            how = {"align_corners": False} if mode == "linear" else {}
+            wanted = functional.interpolate(torch.from_numpy(x), scale_factor=(height, width), mode=pytorch, **how)
+            # 6 times 1.3 in float16 is less, and one row less would come of 10 times 0.7
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5, atol=1e-5)

@@ -335,9 +335,9 @@ def _forgotten(ctx: Context, value: Var) -> Var:
 
 
 def _open(ctx: Context, operand: Operand) -> Var:
-    """A value that a loop carries, of which nothing is known."""
+    """A value that a loop carries, of which nothing is known, nor any element by its symbol."""
     value = _variable(ctx, operand)
-    return value if _known(value) is None else _forgotten(ctx, value)
+    return value if value._sym_val is None else _forgotten(ctx, value)
 
 
 def _like(ctx: Context, value: Var, carried: Var) -> Var:

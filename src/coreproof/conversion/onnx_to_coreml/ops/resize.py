@@ -40,6 +40,9 @@ def upsample(ctx: Context, x: Operand, *, scales: Sequence[float], mode: str = "
 
 @lowering("Upsample", since=9)
 def upsample_9(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest") -> Result:
+    if (computed := _computed(scales)) is not None:
+        sampling = Sampling("nearest" if mode == "nearest" else "linear", "asymmetric", "floor")
+        return _by_computed(ctx, x, range(ctx.rank(x)), computed, sampling)
     return upsample(ctx, x, scales=_raw(ctx, 1, "scales").tolist(), mode=mode)
 
 
@@ -84,6 +87,8 @@ def resize(
     if coordinate_transformation_mode == "tf_crop_and_resize":
         regions = _raw(ctx, 1, "region of interest").reshape(2, -1).T.tolist()
     if scales is not None and 0 not in tuple(scales.shape):
+        if (computed := _computed(scales)) is not None:
+            return _by_computed(ctx, x, chosen, computed, sampling)
         return _by_scales(ctx, x, chosen, _raw(ctx, 2, "scales").tolist(), regions, sampling)
     assert sizes is not None
     wanted = known_elements(sizes)
@@ -116,6 +121,16 @@ def resize(
 def _raw(ctx: Context, index: int, name: str) -> Array:
     """The operand in its own precision: a scale rounded to float16 would be another scale."""
     return ctx.constant(ctx.raw[index], name).reshape(-1)
+
+
+def _computed(scales: Operand) -> Operand | None:
+    """Scales that are computed while the model runs; None where they are known."""
+    return None if isinstance(scales, np.ndarray) or scales.val is not None else scales
+
+
+def _by_computed(ctx: Context, x: Operand, axes: Sequence[int], scales: Operand, sampling: Sampling) -> Operand:
+    """Each axis by the scale that is computed for it. A layer with factors has to know them."""
+    return resized(ctx, x, [FreeAxis(a, at=at, scales=scales) for at, a in enumerate(axes)], sampling)
 
 
 def _by_scales(

@@ -21,13 +21,14 @@ _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
 @dataclass(frozen=True)
 class FreeAxis:
-    """How one axis changes: to how many (a number, or the position of it among ``sizes``), or by which scale."""
+    """How one axis changes: to how many, or by which scale; as a number, or as the one ``at`` a place of an operand."""
 
     index: int
     target: int | None = None
     scale: float | None = None
     sizes: Operand | None = None
     at: int = 0
+    scales: Operand | None = None
 
 
 def resized(ctx: Context, x: Operand, axes: Sequence[FreeAxis], sampling: Sampling) -> Operand:
@@ -52,7 +53,9 @@ class _Line:
     def __init__(self, ctx: Context, x: Operand, axis: FreeAxis, sampling: Sampling) -> None:
         self.ctx, self.mb, self.axis, self.sampling = ctx, ctx.mb, axis, sampling
         self.length = self._float(length_of(ctx, x, axis.index))
-        self.scale = None if axis.scale is None else np.float32(axis.scale)
+        self.scale: Operand | None = None if axis.scale is None else np.asarray(axis.scale, np.float32)
+        if axis.scales is not None:
+            self.scale = cast(ctx, picked_one(ctx, axis.scales, axis.at), "fp32")
         if axis.target is not None:
             self.target: Operand = np.array([axis.target], np.int32)
         elif axis.sizes is not None:
@@ -103,7 +106,8 @@ class _Line:
     def _scaled(self, at: Operand, parts: np.float32) -> Operand:
         """``at`` counts in ``parts`` of a result: the place there. A quotient of whole numbers is rounded once."""
         if self.scale is not None:
-            return self.mb.real_div(x=at, y=parts * self.scale)
+            whole = parts * self.scale if isinstance(self.scale, np.ndarray) else self.mb.mul(x=self.scale, y=parts)
+            return self.mb.real_div(x=at, y=whole)
         return self.mb.real_div(x=self.mb.mul(x=at, y=self.length), y=self.mb.mul(x=self.count, y=parts))
 
     def _taken(self, x: Operand, places: Operand) -> Operand:
@@ -167,7 +171,7 @@ class _Line:
         mb, rank, index = self.mb, self.ctx.rank(x), self.axis.index
         scale = self.scale if self.scale is not None else mb.real_div(x=self.count, y=self.length)
         # only a narrowed axis needs the wider filter: enlarged, there is nothing to be smoothed
-        narrowed = np.minimum(scale, _ONE) if isinstance(scale, np.floating) else mb.minimum(x=scale, y=_ONE)
+        narrowed = np.minimum(scale, _ONE) if isinstance(scale, np.ndarray) else mb.minimum(x=scale, y=_ONE)
         each = mb.expand_dims(x=self.places(), axes=[1])
         elements = self._numbers(length_of(self.ctx, x, index))
         share = self._share(mb.mul(x=mb.abs(x=mb.sub(x=elements, y=each)), y=narrowed))
