@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import Arrays, Replace, Trust
+from coreproof.cli.options import NOT_REPORTED, Arrays, Replace, Reporting, Trust, with_groups
+from coreproof.cli.reporting import check_report_places, tell_ci
+from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError, LineupError, StoreError
 
+if TYPE_CHECKING:
+    from coreproof.comparison.over_inputs import InputComparison
 
+
+@with_groups()
 def command(
     lineup: Annotated[Path, typer.Argument(help="LINEUP.toml: the models and how each is fed.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for index.html and comparison.json.")],
@@ -39,15 +45,22 @@ def command(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help='Let a Ray cluster do it: its address, or "local".')
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print comparison.json instead of a table.")] = False,
     overwrite: Replace = False,
     trust: Trust = False,
+    reporting: Reporting = NOT_REPORTED,
 ) -> None:
-    """Compare models over photos (agreement matrix, statistics) or other inputs (output by output): one page to read."""
+    """Compare models over photos (agreement matrix, statistics) or other inputs (output by output): one page to read.
+
+    Exit 0 whatever the models see; with --require, 1 where two of them agree on less.
+    """
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
     from coreproof.comparison.compare import compare
     from coreproof.comparison.lineup import load_lineup
+    from coreproof.model.numbers import json_ready
+    from coreproof.report.checks import of_comparison, of_input_comparison
     from coreproof.report.page import check_places, page
 
     # a missing file is told before anything is loaded
@@ -56,9 +69,11 @@ def command(
     if (photos is None) == (inputs is None):
         raise InputError("models are compared over photos, or over other inputs", fix="give --photos or --inputs")
     check_places(out, replace=overwrite)  # before the work, not after it
+    check_report_places(reporting, replace=overwrite)
     if photos is None:
         assert inputs is not None
-        return _over_inputs(lineup, inputs, out, data, trust=trust, overwrite=overwrite)
+        found = _over_inputs(lineup, inputs, out, data, trust=trust, overwrite=overwrite, as_json=as_json)
+        raise typer.Exit(0 if tell_ci(reporting, of_input_comparison(found), replace=overwrite) else 1)
     with progress() as report:
         comparison = compare(
             load_lineup(lineup, data=data, trust=trust),
@@ -80,15 +95,20 @@ def command(
             found=error.strerror,
             fix="run again: the predictions are kept",
         ) from None
-    shown = console()
-    shown.print(agreement_table(comparison, shown.width))
-    shown.print(Line(f"page: {written}"), soft_wrap=True)
+    if as_json:
+        say_json(json_ready(comparison.to_json(), nan=None))
+    else:
+        shown = console()
+        shown.print(agreement_table(comparison, shown.width))
+        shown.print(Line(f"page: {written}"), soft_wrap=True)
+    raise typer.Exit(0 if tell_ci(reporting, of_comparison(comparison), replace=overwrite) else 1)
 
 
-def _over_inputs(lineup: Path, inputs: Path, out: Path, data: Path | None, *, trust: bool, overwrite: bool) -> None:
+def _over_inputs(
+    lineup: Path, inputs: Path, out: Path, data: Path | None, *, trust: bool, overwrite: bool, as_json: bool
+) -> InputComparison:
     """Compares output by output, and says of each how far the models agree."""
     from coreproof.cli.progress import progress
-    from coreproof.cli.say import say
     from coreproof.comparison.lineup import load_lineup
     from coreproof.comparison.over_inputs import compare_inputs
     from coreproof.model.weakness import qualified
@@ -97,8 +117,12 @@ def _over_inputs(lineup: Path, inputs: Path, out: Path, data: Path | None, *, tr
     with progress() as report:
         found = compare_inputs(load_lineup(lineup, data=data, trust=trust), inputs, trust=trust, progress=report)
     written = page(found, out, replace=overwrite)
+    if as_json:
+        say_json(found.to_json())
+        return found
     for pair in found.pairs:
         same = "" if pair.places is None else f"same class at {pair.same:,} of {pair.places:,}; "
         say(f"{pair.output}  {pair.a} and {pair.b}: {same}furthest apart {pair.furthest:.2g} ({pair.sample})")
     say(f"{qualified(found.text, found.weaknesses)}.")
     say(f"page: {written}")
+    return found

@@ -11,19 +11,22 @@ from coreproof.cli.functions import each_function, function_pairs, tell_each
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
+    NOT_REPORTED,
     AllowWeak,
     Arrays,
     FeedingOptions,
     Freezing,
     ModelArgument,
     Replace,
+    Reporting,
     Trust,
     named,
     read_labels,
     script_beside,
     with_groups,
 )
-from coreproof.cli.say import say_json
+from coreproof.cli.reporting import check_report_places, requirement, tell_ci
+from coreproof.cli.say import say_document
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def command(
     freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
     feeding: FeedingOptions = AS_CARRIED,
+    reporting: Reporting = NOT_REPORTED,
 ) -> None:
     """Find known faults in a model, repair them on a copy and prove the repair.
 
@@ -63,10 +67,16 @@ def command(
     from coreproof.doctor.source.accuracy import find_photos
     from coreproof.model.files.outputs import SCRIPT, check_output, model_kind
     from coreproof.model.load import load
+    from coreproof.report.checks import of_diagnosis, together
 
     if fix is not None:
         check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, inputs, labels))
         check_output(script_beside(fix), SCRIPT, replace=overwrite)
+    check_report_places(reporting, replace=overwrite)
+    if requirement(reporting).asked and against is None:
+        raise InputError(
+            "--require is about values that agree with the source", fix="name the source: --against SOURCE"
+        )
     source = None if against is None else load(against, trust=trust)
     examined = load(model, trust=trust)
     pictures, classes = find_photos(photos)
@@ -96,19 +106,23 @@ def command(
         found = {
             name: examine(*(each if isinstance(each, tuple) else (None, each))) for name, each in functions.items()
         }
-        raise typer.Exit(_told_of_each(found, as_json=as_json, allow_weak=allow_weak))
+        checks = together(named(model), {name: of_diagnosis(each, name) for name, each in found.items()})
+        code = _told_of_each(found, as_json=as_json, allow_weak=allow_weak)
+        raise typer.Exit(code if tell_ci(reporting, checks, replace=overwrite) else code or 1)
     diagnosis = examine(source, examined)
     document = diagnosis.to_json()
     if fix is not None and diagnosis.repaired is not None:
         _write(diagnosis, model, fix, overwrite)
         document["written"] = str(fix)
     if as_json:
-        say_json(document)
+        say_document("diagnosis", document)
     else:
         from coreproof.cli.diagnosis_lines import print_diagnosis
 
         print_diagnosis(diagnosis, fix)
-    raise typer.Exit(_code(diagnosis, allow_weak=allow_weak))
+    code = _code(diagnosis, allow_weak=allow_weak)
+    enough = tell_ci(reporting, of_diagnosis(diagnosis, named(model)), replace=overwrite)
+    raise typer.Exit(code if enough else code or 1)
 
 
 def _code(diagnosis: Diagnosis, *, allow_weak: bool) -> int:

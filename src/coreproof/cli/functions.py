@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from coreproof.cli.say import say, say_json
+from coreproof.cli.say import say, say_document
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _Found = TypeVar("_Found", bound=Told)
 def tell_each(found: Mapping[str, _Found], show: Callable[[_Found], object], *, as_json: bool) -> None:
     """Prints what was found of each function: as ``show`` does, or as one document."""
     if as_json:
-        say_json({"functions": {name: each.to_json() for name, each in found.items()}})
+        say_document("functions", {"functions": {name: each.to_json() for name, each in found.items()}})
         return
     for name, each in found.items():
         say(f"function {name}")

@@ -164,6 +164,46 @@ def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
     return {name: text for name, _, text in pairs}
 
 
+_CI = "For CI"
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What CI wants of a result: how much has to agree, and files that it can show."""
+
+    require: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit 0 when at least this share agrees, 0..1: of values, or of photos on which two models name one class.",
+            min=0,
+            max=1,
+            rich_help_panel=_CI,
+            show_default=False,
+        ),
+    ] = None
+    require_lower: Annotated[
+        float | None,
+        typer.Option(
+            help="The same of the lower end of the share's 95% interval: few photos prove little.",
+            min=0,
+            max=1,
+            rich_help_panel=_CI,
+            show_default=False,
+        ),
+    ] = None
+    junit: Annotated[
+        Path | None, typer.Option(help="Write test results (.xml).", rich_help_panel=_CI, show_default=False)
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="Write a summary (.md) for a pull request.", rich_help_panel=_CI, show_default=False),
+    ] = None
+
+
+NOT_REPORTED = Reporting()
+"""Nothing is required beyond what the verb itself does, and nothing is written for CI."""
+
+
 @dataclass(frozen=True)
 class FeedingOptions:
     """How a picture is fed, as far as the command line says it; what it leaves out is as the model carries it."""
@@ -242,7 +282,7 @@ AS_CARRIED = FeedingOptions()
 
 
 def with_groups(*only: str) -> Callable[[Command], Command]:
-    """Gives a command the options of its ``feeding`` (``only`` those named), ``freezing`` and ``telling``, in their place."""
+    """Gives a command the options of its ``feeding`` (``only`` those named) and the other groups, in their place."""
 
     def give(command: Command) -> Command:
         own = signature(command, eval_str=True).parameters.values()
@@ -262,14 +302,15 @@ def with_groups(*only: str) -> Callable[[Command], Command]:
     return give
 
 
-_GROUPS: Mapping[str, type[FeedingOptions | Freezing | Telling]] = {
+_GROUPS: Mapping[str, type[FeedingOptions | Freezing | Telling | Reporting]] = {
     "feeding": FeedingOptions,
     "freezing": Freezing,
     "telling": Telling,
+    "reporting": Reporting,
 }
 
 
-def _offered(group: FeedingOptions | Freezing | Telling, only: Sequence[str]) -> list[Parameter]:
+def _offered(group: FeedingOptions | Freezing | Telling | Reporting, only: Sequence[str]) -> list[Parameter]:
     """The fields of a group are the options: one list for both."""
     hints = get_type_hints(type(group), include_extras=True)
     named = only if only and isinstance(group, FeedingOptions) else hints

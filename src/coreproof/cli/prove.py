@@ -12,16 +12,21 @@ import typer
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
+    NOT_REPORTED,
     AllowWeak,
     Arrays,
     FeedingOptions,
     Freezing,
     Fresh,
     Replace,
+    Reporting,
     Trust,
     read_labels,
     with_groups,
 )
+from coreproof.cli.reporting import check_report_places, requirement, tell_ci
+from coreproof.cli.say import say_json
+from coreproof.model.weakness import failing
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -54,20 +59,25 @@ def command(
     fresh: Fresh = False,
     freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print proof.json instead of a table.")] = False,
+    reporting: Reporting = NOT_REPORTED,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
 
     Without photos and arrays, the steps are verified on inputs that are drawn, and no predictions are compared.
 
     Exit 0 when every step agrees, 1 when one does not, or when an output (NaN, zero, constant, rounding may change half of it) or
-    one class on every photo proves nothing.
+    one class on every photo proves nothing. With --require, single values may diverge, as long as that share of them agrees, and
+    of the photos of each two models.
     """
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
     from coreproof.model.load import load
     from coreproof.proof.chain import prove
+    from coreproof.proof.checks import of_proof, survives
 
+    check_report_places(reporting, replace=overwrite)
     loaded = load(source, trust=trust)
     shown = console()
     with progress() as report:
@@ -82,25 +92,29 @@ def command(
             target=target,
             witness=witness,
             progress=report,
-            announce=lambda step: shown.print(step_line(step), soft_wrap=True),
+            announce=None if as_json else lambda step: shown.print(step_line(step), soft_wrap=True),
             command=shlex.join(["coreproof", *sys.argv[1:]]),
             replace=overwrite,
             fresh=fresh,
             **vars(freezing),
         )
+    enough, required = tell_ci(reporting, of_proof(proof), replace=overwrite), requirement(reporting)
+    fine = survives(proof, required) and enough and (allow_weak or not failing(proof.weaknesses))
+    if as_json:
+        say_json(proof.to_json())
+        raise typer.Exit(0 if fine else 1)
     if proof.comparison is not None:
         shown.print(agreement_table(proof.comparison, shown.width))
     colour = "red" if not proof.agrees else "green" if proof.proves else "yellow"
     shown.print(Line(proof.text, style=f"bold {colour}"))
     shown.print(Line(f"page   {proof.page}"))
     shown.print(Line(f"proof  {proof.folder / 'proof.json'}"))
-    raise typer.Exit(0 if proof.proves or (allow_weak and proof.agrees) else 1)
+    raise typer.Exit(0 if fine else 1)
 
 
 def step_line(step: ProofStep) -> Text:
     """One line on the terminal: what was done, whether it holds, in how many seconds."""
     from coreproof.cli.terminal import Line
-    from coreproof.model.weakness import failing
 
     mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[step.ok]
     # what agrees and proves nothing is no tick

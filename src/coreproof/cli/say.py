@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 from coreproof.visible import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coreproof.model.base import Model
+
+DOCUMENT_VERSION = 1
 
 
 def say(*texts: object, err: bool = False) -> None:
@@ -33,3 +37,11 @@ def say_json(document: object) -> None:
     r"""Prints a document as JSON of plain ASCII: what is not stands as ``\u`` escapes, which a reader undoes."""
     # DEL is ASCII, and a terminal obeys it all the same
     sys.stdout.write(json.dumps(document, indent=2, default=str).replace("\x7f", "\\u007f") + "\n")
+
+
+def say_document(kind: str, document: Mapping[str, object]) -> None:
+    """Prints a document that others build on: what it is and the version of its form come first.
+
+    The version is counted on where a field goes or means something else; new fields do not change it.
+    """
+    say_json({"format": f"coreproof {kind}", "version": DOCUMENT_VERSION, **document})

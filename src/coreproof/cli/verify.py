@@ -15,18 +15,22 @@ from coreproof.cli.functions import function_pairs, tell_each
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
+    NOT_REPORTED,
     AllowWeak,
     FeedingOptions,
     Freezing,
     Fresh,
     Replace,
+    Reporting,
     States,
     Trust,
     with_groups,
 )
-from coreproof.cli.say import say, say_json
+from coreproof.cli.reporting import check_report_places, requirement, tell_ci
+from coreproof.cli.say import say, say_document, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 from coreproof.model.arguments import ENGINES, one_of
+from coreproof.model.weakness import failing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,11 +104,13 @@ def command(
     fresh: Fresh = False,
     freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
+    reporting: Reporting = NOT_REPORTED,
 ) -> None:
     """Compare two models value by value and name the first that diverges.
 
     Exit code 0: they agree (with --half: float16 is safe), 1: they do not, or an output proves nothing by agreeing (NaN on both
-    sides, all zero, constant, rounding may change half of it), 2: they cannot be compared.
+    sides, all zero, constant, rounding may change half of it), 2: they cannot be compared. With --require, single values may
+    diverge, as long as that share of all agrees.
     """
     from coreproof.cli.half import print_forecast
     from coreproof.cli.terminal import console
@@ -125,7 +131,7 @@ def command(
         one_of(candidate_engine, ENGINES, "--candidate-engine"),
     )
     states = read_pairs(state) if state else None
-    _check_outputs(save, plot, node_data, overwrite, (inputs, photos))
+    _check_outputs(save, plot, node_data, reporting, overwrite, (inputs, photos))
     wanted, judged = _load(first, second, trust=trust, freezing=freezing)
     pairs = function_pairs(wanted, judged) if second is not None else {}
     if pairs:
@@ -139,7 +145,8 @@ def command(
             )
 
         found = {name: held(*each) for name, each in pairs.items()}
-        raise typer.Exit(_told_of_each(found, rows or None, as_json=as_json, allow_weak=allow_weak))
+        _show_each(found, rows or None, as_json=as_json)
+        raise typer.Exit(_code(found, reporting, allow_weak=allow_weak, replace=overwrite))
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings, states)
     if half:
@@ -163,15 +170,32 @@ def command(
     if node_data is not None:
         written.append(write_node_data(result, node_data, (wanted.graph, judged.graph), replace=overwrite))
     if as_json:
-        say_json(result.to_json())
+        say_document("verification", result.to_json())
     else:
         _print(console(), result, rows or None, [*written, *([save] if save is not None else [])])
         _say_unsaid_grids(wanted, judged)
-    raise typer.Exit(0 if result.proves or (allow_weak and result.agrees) else 1)
+    raise typer.Exit(_code({"": result}, reporting, allow_weak=allow_weak, replace=overwrite))
+
+
+def _code(found: Mapping[str, Verification], reporting: Reporting, *, allow_weak: bool, replace: bool) -> int:
+    """The code of the worst, after CI was told: of each function, or of the two models by themselves."""
+    from coreproof.report.checks import of_verification, together
+
+    parts = {name: of_verification(each) for name, each in found.items()}
+    checks = parts[""] if "" in parts else together(", ".join(parts), parts)
+    enough, required = tell_ci(reporting, checks, replace=replace), requirement(reporting).asked
+    # what a requirement lets pass is judged by it alone
+    fine = all((each.agrees or required) and (allow_weak or not failing(each.weaknesses)) for each in found.values())
+    return 0 if fine and enough else 1
 
 
 def _check_outputs(
-    save: Path | None, plot: Path | None, node_data: Path | None, overwrite: bool, inputs: tuple[Path | None, ...]
+    save: Path | None,
+    plot: Path | None,
+    node_data: Path | None,
+    reporting: Reporting,
+    overwrite: bool,
+    inputs: tuple[Path | None, ...],
 ) -> None:
     """Refuses what could not be written before the work, not after it."""
     from coreproof.model.files.outputs import NODE_DATA, PLOT, RUN, check_output
@@ -183,6 +207,7 @@ def _check_outputs(
     for target, kind in ((save, RUN), (plot, PLOT), (node_data, NODE_DATA)):
         if target is not None:
             check_output(target, kind, replace=overwrite, inputs=inputs)
+    check_report_places(reporting, replace=overwrite)
 
 
 def _load(first: str, second: str | None, *, trust: bool, freezing: Freezing) -> tuple[Model, Model]:
@@ -276,12 +301,11 @@ def _verify(
     return result
 
 
-def _told_of_each(found: Mapping[str, Verification], rows: int | None, *, as_json: bool, allow_weak: bool) -> int:
-    """Prints what was found of each function; the code of the worst."""
+def _show_each(found: Mapping[str, Verification], rows: int | None, *, as_json: bool) -> None:
+    """Prints what was found of each function."""
     from coreproof.cli.terminal import console
 
     tell_each(found, lambda result: _print(console(), result, rows, []), as_json=as_json)
-    return 0 if all(result.proves or (allow_weak and result.agrees) for result in found.values()) else 1
 
 
 def _require_alone(functions: Mapping[str, object], **asked: Path | None) -> None:

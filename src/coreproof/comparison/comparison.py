@@ -388,6 +388,8 @@ class Comparison(NotebookView):
             return found
 
         return {
+            "format": "coreproof comparison",
+            "version": 1,
             "title": self.title,
             "photos": self.count,
             "pictures": self.pictures,

@@ -206,6 +206,14 @@ def _is_plot(path: Path) -> bool:
     return drawn is not None and (drawn in head if drawn == b"<svg" else head.startswith(drawn))
 
 
+def _is_junit(path: Path) -> bool:
+    return path.is_file() and _head(path).startswith(b"<?xml") and b'<testsuites name="coreproof"' in _head(path)
+
+
+def _is_summary(path: Path) -> bool:
+    return path.is_file() and _head(path).startswith(SUMMARY_MARK.encode())
+
+
 def document_kind(name: str, *keys: str) -> Kind:
     """A JSON document of coreproof, told by keys at its top."""
 
@@ -221,6 +229,10 @@ def document_kind(name: str, *keys: str) -> Kind:
 PAGE = Kind("a page of coreproof", _is_page)
 SCRIPT = Kind("a script of edits", _is_script)
 PLOT = Kind("a picture of that format", _is_plot)
+JUNIT = Kind("test results of coreproof", _is_junit)
+SUMMARY_MARK = "<!-- coreproof summary -->"
+"""The first line of a summary, not seen where Markdown is shown: by it the next run finds its comment."""
+SUMMARY = Kind("a summary of coreproof", _is_summary)
 PROOF = document_kind("a proof.json of coreproof", "verdict", "steps")
 COMPRESSION = document_kind("a proof of a compression", "scheme", "weights", "outputs")
 COMPARISON = document_kind("a comparison.json of coreproof", "agreement", "models", "details")
