@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ from coreproof.conversion import registry
 from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand
 from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
-from coreproof.conversion.operators import LAYERS, MIL, ONNX, PYTORCH, canonical_op, default, error_class, several
+from coreproof.conversion.operators import (
+    LAYERS,
+    MIL,
+    ONNX,
+    PYTORCH,
+    canonical_op,
+    default,
+    error_class,
+    meaning,
+    several,
+)
 from coreproof.conversion.registry import Registry
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.coreml.model import CoreMLModel
@@ -28,12 +39,17 @@ from coreproof.pairing.operators import makes_steps
 
 
 @pytest.fixture
-def at_liberty(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_liberty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is registered in the test is forgotten behind it."""
     MIL.load()
     for book in ("_handlers", "_traits"):
         monkeypatch.setattr(MIL, book, {name: dict(said) for name, said in getattr(MIL, book).items()})
     monkeypatch.setattr(registry, "_MEANINGS", {name: said.copy() for name, said in registry._MEANINGS.items()})
+    for kept in (meaning, canonical_op):
+        kept.cache_clear()
+    yield
+    for kept in (meaning, canonical_op):
+        kept.cache_clear()
 
 
 @pytest.mark.usefixtures("at_liberty")

@@ -7,6 +7,7 @@ coremltools nor PyTorch before they run.
 from __future__ import annotations
 
 import inspect
+from functools import lru_cache
 
 from coreproof.conversion import registry
 from coreproof.conversion.registry import ErrorClass, Meaning, Registry
@@ -26,6 +27,7 @@ PYTORCH = Registry("PyTorch")
 """Operators of PyTorch's own, which no handler here lowers, and other tools' words for the same."""
 
 
+@lru_cache(4096)  # verify asks some twenty times for each value and sample
 def meaning(operator: str) -> Meaning:
     """What is true of the operation of this name, whichever format says so."""
     for known in (ONNX, MIL, LAYERS):
@@ -38,6 +40,7 @@ def error_class(operator: str) -> ErrorClass:
     return meaning(operator).get("error", "elementwise")
 
 
+@lru_cache(4096)
 def canonical_op(operator: str) -> str:
     """One word for the same operation in every format ("conv", "linear", "norm", ...)."""
     return meaning(operator).get("word") or registry.normalise_op_name(operator)

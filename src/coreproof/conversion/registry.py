@@ -111,8 +111,11 @@ def normalise_op_name(operator: str) -> str:
 
 
 def meaning(operator: str) -> Meaning:
-    """What has been said so far of the operation of this name, in any format (``operators.meaning`` asks all of them)."""
-    return _MEANINGS.get(normalise_op_name(operator), Meaning())
+    """What is said of the operation of this name, in any format (``operators.meaning`` asks all of them).
+
+    What is said later stands in it as well: whoever keeps it need not ask again.
+    """
+    return _MEANINGS.setdefault(normalise_op_name(operator), Meaning())
 
 
 Handler: TypeAlias = Callable[..., Any]

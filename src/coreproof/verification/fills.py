@@ -92,9 +92,11 @@ def _sizes(block: np.ndarray, octaves: dict[int, int]) -> dict[int, int]:
     """How many finite elements lie in each octave, added to ``octaves``."""
     zeros = block == 0
     _, exponents = np.frexp(block[np.isfinite(block) & ~zeros])
-    found, counts = np.unique(exponents, return_counts=True)
-    for octave, count in zip(found.tolist(), counts.tolist(), strict=True):
-        octaves[octave] = octaves.get(octave, 0) + count
+    if exponents.size:
+        lowest = int(exponents.min())
+        for octave, count in enumerate(np.bincount(exponents - lowest).tolist(), start=lowest):
+            if count:
+                octaves[octave] = octaves.get(octave, 0) + count
     if zeros.any():
         octaves[_ZERO] = octaves.get(_ZERO, 0) + int(np.count_nonzero(zeros))
     return octaves
