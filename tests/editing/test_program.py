@@ -259,9 +259,8 @@ def test_an_inner_value_becomes_an_input(half: CoreMLModel, tmp_path: Path) -> N
     editor.interface.set_input("r", [1, 8, 8, 8], "float16")
     for name in [n.name for n in half.graph.nodes if n.operator in ("conv", "cast") and "y" not in n.outputs]:
         editor.remove(name)
-    editor.interface.drop_input("x")
-    model = check(editor.close(), tmp_path, np.asarray(run(half)["y"]), r=values)
-    assert [str(f) for f in model.signature.inputs] == ["r: float32[1x8x8x8]"]
+    model = check(editor.close(), tmp_path, np.asarray(run(half)["y"]), x=PHOTO, r=values)
+    assert [str(f) for f in model.signature.inputs] == ["x: float32[1x3x8x8]", "r: float32[1x8x8x8]"]
 
 
 def test_a_batch_goes_through_all_types(program: CoreMLModel, tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def model_files(model: Path) -> tuple[Path, dict[str, Path]]:
         return spec, _inside(spec, model, names)
     if model.suffix != ".onnx":
         return model, {}
-    return model, _inside(model, model.parent, _external_names(model))
+    from coreproof.model.onnx.external_data import data_files
+
+    return model, _inside(model, model.parent, data_files(model))
 
 
 def _inside(model: Path, folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -103,22 +105,6 @@ def _inside(model: Path, folder: Path, names: Iterable[str]) -> dict[str, Path]:
             if path.is_relative_to(folder.resolve()):
                 found[stored_name(name, what="a data file", where=model)] = regular_file(path)
     return found
-
-
-def _external_names(model: Path) -> list[str]:
-    """What an ONNX file calls its data files; none where it cannot be read, which Netron will say."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from coreproof.model.onnx.external_data import stored_elsewhere
-
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(model.read_bytes())
-    except (DecodeError, ValueError):
-        return []
-    tensors = stored_elsewhere(proto)
-    return list(dict.fromkeys(e.value for t in tensors for e in t.external_data if e.key == "location"))
 
 
 def _names(model: Path, layer: str, *, trust: bool) -> list[str]:

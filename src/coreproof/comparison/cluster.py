@@ -17,7 +17,8 @@ from coreproof.comparison.source import PhotoSource
 from coreproof.comparison.variants import ModelFactory, made_by
 from coreproof.comparison.worker import Done, Task, Worker
 from coreproof.comparison.workers import decoders, processors
-from coreproof.errors import CoreproofError, LineupError, MissingDependencyError, RunError
+from coreproof.errors import CoreproofError, LineupError, RunError
+from coreproof.model.optional import import_optional
 
 _WINDOW = 1024
 """Slices that the cluster knows of at a time: what waits takes no memory."""
@@ -44,10 +45,7 @@ def on_cluster(
     Raises MissingDependencyError, LineupError for models that cannot be sent, RunError where there is no cluster, and what a
     worker raises.
     """
-    try:
-        import ray
-    except ImportError:
-        raise MissingDependencyError("Ray is not installed", fix="pip install 'coreproof[ray]'") from None
+    ray = import_optional("ray", "Ray", "ray")
     _require_portable(ray, lineup, source)
     with _connected(ray, address, workers):
         actors = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -14,7 +14,7 @@ import numpy as np
 from coreproof.comparison.classes import ClassOrder, match_classes
 from coreproof.comparison.comparison import Comparison, ModelInfo
 from coreproof.comparison.device import DeviceRun, SeenByDevices, read_device
-from coreproof.comparison.lineup import Lineup, explaining, lineup_of, load_lineup, trusted, with_devices
+from coreproof.comparison.lineup import Lineup, as_lineup, explaining, with_devices
 from coreproof.comparison.part import Agreement, Part
 from coreproof.comparison.plan import Plan, Slice, is_back, make_plan
 from coreproof.comparison.predictor import Calibration, Predictor
@@ -59,11 +59,7 @@ def compare(
 
     Raises LineupError, UnsafeModelError, PhotoError, StoreError, and what loading, converting and running the models raises.
     """
-    if isinstance(lineup, str | Path):
-        lineup = load_lineup(lineup, trust=trust)
-    elif not isinstance(lineup, Lineup):
-        lineup = lineup_of(lineup)
-    lineup = trusted(lineup, trust)
+    lineup = as_lineup(lineup, trust=trust)
     source = photo_source(photos)
     truth = _truth(photos, source, labels if labels is not None else lineup.labels)
     runs = [run for path in devices for run in read_device(path)]

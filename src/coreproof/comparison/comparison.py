@@ -302,9 +302,7 @@ class Comparison(NotebookView):
             chosen = tuple(self.everything.photos[k] for k in order)
         else:
             chosen = (photos,) if isinstance(photos, str) else tuple(photos)
-        unknown = [photo for photo in chosen if self._found(photo) is None]
-        if unknown:
-            raise KeyError(f"not among the compared photos: {', '.join(unknown)}")
+        self._require(chosen)
         names = tuple(models) or self.names
         for name in names:
             self.index(name)
@@ -312,15 +310,19 @@ class Comparison(NotebookView):
 
     def predictions(self, name: str, photo: str) -> list[tuple[int, float]]:
         """A model's five top classes on a photo: class index and probability. KeyError for one that was not compared."""
-        i, seen = self.index(name), self._found(photo)
-        if seen is None:
-            raise KeyError(f"not among the compared photos: {photo}")
+        i, (seen,) = self.index(name), self._require([photo])
         return [(int(c), float(p)) for c, p in zip(seen.top[i], seen.top_values[i], strict=True)]
 
     def truth_of(self, photo: str) -> int | None:
         """The class that a photo is known to show."""
         seen = self._found(photo)
         return None if seen is None or seen.truth < 0 else seen.truth
+
+    def _require(self, photos: Sequence[str]) -> list[PhotoRow]:
+        rows = {photo: self._found(photo) for photo in photos}
+        if unknown := [photo for photo, row in rows.items() if row is None]:
+            raise KeyError(f"not among the compared photos: {', '.join(unknown)}")
+        return [row for row in rows.values() if row is not None]
 
     def _found(self, photo: str) -> PhotoRow | None:
         if photo in self._kept:

@@ -188,8 +188,11 @@ def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool
     return lineup
 
 
-def trusted(lineup: Lineup, trust: bool) -> Lineup:
-    """The line-up as one that is trusted, if ``trust`` says so; it stays trusted if it was."""
+def as_lineup(given: Lineup | str | Path | Mapping[str, object], *, trust: bool) -> Lineup:
+    """A line-up as a verb takes it: itself, its file, or models by name. One that was trusted stays so without ``trust``."""
+    if isinstance(given, str | Path):
+        return load_lineup(given, trust=trust)
+    lineup = given if isinstance(given, Lineup) else lineup_of(given)
     return replace(lineup, trust=True) if trust else lineup
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.comparison.agreement import wilson
-from coreproof.comparison.lineup import Lineup, lineup_of, load_lineup, trusted
+from coreproof.comparison.lineup import Lineup, as_lineup
 from coreproof.comparison.variants import ModelFactory
 from coreproof.comparison.weakness import FEW
 from coreproof.errors import InputError, LineupError
@@ -144,11 +144,7 @@ def compare_inputs(
 
     Raises LineupError, InputError with every file that does not fit, and what loading, converting and running the models raises.
     """
-    if isinstance(lineup, str | Path):
-        lineup = load_lineup(lineup, trust=trust)
-    elif not isinstance(lineup, Lineup):
-        lineup = lineup_of(lineup)
-    lineup = trusted(lineup, trust)
+    lineup = as_lineup(lineup, trust=trust)
     if any(entry.device is not None for entry in lineup.entries):
         raise LineupError("what a device answered is about photos", fix="compare it with --photos")
     factory = ModelFactory(lineup)

@@ -14,6 +14,7 @@ from coreproof.errors import MissingDependencyError, PhotoError
 from coreproof.feeding.photos import SUFFIXES, Photos, require_folder
 from coreproof.feeding.pictures import require_picture_file
 from coreproof.model.files.paths import stored_name
+from coreproof.model.optional import import_optional
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,7 @@ class RemotePhotos(PhotoSource):
     """The pictures below an address that fsspec knows: ``s3://``, ``gs://``, ``https://``, ``memory://`` ..."""
 
     def __init__(self, address: str) -> None:
-        try:
-            import fsspec
-        except ImportError:
-            raise MissingDependencyError("fsspec is not installed", fix="pip install 'coreproof[remote]'") from None
+        fsspec = import_optional("fsspec", "fsspec", "remote")
         self.where = address
         try:
             self._files, self._root = fsspec.core.url_to_fs(address, use_listings_cache=False)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from coreproof.doctor.source.feeds import Feeds, all_drawn, candidates
+from coreproof.doctor.source.feeds import all_drawn, candidates
 from coreproof.doctor.source.source_batch import one_at_a_time
 from coreproof.doctor.source.source_grid import with_meant_grid
 from coreproof.editing.edit import Edit, edit
@@ -25,7 +25,7 @@ from coreproof.errors import (
     UnsupportedModelError,
     UnsupportedOperatorsError,
 )
-from coreproof.feeding.drawn import Sample, random_feeds, roles_for, taken_for
+from coreproof.feeding.drawn import Feeds, Sample, random_feeds, roles_for, taken_for
 from coreproof.feeding.inputs import describe, hand_over
 from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
@@ -192,7 +192,7 @@ class Evidence:
             return RunError("the model cannot run", where=self.model.name, expected=first.expected, found=first.found)
         try:
             with session(self.model) as running:
-                running.run(self.feeds.model[0] if self._feeds is not None else self._alone[0])
+                running.run(self.feeds.candidate[0] if self._feeds is not None else self._alone[0])
         except CoreproofError as error:
             return error
         return None
@@ -233,7 +233,7 @@ class Evidence:
         from coreproof.feeding.user_inputs import photo_feeds
 
         if self._feeds is not None or self.reference is not None:
-            return self.feeds.model
+            return self.feeds.candidate
         takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
         # two of them: each is run at every width that is tried
         feeding = self.case.feeding or self.model.feeding
@@ -312,7 +312,7 @@ class Evidence:
 
     def _verify(self, fed: Feeds) -> Verification:
         assert self.reference is not None
-        return verify(self.reference, self.model, feeds=(list(fed.source), list(fed.model)))
+        return verify(self.reference, self.model, feeds=fed)
 
     def _choose_feeds(self) -> Verification | None:
         """Tries the plausible ways of feeding and keeps the one under which most values agree."""
@@ -394,7 +394,7 @@ class Evidence:
         if row.reference not in self._reference_values:
             assert self.reference is not None
             with session(self.reference) as running:
-                self._reference_values[row.reference] = _tapped(running, self.feeds.source[0], row.reference)
+                self._reference_values[row.reference] = _tapped(running, self.feeds.reference[0], row.reference)
         return self._reference_values[row.reference]
 
     def value(self, row: Row) -> Array:
@@ -434,7 +434,7 @@ class Evidence:
 
     def _own_value(self, name: str) -> Array:
         if name not in self._values:
-            inputs = self.feeds.model[0]
+            inputs = self.feeds.candidate[0]
             with session(self.model) as running:
                 self._values[name] = as_array(inputs[name]) if name in inputs else _tapped(running, inputs, name)
         return self._values[name]

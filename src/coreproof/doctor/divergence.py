@@ -52,7 +52,7 @@ class Divergence:
             )
         self.verification: Verification = found
         self._rows: dict[str, Row] = {row.candidate: row for row in found.rows}
-        self._inputs = self._case.evidence.feeds.model[0]
+        self._inputs = self._case.evidence.feeds.candidate[0]
         assert self._case.evidence.reference is not None
         self._reference: Session = session(self._case.evidence.reference)
         self._held: dict[str, Array] = {}
@@ -126,7 +126,7 @@ class Divergence:
         missing = [n for n in dict.fromkeys(names) if n not in self._held]
         if missing:
             taps = [n for n in missing if n in self._reference.tappable]
-            made = self._reference.run(self._case.evidence.feeds.source[0], taps)
+            made = self._reference.run(self._case.evidence.feeds.reference[0], taps)
             # what the next part needs are mostly values of this one: the others go first
             if sum(a.nbytes for a in self._held.values()) > _HELD:
                 self._held = {n: a for n, a in self._held.items() if n in names}

@@ -75,10 +75,6 @@ class Interface(ABC):
         """Declares ``value`` as an input, fed from outside from now on."""
 
     @abstractmethod
-    def drop_input(self, name: str) -> None:
-        """Takes an input away."""
-
-    @abstractmethod
     def retype(self, feature: str, to: Retyped) -> None:
         """Makes a feature an image or a tensor (a multi-array), or gives it another dtype.
 

@@ -58,7 +58,9 @@ def read_inputs(path: Path, signature: Signature, archive: ReadArchive) -> list[
     Raises InputError with every file that does not fit, and for a folder in which there is nothing to feed.
     """
     single = not path.is_dir()
-    files = [path] if single else sorted((p for p in path.iterdir() if _is_wanted(p)), key=lambda p: _natural(p.name))
+    files = (
+        [path] if single else sorted((p for p in path.iterdir() if _is_wanted(p)), key=lambda p: natural_order(p.name))
+    )
     if not files:
         raise InputError(
             "there are no inputs in this folder",
@@ -264,5 +266,6 @@ def _is_plainly(value: np.ndarray, feature: Feature) -> bool:
     )
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural_order(name: str) -> list[tuple[int, int | str]]:
+    """A key that sorts x10 behind x9."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]

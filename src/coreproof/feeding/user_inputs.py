@@ -13,7 +13,7 @@ from PIL import Image
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample
 from coreproof.feeding.ends import as_free_as
-from coreproof.feeding.input_files import Named, is_input_file, read_inputs
+from coreproof.feeding.input_files import Named, is_input_file, natural_order, read_inputs
 from coreproof.feeding.inputs import hand_over, samples
 from coreproof.feeding.lengths import takes_shape
 from coreproof.feeding.matched_inputs import match_inputs
@@ -201,11 +201,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         )
     # x/10 behind x/9
     stored = read_npz(path, damaged)
-    return {name: stored[name] for name in sorted(stored, key=_natural)}
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+    return {name: stored[name] for name in sorted(stored, key=natural_order)}
 
 
 def _declared(reference: Signature, candidate: Signature | None) -> dict[str, Feature]:

@@ -8,6 +8,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -101,13 +102,13 @@ def app(
     return App(out, plan, tuple(answered.left_out))
 
 
+@dataclass(frozen=True)
 class App:
     """The project that was written: its folder, proof.json, and samples that were left out with the reason."""
 
-    def __init__(self, folder: Path, plan: dict[str, Any], left_out: tuple[str, ...]) -> None:
-        self.folder = folder
-        self.plan = plan
-        self.left_out = left_out
+    folder: Path
+    plan: dict[str, Any]
+    left_out: tuple[str, ...]
 
 
 def swift_sources() -> dict[str, str]:

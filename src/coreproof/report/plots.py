@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coreproof.errors import InputError, MissingDependencyError
+from coreproof.errors import InputError
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import PLOT
+from coreproof.model.optional import import_optional
 from coreproof.visible import visible
 
 if TYPE_CHECKING:
@@ -84,12 +85,7 @@ def check_suffix(path: str | Path) -> Path:
 
 def require() -> None:
     """Raises MissingDependencyError, with the line that installs it, where matplotlib is not there."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib, which draws the plot, is not installed", fix="pip install 'coreproof[notebook]'"
-        ) from None
+    import_optional("matplotlib", "matplotlib, which draws the plot,", "notebook")
 
 
 def figure_class() -> type[Figure]:

@@ -132,27 +132,6 @@ class Tolerance:
         return ", ".join(parts)
 
 
-def explain(tolerance: Tolerance) -> str:
-    """What ``tolerance`` allows and where that comes from, as a page can print it."""
-    if tolerance.relative == tolerance.single == 0:
-        return f"Both have to be equal ({tolerance.why})."
-    parts = []
-    if tolerance.relative:
-        parts.append(f"{tolerance.relative:.2g} of the larger of its size and the tensor's scale")
-    if tolerance.absolute:
-        parts.append(f"{tolerance.absolute:.2g}")
-    if tolerance.step:
-        parts.append(f"one step of {tolerance.step:g}")
-    text = f"A single element may be off by {' plus '.join(parts)}"
-    if tolerance.typical is not None:
-        text += f", the root mean square of all by {tolerance.typical:.2g} of the scale"
-    if tolerance.filled:
-        text += (
-            "; the scale is that of its ordinary elements, those that are far larger are held against their own size"
-        )
-    return f"{text} ({tolerance.why})."
-
-
 def given_tolerance(given: Tolerance | float | None) -> Tolerance | None:
     """A tolerance as a caller gives it: whole, or the share of a value's scale that single elements may be off by.
 

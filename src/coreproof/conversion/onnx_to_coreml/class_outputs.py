@@ -158,10 +158,8 @@ def _same_order(value: ir.Value) -> ir.Value:
 
 def _decision(value: ir.Value) -> _Decision | None:
     """What decides the label that an output gives; None where it gives none."""
-    node, at = value.producer(), value
-    while node is not None and node.domain == "" and node.op_type in _HANDED_ON and node.inputs[0] is not None:
-        at = node.inputs[0]
-        node = at.producer()
+    at = _handed(value)
+    node = at.producer()
     if node is None or node.domain != ML:
         return None
     if node.op_type in ESTIMATORS and at is node.outputs[0]:

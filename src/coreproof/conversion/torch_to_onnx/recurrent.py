@@ -6,60 +6,66 @@ PyTorch's exporter knows no RNN, writes an LSTM with projections as if it had no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from functools import partial
+from typing import TypeAlias, cast
 
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.writing import operators
 from coreproof.model.torch.model import import_torch
 
+Direction: TypeAlias = Callable[[ir.Value, int, Sequence[ir.Value], bool], tuple[ir.Value, ...]]
+"""Writes one direction of one layer: what it reads, its number among the states, its weights, whether it reads from the end."""
+Prepared: TypeAlias = tuple[int, Direction]
+"""How many weights a direction has, and what writes it."""
+
 
 def recurrent_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
     """PyTorch operator -> how it is written in ONNX, as ``torch.onnx.export`` takes them."""
     aten = import_torch().ops.aten
-    return {aten.rnn_tanh.input: rnn_tanh, aten.rnn_relu.input: rnn_relu, aten.lstm.input: lstm, aten.gru.input: gru}
+    return {
+        aten.rnn_tanh.input: _written(partial(_rnn, activation="Tanh")),
+        aten.rnn_relu.input: _written(partial(_rnn, activation="Relu")),
+        aten.lstm.input: _written(_lstm),
+        aten.gru.input: _written(_gru),
+    }
 
 
-def rnn_tanh(
-    x: ir.Value,
-    hx: ir.Value,
-    params: Sequence[ir.Value],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[ir.Value, ...]:
-    """h = tanh(W x + b + R h + d)."""
-    return _rnn(x, hx, params, has_biases, num_layers, bidirectional, batch_first, "Tanh")
+def _written(prepare: Callable[..., Prepared]) -> Callable[..., tuple[ir.Value, ...]]:
+    """What writes one of the operators, which have one signature; ``prepare`` gets the states and whether there are biases."""
+
+    def write(
+        x: ir.Value,
+        hx: ir.Value | Sequence[ir.Value],
+        params: Sequence[ir.Value],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[ir.Value, ...]:
+        """Layer upon layer, in one or both directions; the last states of all of them one after another."""
+        op = operators()
+        each, direction = prepare(hx, has_biases)
+        value = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+        ends: list[tuple[ir.Value, ...]] = []
+        for _ in range(num_layers):
+            outputs = []
+            for reverse in (False, True)[: 2 if bidirectional else 1]:
+                at = len(ends)
+                out, *last = direction(value, at, params[at * each : (at + 1) * each], reverse)
+                outputs.append(out)
+                ends.append(tuple(last))
+            value = op.Concat(*outputs, axis=2) if bidirectional else outputs[0]
+        states = (op.Concat(*kind, axis=0) if len(kind) > 1 else kind[0] for kind in zip(*ends, strict=True))
+        return (op.Transpose(value, perm=[1, 0, 2]) if batch_first else value, *states)
+
+    return write
 
 
-def rnn_relu(
-    x: ir.Value,
-    hx: ir.Value,
-    params: Sequence[ir.Value],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[ir.Value, ...]:
-    """h = relu(W x + b + R h + d)."""
-    return _rnn(x, hx, params, has_biases, num_layers, bidirectional, batch_first, "Relu")
-
-
-def _rnn(
-    x: ir.Value,
-    hx: ir.Value,
-    params: Sequence[ir.Value],
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-    activation: str,
-) -> tuple[ir.Value, ...]:
+def _rnn(hx: ir.Value, has_biases: bool, activation: str) -> Prepared:
+    """h = f(W x + b + R h + d)."""
     op = operators()
 
     def direction(value: ir.Value, at: int, own: Sequence[ir.Value], reverse: bool) -> tuple[ir.Value, ...]:
@@ -70,20 +76,10 @@ def _rnn(
         ))  # fmt: skip
         return op.Squeeze(out, [1]), last
 
-    return _stacked(x, params, 4 if has_biases else 2, num_layers, bidirectional, batch_first, direction)
+    return 4 if has_biases else 2, direction
 
 
-def lstm(
-    x: ir.Value,
-    hx: Sequence[ir.Value],
-    params: Sequence[ir.Value],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[ir.Value, ...]:
+def _lstm(hx: Sequence[ir.Value], has_biases: bool) -> Prepared:
     """PyTorch's gates stand in the order i, f, g, o; ONNX has i, o, f, c.
 
     A projection P makes h = P r of what the gates give, r. Then R h = (R P) r: the same layer over r with other weights. What the
@@ -116,21 +112,10 @@ def lstm(
             out, last = op.MatMul(out, turned), op.MatMul(last, turned)
         return out, last, last_cell
 
-    each = (4 if has_biases else 2) + projected
-    return _stacked(x, params, each, num_layers, bidirectional, batch_first, direction)
+    return (4 if has_biases else 2) + projected, direction
 
 
-def gru(
-    x: ir.Value,
-    hx: ir.Value,
-    params: Sequence[ir.Value],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[ir.Value, ...]:
+def _gru(hx: ir.Value, has_biases: bool) -> Prepared:
     """PyTorch's gates stand in the order r, z, n; ONNX has z, r, h. The reset gate comes behind the recurrent product."""
     op = operators()
     size = _width(hx)
@@ -148,7 +133,7 @@ def gru(
         ))  # fmt: skip
         return op.Squeeze(out, [1]), last
 
-    return _stacked(x, params, 4 if has_biases else 2, num_layers, bidirectional, batch_first, direction)
+    return 4 if has_biases else 2, direction
 
 
 def _width(value: ir.Value) -> int:
@@ -169,28 +154,3 @@ def _at_the_first_step(state: ir.Value, steps: ir.Value, reverse: bool) -> ir.Va
     rest = op.Sub(op.Shape(steps, start=0, end=1), op.Constant(value_ints=[1]))
     three, two, five = (op.Constant(value_ints=[0] * count) for count in (3, 2, 5))
     return op.Pad(state, op.Concat(rest, five, axis=0) if reverse else op.Concat(three, rest, two, axis=0))
-
-
-def _stacked(
-    x: ir.Value,
-    params: Sequence[ir.Value],
-    each: int,
-    layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-    direction: Callable[[ir.Value, int, Sequence[ir.Value], bool], tuple[ir.Value, ...]],
-) -> tuple[ir.Value, ...]:
-    """Layer upon layer, in one or both directions; the last states of all of them one after another."""
-    op = operators()
-    value = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
-    ends: list[tuple[ir.Value, ...]] = []
-    for _ in range(layers):
-        outputs = []
-        for reverse in (False, True)[: 2 if bidirectional else 1]:
-            at = len(ends)
-            out, *last = direction(value, at, params[at * each : (at + 1) * each], reverse)
-            outputs.append(out)
-            ends.append(tuple(last))
-        value = op.Concat(*outputs, axis=2) if bidirectional else outputs[0]
-    states = (op.Concat(*kind, axis=0) if len(kind) > 1 else kind[0] for kind in zip(*ends, strict=True))
-    return (op.Transpose(value, perm=[1, 0, 2]) if batch_first else value, *states)

@@ -49,7 +49,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
 def _is_batch(case: Case, names: set[str], length: int) -> bool:
     """Whether all outputs have that first length too, and follow their samples to other places of it."""
-    fed = case.evidence.feeds.model[0]
+    fed = case.evidence.feeds.candidate[0]
     # a model that mixes its samples, or works along them, gives other answers in another order
     turned = {name: np.roll(np.asarray(value), 1, axis=0) if name in names else value for name, value in fed.items()}
     try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from coreproof.errors import CoreproofError
-from coreproof.feeding.drawn import Sample, random_feeds, random_sample, several
-from coreproof.feeding.inputs import hand_over
+from coreproof.feeding.drawn import Feeds, Sample, random_feeds, random_sample, several
+from coreproof.feeding.inputs import GIVEN, hand_over
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.feeding.own_preprocessing import numbers, own_feedings
 from coreproof.feeding.picture_values import at_size_of, in_rank, picture_value
@@ -22,14 +22,6 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
-
-
-@dataclass(frozen=True)
-class Feeds:
-    """What each side is fed, sample by sample."""
-
-    source: tuple[Sample, ...]
-    model: tuple[Sample, ...]
 
 
 def candidates(
@@ -46,8 +38,7 @@ def candidates(
     ``given`` samples are handed to both as they are.
     """
     if given:
-        pairs = [hand_over(sample, source.signature, model.signature) for sample in given]
-        yield Feeds(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+        yield Feeds([hand_over(sample, source.signature, model.signature) for sample in given], GIVEN)
         return
     feeding = feeding or source.feeding
     picture_input = _picture_for_numbers(source, model)
@@ -61,10 +52,9 @@ def candidates(
         shape = at_size_of(picture, feeding)
         pictures = [open_picture(p) for p in photos] or [_random_picture(picture)]
         seen = [resize_and_crop(p, shape) for p in pictures]
-        yield Feeds(
-            tuple({array.name: to_tensor(p, replace(shape, resize="squash"))} for p in seen),
-            tuple({picture.name: pixels(p, picture.image.colour)} for p in seen),
-        )
+        squashed, colour = replace(shape, resize="squash"), picture.image.colour
+        pairs = [({array.name: to_tensor(p, squashed)}, {picture.name: pixels(p, colour)}) for p in seen]
+        yield Feeds(pairs, GIVEN)
         return
     bare = at_size_of(picture)
     fed = [picture_value(open_picture(p), picture, bare) for p in photos] or [
@@ -77,10 +67,8 @@ def candidates(
         own = (replace(bare, colour=picture.image.colour),)
     # the last steps may be the network's own, as when a quantisation divides as well: less and less is taken for preprocessing
     for each in own:
-        yield Feeds(
-            tuple({array.name: _as(array, numbers(f, picture.image, each, array))} for f in fed),
-            tuple({picture.name: f} for f in fed),
-        )
+        seen_as = [_as(array, numbers(f, picture.image, each, array)) for f in fed]
+        yield Feeds([({array.name: a}, {picture.name: f}) for a, f in zip(seen_as, fed, strict=True)], GIVEN)
 
 
 def _picture_for_numbers(source: Model, model: Model) -> tuple[Feature, Feature] | None:
@@ -101,10 +89,8 @@ def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequenc
             feeding = at_size_of(inputs[0])
         fed = [] if feeding is None else [picture_value(open_picture(p), inputs[0], feeding) for p in photos]
         if fed:
-            name = model.signature.inputs[0].name
-            return Feeds(
-                tuple({inputs[0].name: f} for f in fed), tuple({name: _as(model.signature.inputs[0], f)} for f in fed)
-            )
+            own = model.signature.inputs[0]
+            return Feeds([({inputs[0].name: f}, {own.name: _as(own, f)}) for f in fed], GIVEN)
     return _drawn(source, model)
 
 
@@ -112,9 +98,8 @@ def _drawn(source: Model, model: Model) -> Feeds:
     """What ``verify`` draws, but for what is larger than usual: at that a healthy float16 model may leave its range."""
     with suppress(CoreproofError), session(source) as running:
         draws = several(source, model, sessions=(running, None))
-        kept = [pair for at, pair in enumerate(draws.pairs) if at not in draws.large]
-        return Feeds(tuple(a for a, _ in kept), tuple(b for _, b in kept))
-    return Feeds(*((sample,) for sample in random_feeds(source, model)))
+        return Feeds([pair for at, pair in enumerate(draws.pairs) if at not in draws.large], GIVEN)
+    return Feeds([random_feeds(source, model)], GIVEN)
 
 
 def all_drawn(source: Model, model: Model) -> Iterator[Feeds]:
@@ -123,7 +108,7 @@ def all_drawn(source: Model, model: Model) -> Iterator[Feeds]:
         draws = several(source, model, sessions=(running, None))
     some = [pair for at, pair in enumerate(draws.pairs) if at == 0 or at in draws.large]
     for pairs in (some, draws.pairs):
-        yield Feeds(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+        yield Feeds(pairs, GIVEN)
 
 
 def _as(feature: Feature, array: np.ndarray) -> np.ndarray:

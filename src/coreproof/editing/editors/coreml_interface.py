@@ -101,9 +101,6 @@ class CoreMLInterface(Interface):
     def output_replaced(self, old: str | None, new: str | None) -> None:
         """An output was declared (``old`` None), took the place of another, or went (``new`` None)."""
 
-    def input_gone(self, name: str) -> None:
-        """An input was taken away."""
-
     def require_no_label(self, name: str) -> None:
         """Raises EditError for an output that a classifier cannot be without."""
 
@@ -168,14 +165,6 @@ class CoreMLInterface(Interface):
         inputs = self.document.description.input
         feature = next((f for f in inputs if f.name == value), None)
         declare_array(inputs.add(name=value) if feature is None else feature, carried, lengths)
-        self.document.changed()
-
-    def drop_input(self, name: str) -> None:
-        """See ``Interface.drop_input``; a state is an input here."""
-        states = self.document.description.state
-        owner = states if any(f.name == name for f in states) else self.document.description.input
-        del owner[place_of(owner, name, "input", self.document.where)]
-        self.input_gone(name)
         self.document.changed()
 
     # kinds

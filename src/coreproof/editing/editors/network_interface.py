@@ -115,9 +115,6 @@ class NetworkInterface(CoreMLInterface):
                 fix="a classifier always has its label; other outputs can be added beside it",
             )
 
-    def input_gone(self, name: str) -> None:
-        self._drop_preprocessing([step for step in self.document.network.preprocessing if step.featureName == name])
-
     def _drop_preprocessing(self, steps: Sequence[object]) -> None:
         preprocessing = self.document.network.preprocessing
         for place in reversed(range(len(preprocessing))):

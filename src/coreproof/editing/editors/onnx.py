@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -269,7 +269,9 @@ class OnnxEditor(Editor, Interface):
         self._view = None
 
     def drop_output(self, name: str) -> None:
-        self._drop(self._proto.graph.output, name, "output")
+        outputs = self._proto.graph.output
+        del outputs[place_of(outputs, name, "output", self._origin.name)]
+        self._view = None
 
     def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
         element = int(ir.DataType.from_numpy(np.dtype(dtype)))
@@ -277,13 +279,6 @@ class OnnxEditor(Editor, Interface):
         place = next((feature for feature in inputs if feature.name == value), None) or inputs.add()
         place.CopyFrom(helper.make_tensor_value_info(value, element, list(shape)))
         self._changed(value)
-
-    def drop_input(self, name: str) -> None:
-        self._drop(self._proto.graph.input, name, "input")
-
-    def _drop(self, features: MutableSequence[onnx.ValueInfoProto], name: str, role: str) -> None:
-        del features[place_of(features, name, role, self._origin.name)]
-        self._view = None
 
     def retype(self, feature: str, to: Retyped) -> None:
         """ONNX knows arrays only: the dtype is what can be changed, by a Cast behind the input or before the output."""

@@ -117,12 +117,6 @@ class ProgramInterface(CoreMLInterface):
             if output.name == value:
                 output.name = self.document.free(f"{value}_unread")
 
-    def input_gone(self, name: str) -> None:
-        inputs = self.document.function.inputs
-        for index in reversed(range(len(inputs))):
-            if inputs[index].name == name:
-                del inputs[index]
-
     # pictures
 
     def picture_of(self, feature: Feature) -> tuple[int, int, int]:

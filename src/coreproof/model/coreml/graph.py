@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
@@ -73,8 +74,7 @@ def _read_settings(message: Message, prefix: str, found: dict[str, object]) -> N
             if len(found) == before:  # an empty message says something by being there, as a kernel does
                 found[name] = True
         elif descriptor.enum_type is not None:
-            known = descriptor.enum_type.values_by_number.get(value)
-            found[name] = known.name if known is not None else f"unknown ({value})"
+            found[name] = _enum_name(descriptor, value)
         else:
             found[name] = value
 
@@ -139,10 +139,16 @@ def _read_fields(
             if len(attributes) + len(parameters) == before:
                 attributes[name] = True
         elif descriptor.enum_type is not None:
-            known = descriptor.enum_type.values_by_number.get(value)
-            attributes[name] = known.name if known is not None else f"unknown ({value})"
+            attributes[name] = _enum_name(descriptor, value)
         else:
             attributes[name] = value
+
+
+def _enum_name(descriptor: FieldDescriptor, number: int) -> str:
+    """What the proto calls a number; a later version of it may have more of them."""
+    assert descriptor.enum_type is not None
+    known = descriptor.enum_type.values_by_number.get(number)
+    return known.name if known is not None else f"unknown ({number})"
 
 
 # ML Program

@@ -20,11 +20,12 @@ from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import InputError, UnreadableModelError, UnsafeModelError
 from coreproof.model.files.entries import read_json
 from coreproof.model.files.paths import file_name, stored_name
 from coreproof.model.named.cache import cache_folder
 from coreproof.model.named.query import read_query
+from coreproof.model.optional import import_optional
 
 MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".zip", ".pt2", ".pt", ".pth", ".ts")
 """How files end that are whole models as they lie there."""
@@ -78,48 +79,47 @@ class Repository:
     @contextmanager
     def _asking(self, file: str) -> Iterator[None]:
         """What the library raises, in words of ours."""
-        hub = import_hub()
+        import_hub()
         errors = importlib.import_module("huggingface_hub.errors")
+        kept = f"{file} in {_cache_place(self.name)}"
         try:
             yield
         except errors.LocalEntryNotFoundError as error:
-            raise _Absent(
-                "the file is not kept on this machine, and the hub cannot be reached",
-                where=self.where,
-                expected=f"{file} in {_kept(hub, self.name)}",
-                found=_first(error),
-                fix="run it once with a network, or bring the folder of a machine that has it; HF_HOME names another place",
-            ) from error
+            told = "the file is not kept on this machine, and the hub cannot be reached"
+            fix = (
+                "run it once with a network, or bring the folder of a machine that has it; HF_HOME names another place"
+            )
+            raise _Absent(told, where=self.where, expected=kept, found=_first(error), fix=fix) from error
         except errors.EntryNotFoundError as error:
-            raise _Absent(
-                "the repository has no such file", where=self.where, expected=file, found=_first(error)
-            ) from error
-        except errors.GatedRepoError as error:
-            raise UnreadableModelError(
-                "the repository is given to those who accepted its terms",
-                where=self.where,
-                found=_first(error),
-                fix="accept them on its page, and run: hf auth login",
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise UnreadableModelError(
-                "the hub has no such repository, or does not show it to you",
-                where=self.where,
-                found=_first(error),
-                fix="check the name; for one of yours run: hf auth login",
-            ) from error
-        except errors.RevisionNotFoundError as error:
-            raise UnreadableModelError(
-                "the repository has no such revision", where=self.where, found=_first(error), fix="check ?revision="
-            ) from error
+            told = "the repository has no such file"
+            raise _Absent(told, where=self.where, expected=file, found=_first(error)) from error
         except Exception as error:  # the network, the disk, a cache that is damaged: each library under it has its own
+            for kind, told, fix in _REFUSALS:
+                if isinstance(error, getattr(errors, kind)):
+                    raise UnreadableModelError(told, where=self.where, found=_first(error), fix=fix) from error
             raise UnreadableModelError(
                 "the file cannot be had from the hub",
                 where=self.where,
-                expected=f"{file} in {_kept(hub, self.name)}",
+                expected=kept,
                 found=f"{type(error).__name__}: {_first(error)}",
                 fix="try again; where the kept files are damaged, delete that folder",
             ) from error
+
+
+_REFUSALS = (
+    (
+        "GatedRepoError",
+        "the repository is given to those who accepted its terms",
+        "accept them on its page, and run: hf auth login",
+    ),
+    (
+        "RepositoryNotFoundError",
+        "the hub has no such repository, or does not show it to you",
+        "check the name; for one of yours run: hf auth login",
+    ),
+    ("RevisionNotFoundError", "the repository has no such revision", "check ?revision="),
+)
+"""The library's error, what it means, and what to do; a gated repository is one that is not found, too, so it stands first."""
 
 
 class _Absent(UnreadableModelError):
@@ -234,19 +234,10 @@ def choices(repository: Repository) -> list[str]:
 
 def _data_files(path: Path) -> list[str]:
     """What an ONNX file calls the files of its weights, as far as they lie in its folder; the rest is refused as it is read."""
-    import onnx
-    from google.protobuf.message import DecodeError
+    from coreproof.model.onnx.external_data import data_files
 
-    from coreproof.model.onnx.external_data import stored_elsewhere
-
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(path.read_bytes())
-    except (DecodeError, ValueError):  # said by who reads it
-        return []
-    named = (e.value for t in stored_elsewhere(proto) for e in t.external_data if e.key == "location")
     kept = []
-    for name in dict.fromkeys(named):
+    for name in data_files(path):
         with suppress(UnsafeModelError):
             kept.append(stored_name(name, what="a data file", where=path))
     return kept
@@ -276,14 +267,8 @@ def _together(repository: Repository, names: Sequence[str]) -> Path:
 
 
 def import_hub() -> ModuleType:
-    """The hub's library, or a message with the line that installs it."""
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError:
-        raise MissingDependencyError(
-            "huggingface_hub is not installed: it fetches and keeps what hf: and timm: name",
-            fix="pip install 'coreproof[hub]'",
-        ) from None
+    """The hub's library, which fetches and keeps what ``hf:`` and ``timm:`` name; or the line that installs it."""
+    return import_optional("huggingface_hub", "huggingface_hub, which fetches what hf: and timm: name,", "hub")
 
 
 def _is_reached() -> bool:
@@ -302,7 +287,7 @@ def _is_reached() -> bool:
     return True
 
 
-def _kept(hub: ModuleType, name: str) -> Path:
+def _cache_place(name: str) -> Path:
     """Where the library keeps a repository."""
     constants = importlib.import_module("huggingface_hub.constants")
     return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"

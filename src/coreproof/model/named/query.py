@@ -40,3 +40,28 @@ def weights_said(options: dict[str, str], where: str) -> str | None:
             fix="leave seed out, or say weights=random",
         )
     return said
+
+
+def wants_random_weights(options: dict[str, str], where: str) -> bool:
+    """Whether a network of a repository is asked for with random weights; InputError for others than its own."""
+    chosen = weights_said(options, where)
+    if chosen not in (None, "random"):
+        raise InputError("a repository has its own weights", where=where, expected="random", found=f"weights={chosen}")
+    return chosen == "random"
+
+
+def random_weights_note(seed: int) -> str:
+    """What a model with random weights says of itself."""
+    return f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not"
+
+
+def require_classes(asked: int | None, published: int, where: str, name: str) -> None:
+    """Raises InputError where another number of classes is asked for than the published weights tell apart."""
+    if asked not in (None, published):
+        raise InputError(
+            "the published weights have other classes",
+            where=where,
+            expected=f"{published} classes",
+            found=f"num_classes={asked}",
+            fix=f"weights of yours: {name}?weights=FILE&num_classes={asked}; or weights=random",
+        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 
 def stored_elsewhere(message: Message) -> Iterator[onnx.TensorProto]:
@@ -21,3 +22,14 @@ def stored_elsewhere(message: Message) -> Iterator[onnx.TensorProto]:
             if field.message_type is not None:
                 # without recursion: graphs nest as deep as protobuf reads
                 waiting.extend([value] if isinstance(value, Message) else value)
+
+
+def data_files(path: Path) -> list[str]:
+    """What an ONNX file calls the files of its weights; none where it cannot be read, which the reader of the model says."""
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except (DecodeError, ValueError):
+        return []
+    named = (e.value for t in stored_elsewhere(proto) for e in t.external_data if e.key == "location")
+    return list(dict.fromkeys(named))

@@ -22,6 +22,7 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.optional import import_optional
 from coreproof.model.torch.nested import flattened, is_flat, named_leaves
 from coreproof.model.torch.recurrent import kept_whole, recurrent
 from coreproof.model.torch.script_view import arguments_of, is_scripted, script_graph
@@ -372,10 +373,7 @@ def load_program(path: Path, *, trust: bool = False) -> TorchModel:
 
 def import_torch() -> ModuleType:
     """PyTorch, or a message with the line that installs it."""
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        raise MissingDependencyError("PyTorch is not installed", fix="pip install 'coreproof[torch]'") from None
+    return import_optional("torch", "PyTorch", "torch")
 
 
 def import_torchvision() -> ModuleType:
@@ -388,9 +386,7 @@ def import_torchvision() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return importlib.import_module("torchvision")
-    except ImportError:
-        raise MissingDependencyError("torchvision is not installed", fix="pip install 'coreproof[torch]'") from None
+            return import_optional("torchvision", "torchvision", "torch")
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

@@ -5,20 +5,28 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import CoreproofError, InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
 from coreproof.model.feeding import Feeding
 from coreproof.model.named.hub import Repository, weight_files
-from coreproof.model.named.query import read_query, weights_said, whole_number
+from coreproof.model.named.query import (
+    random_weights_note,
+    read_query,
+    require_classes,
+    wants_random_weights,
+    weights_said,
+    whole_number,
+)
+from coreproof.model.optional import import_optional
 from coreproof.model.stored_source import is_file_of_weights
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.torchvision import enliven, fill, load_state_dict
-from coreproof.model.torch.user_code import said_by
+from coreproof.model.torch.user_code import made_by, said_by
 
 if TYPE_CHECKING:
     import torch
@@ -59,17 +67,10 @@ def load_timm(reference: str, folder: Path | None = None, *, trust: bool = False
             )
         path = Path(chosen) if folder is None or Path(chosen).is_absolute() else folder / chosen
         return _of_file(timm, name, path, classes)
-    if classes is not None and classes != config.num_classes:
-        raise InputError(
-            "the published weights have other classes",
-            where=where,
-            expected=f"{config.num_classes} classes",
-            found=f"num_classes={classes}",
-            fix=f"weights of yours: timm:{name}?weights=FILE&num_classes={classes}; or weights=random",
-        )
+    require_classes(classes, config.num_classes, where, f"timm:{name}")
     file = _published(name, config, where, options.get("revision"), trust=trust)
     overlay = None if file is None else {"file": str(file), "custom_load": False}
-    with quiet(), _refusing(where):
+    with quiet(), made_by("timm", where):
         module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     return _model(module, name, (f"weights: {config.tag or 'the published ones'} of timm's {name}",))
 
@@ -100,15 +101,12 @@ def load_timm_repository(repository: Repository, config: Mapping[str, Any], *, t
     }
     pretrained = {key: value for key, value in pretrained.items() if key in known and value is not None}
     given = {key: value for key, value in arguments.items() if value is not None}
-    chosen = weights_said(repository.options, where)
-    if chosen == "random":
+    if wants_random_weights(repository.options, where):
         seed = whole_number(repository.options, "seed", 0, 0, where)
         return _random(architecture, {**given, "pretrained_cfg": pretrained}, seed, name)
-    if chosen is not None:
-        raise InputError("a repository has its own weights", where=where, expected="random", found=f"weights={chosen}")
     file = weight_files(repository, trust=trust)[0]
     pretrained |= {"file": str(file), "custom_load": False}
-    with quiet(), _refusing(where):
+    with quiet(), made_by("timm", where):
         module = timm.create_model(architecture, pretrained=True, pretrained_cfg=pretrained, **given)
     return _model(module, name, (f"weights: {repository.name} on the hub",))
 
@@ -118,22 +116,8 @@ def import_timm() -> ModuleType:
     import_torch()
     with suppress(MissingDependencyError):
         import_torchvision()  # with the operators that it lacks beside another build of PyTorch: timm imports it too
-    try:
-        with quiet():
-            return importlib.import_module("timm")
-    except ImportError:
-        raise MissingDependencyError("timm is not installed", fix="pip install 'coreproof[timm]'") from None
-
-
-@contextmanager
-def _refusing(where: str) -> Iterator[None]:
-    """What timm raises as it makes a network and fills it: a name that has no weights, tensors that do not fit."""
-    try:
-        yield
-    except CoreproofError:
-        raise
-    except Exception as error:  # what its own code raises, for each network otherwise
-        raise UnreadableModelError("timm cannot make this network", where=where, found=said_by(error)) from error
+    with quiet():
+        return import_optional("timm", "timm", "timm")
 
 
 def _configuration(timm: ModuleType, name: str, where: str) -> PretrainedCfg:
@@ -195,10 +179,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises UnreadableModelError for a damaged one, MissingDependencyError."""
     from coreproof.model.files.paths import regular_file
 
-    try:
-        library = importlib.import_module("safetensors.torch")
-    except ImportError:
-        raise MissingDependencyError("safetensors is not installed", fix="pip install 'coreproof[timm]'") from None
+    library = import_optional("safetensors.torch", "safetensors", "timm")
     regular_file(path, what="the weight file")
     try:
         return dict(library.load_file(path))
@@ -209,13 +190,12 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _random(name: str, arguments: Mapping[str, Any], seed: int, called: str | None = None) -> TorchModel:
     torch, timm = import_torch(), import_timm()
     torch.manual_seed(seed)
-    with quiet(), _refusing(f"timm:{name}"):
+    with quiet(), made_by("timm", f"timm:{name}"):
         module = timm.create_model(name, pretrained=False, **arguments)
     width, height = _size(module)
     channels = int(module.pretrained_cfg["input_size"][0])
     enliven(module, (torch.randn(1, channels, height, width),), seed)
-    note = f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not"
-    return _model(module, called or name, (note,), untrained=True)
+    return _model(module, called or name, (random_weights_note(seed),), untrained=True)
 
 
 # what belongs to them

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.files.paths import regular_file
-from coreproof.model.named.query import read_query, weights_said, whole_number
+from coreproof.model.named.query import random_weights_note, read_query, require_classes, weights_said, whole_number
 from coreproof.model.stored_source import is_file_of_weights
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.user_code import said_by
@@ -77,15 +77,7 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
 
 def _published(name: str, member: WeightsEnum, where: str, classes: int | None) -> TorchModel:
     """The network with weights that torchvision publishes, downloaded where they are not kept yet."""
-    labels = tuple(member.meta.get("categories") or ())
-    if classes is not None and classes != len(labels):
-        raise InputError(
-            "the published weights have other classes",
-            where=where,
-            expected=f"{len(labels)} classes",
-            found=f"num_classes={classes}",
-            fix=f"weights of yours: torchvision:{name}?weights=FILE&num_classes={classes}; or weights=random",
-        )
+    require_classes(classes, len(member.meta.get("categories") or ()), where, f"torchvision:{name}")
     return _of_member(name, member, _downloaded(name, member), f"weights: {member}, as torchvision publishes them")
 
 
@@ -282,7 +274,7 @@ def _random(name: str, seed: int, classes: int | None) -> TorchModel:
         module,
         (),
         name=name,
-        notes=(f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",),
+        notes=(random_weights_note(seed),),
         feeding=feeding,
         labels=imagenet_labels() if sees_imagenet else None,
         untrained=True,

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import CoreproofError, InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
 from coreproof.model.feeding import Feeding, Source
 from coreproof.model.files.entries import read_json
 from coreproof.model.named.hub import Repository, choices, weight_files
-from coreproof.model.named.query import weights_said, whole_number
+from coreproof.model.named.query import random_weights_note, wants_random_weights, whole_number
+from coreproof.model.optional import import_optional
 from coreproof.model.torch.hub_feeding import feeding_of
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.torchvision import enliven
-from coreproof.model.torch.user_code import said_by
+from coreproof.model.torch.user_code import made_by
 from coreproof.model.torch.user_models import from_object
 
 if TYPE_CHECKING:
@@ -60,23 +60,21 @@ def load_repository(repository: Repository, *, trust: bool = False) -> TorchMode
 def _load(repository: Repository, said: Mapping[str, Any], path: Path, *, trust: bool) -> TorchModel:
     where, options = repository.where, repository.options
     transformers = import_transformers()
-    chosen = weights_said(options, where)
-    if chosen not in (None, "random"):
-        raise InputError("a repository has its own weights", where=where, expected="random", found=f"weights={chosen}")
+    untrained = wants_random_weights(options, where)
     foreign = said["model_type"] not in transformers.CONFIG_MAPPING
     if foreign:
         _require_trust(repository, said, trust=trust)
-    files = [] if chosen == "random" else _weights(repository, trust=trust)
+    files = [] if untrained else _weights(repository, trust=trust)
     folder = _code(repository) if foreign else path.parent
     more = {"trust_remote_code": True} if foreign else {}
-    with quiet(), _making(where):
+    with quiet(), made_by("transformers", where):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **more)
         config.use_cache = False
     seed = whole_number(options, "seed", 0, 0, where)
     kind = _class(transformers, said)
-    if chosen == "random":
+    if untrained:
         module = _random(kind, config, seed, where, more)
-        notes: tuple[str, ...] = (f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",)
+        notes: tuple[str, ...] = (random_weights_note(seed),)
     else:
         module = _filled(
             kind, folder, config, where, more, safe=files[0].name.endswith((".safetensors", "s.index.json"))
@@ -89,11 +87,11 @@ def _load(repository: Repository, said: Mapping[str, Any], path: Path, *, trust:
         notes += unsaid
     else:
         feeding = None
-    if chosen == "random":
-        with _making(where):
+    if untrained:
+        with made_by("transformers", where):
             enliven(_named(module, inputs), tuple(inputs.values()), seed)
     source = Source(
-        module, inputs, feeding=feeding, labels=_labels(config), notes=(*notes, *remarks), untrained=chosen == "random"
+        module, inputs, feeding=feeding, labels=_labels(config), notes=(*notes, *remarks), untrained=untrained
     )
     return from_object(source, name=repository.name.rpartition("/")[2])
 
@@ -109,13 +107,8 @@ def import_transformers() -> ModuleType:
     import_torch()
     with suppress(MissingDependencyError):
         import_torchvision()  # transformers imports it, too
-    try:
-        with quiet():
-            return importlib.import_module("transformers")
-    except ImportError:
-        raise MissingDependencyError(
-            "transformers is not installed", fix="pip install 'coreproof[transformers]'"
-        ) from None
+    with quiet():
+        return import_optional("transformers", "transformers", "transformers")
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
@@ -123,23 +116,6 @@ def _read(path: Path, where: str) -> dict[str, Any]:
     if not isinstance(entry.value, dict):
         raise entry.refuse("a JSON object")
     return entry.value
-
-
-@contextmanager
-def _making(where: str) -> Iterator[None]:
-    """What transformers raises as it makes a network and fills it, in words of ours."""
-    try:
-        yield
-    except CoreproofError:
-        raise
-    except ImportError as error:
-        raise MissingDependencyError(
-            "this network of transformers needs a package that is not installed", where=where, found=said_by(error)
-        ) from error
-    except Exception as error:  # what its own code raises, for each network otherwise
-        raise UnreadableModelError(
-            "transformers cannot make this network", where=where, found=said_by(error)
-        ) from error
 
 
 def _require_trust(repository: Repository, said: Mapping[str, Any], *, trust: bool) -> None:
@@ -207,7 +183,7 @@ def _filled(
     safe: bool,
 ) -> torch.nn.Module:
     """The network with its weights, all of which have to be there: what is missing would be random."""
-    with quiet(), _making(where):
+    with quiet(), made_by("transformers", where):
         module, found = kind.from_pretrained(
             folder, config=config, local_files_only=True, use_safetensors=safe, output_loading_info=True, **more
         )
@@ -228,7 +204,7 @@ def _random(
 ) -> torch.nn.Module:
     torch = import_torch()
     torch.manual_seed(seed)
-    with quiet(), _making(where):
+    with quiet(), made_by("transformers", where):
         return kind.from_config(config, **more) if hasattr(kind, "from_config") else kind(config)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from coreproof.errors import CoreproofError, InputError
+from coreproof.errors import CoreproofError, InputError, MissingDependencyError, UnreadableModelError
 
 _OURS = str(Path(__file__).resolve().parents[2])
 _PYTHON = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
@@ -53,6 +53,21 @@ def user_code(
     except BaseException as raised:
         found = said_by(raised) + (f" (given {given})" if given else "")
         raise error(problem, where=users_line(raised) or where, expected=expected, found=found, fix=fix) from raised
+
+
+@contextmanager
+def made_by(library: str, where: str) -> Iterator[None]:
+    """What a library raises as it makes a network and fills it: a name without weights, tensors that do not fit."""
+    try:
+        yield
+    except CoreproofError:
+        raise
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this network of {library} needs a package that is not installed", where=where, found=said_by(error)
+        ) from error
+    except Exception as error:  # what its own code raises, for each network otherwise
+        raise UnreadableModelError(f"{library} cannot make this network", where=where, found=said_by(error)) from error
 
 
 _exit = os._exit

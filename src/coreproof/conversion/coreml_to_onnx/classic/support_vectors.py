@@ -12,6 +12,7 @@ from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.classic.counts import fed_count, labels_of, other_count, unfit_labels
 from coreproof.conversion.coreml_to_onnx.classic.lowerer import lowers_model
 from coreproof.conversion.coreml_to_onnx.classic.stage import Stage, f64, known_shape
+from coreproof.conversion.support_vectors import LEAST_PROBABILITY, pair_weights
 from coreproof.model.budget import afford
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2
@@ -139,7 +140,8 @@ def lower_classifier(stage: Stage) -> None:
     """The class that wins most of the pairs, or the most probable one where probabilities are made of what the pairs decide."""
     machine, b = stage.model.spec.supportVectorClassifier, stage.b
     classes = len(machine.numberOfSupportVectorsPerClass)
-    weights = _pair_weights(machine)
+    alpha = f64([list(row.alpha) for row in machine.coefficients])
+    weights = pair_weights(alpha, machine.numberOfSupportVectorsPerClass)
     if weights.shape[1]:
         product = b.op("MatMul", b.constant(weights, "pair_weights"), _similarities(stage, machine))
         decisions = b.op("Sub", product, f64(list(machine.rho)))
@@ -155,33 +157,12 @@ def lower_classifier(stage: Stage) -> None:
     stage.write_class(labels, votes)
 
 
-def _pair_weights(machine: Model_pb2.SupportVectorClassifier) -> np.ndarray:
-    """How much each support vector counts for each pair of classes, [pairs, vectors].
-
-    A row of coefficients holds, for the vectors of class i, those of its pair with class j in row j - 1 where j > i, else row j.
-    """
-    counts = np.array(list(machine.numberOfSupportVectorsPerClass), np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    alpha = f64([list(row.alpha) for row in machine.coefficients])
-    pairs = list(combinations(range(len(counts)), 2))
-    afford("the weights of the support vectors in all pairs of classes", [len(pairs), int(starts[-1])], 8)
-    weights = np.zeros((len(pairs), int(starts[-1])))
-    for row, (i, j) in enumerate(pairs):
-        weights[row, starts[i] : starts[i + 1]] = alpha[j - 1, starts[i] : starts[i + 1]]
-        weights[row, starts[j] : starts[j + 1]] = alpha[i, starts[j] : starts[j + 1]]
-    return weights
-
-
-_LEAST = 1e-7
-"""No pair is decided with more certainty than this leaves: libsvm's ``min_prob``."""
-
-
 def _probabilities(
     b: OnnxBuilder, decisions: ir.Value, machine: Model_pb2.SupportVectorClassifier, classes: int
 ) -> ir.Value:
     """Pairwise probabilities (a logistic function of each decision), coupled to those of the classes."""
     rising = b.op("Add", b.op("Mul", decisions, f64(list(machine.probA))), f64(list(machine.probB)))
-    pairwise = b.op("Clip", b.op("Sigmoid", b.op("Neg", rising)), f64(_LEAST), f64(1 - _LEAST))
+    pairwise = b.op("Clip", b.op("Sigmoid", b.op("Neg", rising)), f64(LEAST_PROBABILITY), f64(1 - LEAST_PROBABILITY))
     if classes == 2:
         return b.op("Concat", pairwise, b.op("Sub", f64(1), pairwise), axis=0)
     # r[i, j]: the probability of i against j

@@ -41,6 +41,7 @@ def _one(ctx: Context, operand: Operand) -> Var:
     """
     value = _variable(ctx, operand)
     rank = ctx.rank(value)
+    # a squeeze of all axes makes the scalar that MIL means, of which a tensor of rank 0 is none
     if not rank:
         value, rank = ctx.mb.expand_dims(x=value, axes=[0]), 1
     return ctx.mb.squeeze(x=value, axes=list(range(rank)))
@@ -80,7 +81,9 @@ def if_(ctx: Context, condition: Operand, *, then_branch: ir.Graph, else_branch:
             f"branches that give {shapes[0]} and {shapes[1]}", "values of the same ranks", "reshape one of them"
         )
     apart = [
-        [i for i, (n, m) in enumerate(zip(a, b, strict=True)) if str(n) != str(m)] for a, b in zip(*shapes, strict=True)
+        # lengths may be symbols, which compare by name
+        [i for i, (n, m) in enumerate(zip(a, b, strict=True)) if str(n) != str(m)]
+        for a, b in zip(*shapes, strict=True)
     ]
 
     def branch(graph: ir.Graph) -> Callable[[], list[Var]]:
@@ -266,6 +269,7 @@ def _written(ctx: Context, place: Var, number: Var, value: Var) -> Var:
         return mb.list_write(
             ls=place, index=number, value=value if ctx.rank(value) else mb.expand_dims(x=value, axes=[0])
         )
+    # a scatter along axis 0 writes rows, here one
     row, index = (mb.expand_dims(x=v, axes=[0]) for v in (value, number))
     return mb.scatter(data=place, indices=index, updates=row, axis=0, mode="update")
 
@@ -321,6 +325,7 @@ def _tried(ctx: Context, rounds: _Rounds, carried: Sequence[Var]) -> _Kinds:
     """One round lowered to see what it gives, and taken out again."""
     with _TakenOut():
         number = _forgotten(ctx, ctx.mb.const(val=np.int32(0)))
+        # with nothing known of the values, or the round would be folded to what the first one gives
         again, made = rounds.round_of(number, np.asarray(True), [_forgotten(ctx, v) for v in carried])
         known = _known(again)
         stacked = [(tuple(m.shape), name_of(ctx, m)) for m in made[len(carried) :]]
@@ -380,6 +385,7 @@ def scan_8(
         raise ctx.refuse("sequence_lens", "sequences of one length")
     rows = []
     for number in range(ctx.shape(operands[0])[0]):
+        # each sample by itself: opset 8 has a batch where opset 9 leaves that to whoever writes the body
         own = [picked(ctx, x, 0, number) for x in _present(ctx.raw[1:])]
         rows.append(_scanned(ctx, own, body, num_scan_inputs, (), directions))
     return [stack(ctx, list(parts), 0) for parts in zip(*rows, strict=True)]
@@ -437,6 +443,7 @@ def at_round(ctx: Context, x: Operand, number: Operand, axis: int) -> Operand:
 def _placed(ctx: Context, rows: Operand, axis: int, backwards: int) -> Operand:
     """Stacked rows, of which the first axis becomes ``axis``."""
     axis = axis_of(axis, ctx.rank(rows))
+    # rounds are stacked first; np.moveaxis(0, axis) as a permutation
     order = [*range(1, axis + 1), 0, *range(axis + 1, ctx.rank(rows))]
     if isinstance(rows, np.ndarray):
         return np.transpose(rows[::-1] if backwards else rows, order)

@@ -35,6 +35,7 @@ def grid_sample(
     how = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
     if ctx.rank(x) == 4 and how != "cubic" and not ctx.is_network:
         reflected = "reflection" if align_corners else "symmetric"
+        # resample takes float16 coordinates from iOS 16 on
         coordinates = ctx.mb.cast(x=grid, dtype="fp32") if ctx.target < 16 and ctx.dtype == np.float16 else grid
         return ctx.mb.resample(
             x=x,
@@ -46,6 +47,7 @@ def grid_sample(
             align_corners=bool(align_corners),
         )
     lengths = ctx.shape(x)[2:]
+    # float16 tells no place from the next beyond 2048, and halves none beyond 1024
     wide = ctx.mb.cast(x=grid, dtype="fp32")
     count = len(lengths)
     places = []
@@ -53,6 +55,7 @@ def grid_sample(
         own = ctx.mb.squeeze(
             x=part(ctx, wide, -1, count - 1 - axis, count - axis), axes=[-1]
         )  # the last axis comes first
+        # -1 and 1 are the centres of the outer elements, or their outer edges: (g + 1) (n - 1) / 2, or ((g + 1) n - 1) / 2
         span, shift = (length - 1, (length - 1) / 2) if align_corners else (length, (length - 1) / 2)
         places.append(ctx.mb.add(x=ctx.mb.mul(x=own, y=np.float32(span / 2)), y=np.float32(shift)))
     return _sampled(ctx, x, places, how, padding_mode, bool(align_corners))
@@ -64,6 +67,7 @@ def _sampled(ctx: Context, x: Operand, places: Sequence[Operand], how: str, bord
     batch, channels, *lengths = ctx.shape(x)
     shape = ctx.shape(places[0])
     flat: list[Operand] = [mb.reshape(x=p, shape=[batch, -1]) for p in places]
+    # a cubic share hangs on the place itself: there each of the four neighbours is brought back by itself
     if how != "cubic":
         flat = [_within(ctx, p, n, border, aligned) for p, n in zip(flat, lengths, strict=True)]
     neighbours = [_neighbours(ctx, p, how) for p in flat]
@@ -82,6 +86,7 @@ def _sampled(ctx: Context, x: Operand, places: Sequence[Operand], how: str, bord
                 share = there if share is None else mb.mul(x=share, y=there)
             elif how == "cubic":
                 at = _within(ctx, at, length, border, aligned)
+            # what lies outside has no share, and an index all the same, which must be one that exists
             number = mb.cast(x=mb.clip(x=at, alpha=np.float32(0), beta=np.float32(length - 1)), dtype="int32")
             step = number if stride == 1 else mb.mul(x=number, y=np.int32(stride))
             index = step if index is None else mb.add(x=index, y=step)
@@ -107,10 +112,12 @@ def _within(ctx: Context, at: Operand, length: int, border: str, aligned: bool) 
     if border == "zeros":
         return at
     if border == "reflection":
+        # about the centres of the outer elements, or about their outer edges
         low, high = (0.0, length - 1.0) if aligned else (-0.5, length - 0.5)
         span = high - low
         if span:
             away = mb.abs(x=mb.sub(x=at, y=np.float32(low)))
+            # there and back is a period; on the way back the place is as far from the end as it went beyond
             turn = mb.mod(x=away, y=np.float32(2 * span))
             at = mb.add(x=mb.minimum(x=turn, y=mb.sub(x=np.float32(2 * span), y=turn)), y=np.float32(low))
     return mb.clip(x=at, alpha=np.float32(0), beta=np.float32(length - 1))
@@ -120,6 +127,7 @@ def _neighbours(ctx: Context, at: Operand, how: str) -> list[tuple[Operand, Oper
     """The elements around each place along one axis, and what share each has; None: all."""
     mb = ctx.mb
     if how == "nearest":
+        # halves to even, as in PyTorch, whose operator the standard took over
         return [(mb.round(x=at), None)]
     first = mb.floor(x=at)
     away = mb.sub(x=at, y=first)
@@ -132,6 +140,7 @@ def _neighbours(ctx: Context, at: Operand, how: str) -> list[tuple[Operand, Oper
             value = mb.add(x=mb.mul(x=value, y=t), y=np.float32(coefficient))
         return value
 
+    # Keys (1981): (a + 2) t^3 - (a + 3) t^2 + 1 up to 1, and a t^3 - 5 a t^2 + 8 a t - 4 a up to 2; highest power first
     near = (_CUBIC + 2, -(_CUBIC + 3), 0.0, 1.0)
     far = (_CUBIC, -5 * _CUBIC, 8 * _CUBIC, -4 * _CUBIC)
     rest = mb.sub(x=np.float32(1), y=away)
@@ -167,6 +176,7 @@ def deform_conv(
     if len(kernel) != 2:
         raise ctx.refuse(f"{len(kernel)} spatial dimensions", "two")
     strides, dilations = list(strides or [1, 1]), list(dilations or [1, 1])
+    # DeformConv has no auto_pad
     padding = explicit_pads(ctx, "NOTSET", pads, lengths, kernel, strides)
     out = list(ctx.shape(offset)[2:])
     taps, points = math.prod(kernel), math.prod(out)
@@ -179,6 +189,7 @@ def deform_conv(
         (r.reshape(taps, 1) + s.reshape(1, points)).reshape(1, 1, taps, points).astype(np.float32)
         for r, s in zip(reach, starts, strict=True)
     ]
+    # the offsets of a tap stand as (rows, columns) behind each other, tap by tap (ONNX, DeformConv)
     moved = mb.cast(x=mb.reshape(x=offset, shape=[batch, offset_group, taps, 2, points]), dtype="fp32")
     groups = []
     for number, image in enumerate(_split(ctx, x, offset_group)):
@@ -234,6 +245,7 @@ def roi_align(
             "a fixed sampling_ratio where the largest sample is asked for",
             "export with sampling_ratio=2, say",
         )
+    # the attribute came with opset 16, and its default is not what was before
     how = coordinate_transformation_mode or ("half_pixel" if ctx.opset >= 16 else "output_half_pixel")
     shift = 0.5 if how == "half_pixel" else 0.0
     mb = ctx.mb
@@ -243,7 +255,9 @@ def roi_align(
     shares = []
     for axis, (length, count) in enumerate(zip(lengths, (output_height, output_width), strict=True)):
         low, high = (
-            mb.sub(x=part(ctx, corners, 1, place, place + 1), y=np.float32(shift)) for place in (1 - axis, 3 - axis)
+            # a region is [x1, y1, x2, y2], and the rows come first here
+            mb.sub(x=part(ctx, corners, 1, place, place + 1), y=np.float32(shift))
+            for place in (1 - axis, 3 - axis)
         )
         span = mb.sub(x=high, y=low)
         if not shift:
@@ -252,6 +266,7 @@ def roi_align(
             shares.append(_adaptive_shares(ctx, low, span, length, count))
             continue
         samples = count * sampling_ratio
+        # samples stand in the middle of equal parts of a bin
         steps = ((np.arange(samples) + 0.5) / samples).astype(np.float32)[None, :]
         places = mb.add(x=low, y=mb.mul(x=span, y=steps))
         shares.append(_shares(ctx, places, length, count if reduce_first else None))
@@ -302,10 +317,13 @@ def _shares(
     """
     mb = ctx.mb
     inside = mb.logical_and(
-        x=mb.greater_equal(x=places, y=np.float32(-1)), y=mb.less_equal(x=places, y=np.float32(length))
+        # ONNX Runtime and the reference implementation let places count up to one element outside, and nothing beyond
+        x=mb.greater_equal(x=places, y=np.float32(-1)),
+        y=mb.less_equal(x=places, y=np.float32(length)),
     )
     held = mb.expand_dims(x=mb.clip(x=places, alpha=np.float32(0), beta=np.float32(length - 1)), axes=[2])
     ahead = mb.sub(x=np.arange(length, dtype=np.float32), y=held)
+    # linear interpolation as a weight of every element: 1 - distance, for the two nearest alone
     hat = mb.maximum(x=mb.sub(x=np.float32(1), y=mb.abs(x=ahead)), y=np.float32(0))
     share = mb.mul(x=hat, y=mb.expand_dims(x=mb.cast(x=inside, dtype="fp32"), axes=[2]))
     if weights is not None:

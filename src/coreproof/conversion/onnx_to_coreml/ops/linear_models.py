@@ -12,6 +12,7 @@ from coreproof.conversion.onnx_to_coreml.mil import Operand, several
 from coreproof.conversion.onnx_to_coreml.ops.classes import ML, labelled, one_for_two, transformed
 from coreproof.conversion.onnx_to_coreml.ops.classical import in_float
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
+from coreproof.conversion.support_vectors import LEAST_PROBABILITY, pair_weights
 from coreproof.model.budget import afford
 
 
@@ -150,7 +151,8 @@ def svm_classifier(
         return labelled(ctx, labels, scores, transformed(ctx, scores, post_transform))
     alike = _kernel(ctx, x, np.reshape(support_vectors, (total, -1)), kernel_type, kernel_params)
     pairs = list(combinations(range(classes), 2))
-    decisions = _affine(ctx, alike, _pair_weights(coefficients, vectors_per_class, pairs), np.asarray(rho, np.float64))
+    alpha = np.reshape(np.asarray(coefficients, np.float64), (-1, total))
+    decisions = _affine(ctx, alike, pair_weights(alpha, vectors_per_class), np.asarray(rho, np.float64))
     votes = _votes(ctx, decisions, pairs, classes)
     if len(prob_a):
         made = _probabilities(ctx, decisions, prob_a, prob_b, pairs, classes)
@@ -160,21 +162,6 @@ def svm_classifier(
     else:
         made = decisions
     return labelled(ctx, labels, votes, transformed(ctx, made, post_transform))
-
-
-def _pair_weights(coefficients: Sequence[float], counts: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Array:
-    """How much each support vector counts for each pair of classes, [pairs, vectors].
-
-    A row of coefficients holds, for the vectors of class i, those of its pair with class j in row j - 1 where j > i, else row j.
-    """
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    alpha = np.reshape(coefficients, (-1, int(starts[-1])))
-    afford("the weights of the support vectors in all pairs of classes", (len(pairs), int(starts[-1])), 4)
-    weights = np.zeros((len(pairs), int(starts[-1])))
-    for row, (i, j) in enumerate(pairs):
-        weights[row, starts[i] : starts[i + 1]] = alpha[j - 1, starts[i] : starts[i + 1]]
-        weights[row, starts[j] : starts[j + 1]] = alpha[i, starts[j] : starts[j + 1]]
-    return weights
 
 
 def _votes(ctx: Context, decisions: Operand, pairs: Sequence[tuple[int, int]], classes: int) -> Operand:
@@ -189,8 +176,6 @@ def _votes(ctx: Context, decisions: Operand, pairs: Sequence[tuple[int, int]], c
     )
 
 
-_LEAST = 1e-7
-"""No pair is decided with more certainty than this leaves: LIBSVM's ``min_prob``."""
 _ROUNDS = 100
 
 
@@ -207,7 +192,7 @@ def _probabilities(
     wide = mb.cast(x=decisions, dtype="fp32") if ctx.dtype == np.float16 else decisions
     rising = mb.add(x=mb.mul(x=wide, y=np.asarray(prob_a, np.float32)[None]), y=np.asarray(prob_b, np.float32)[None])
     decided = mb.sigmoid(x=mb.mul(x=rising, y=np.float32(-1)))
-    pairwise = mb.clip(x=decided, alpha=np.float32(_LEAST), beta=np.float32(1 - _LEAST))
+    pairwise = mb.clip(x=decided, alpha=np.float32(LEAST_PROBABILITY), beta=np.float32(1 - LEAST_PROBABILITY))
     rest = mb.sub(x=np.float32(1), y=pairwise)
     # r[i, j]: the probability of i against j; r[i, i] = 0
     to_i, to_j = (

@@ -30,9 +30,7 @@ def eye_like(ctx: Context, x: Operand, *, dtype: int | None = None, k: int = 0) 
 def determinant(ctx: Context, x: Operand) -> Result:
     """Elimination with the largest element of a column as its pivot, a row and a column less at each step."""
     mb = ctx.mb
-    *_, rows, columns = ctx.shape(x)
-    if rows != columns or rows > _LARGEST:
-        raise ctx.refuse(f"matrices of {rows} x {columns}", f"square ones of at most {_LARGEST} rows")
+    rows = _side(ctx, x)
     result: Operand | None = None
     for size in range(rows, 0, -1):
         if size == 1:
@@ -61,9 +59,7 @@ def determinant(ctx: Context, x: Operand) -> Result:
 def inverse(ctx: Context, x: Operand) -> Result:
     """Gauss and Jordan: the unit matrix beside it, and in each column the largest element as its pivot."""
     mb = ctx.mb
-    *batch, rows, columns = ctx.shape(x)
-    if rows != columns or rows > _LARGEST:
-        raise ctx.refuse(f"matrices of {rows} x {columns}", f"square ones of at most {_LARGEST} rows")
+    rows, batch = _side(ctx, x), ctx.shape(x)[:-2]
     unit = np.broadcast_to(np.eye(rows, dtype=ctx.dtype), (*batch, rows, rows))
     both = mb.concat(values=[x, np.ascontiguousarray(unit)], axis=-1)
     numbers = np.arange(rows, dtype=np.int32).reshape(rows, 1)
@@ -82,3 +78,11 @@ def inverse(ctx: Context, x: Operand) -> Result:
         cleared = mb.sub(x=both, y=mb.mul(x=factor, y=row))
         both = mb.add(x=mb.mul(x=cleared, y=(1 - here)), y=mb.mul(x=row, y=here))
     return part(ctx, both, -1, rows, 2 * rows)
+
+
+def _side(ctx: Context, x: Operand) -> int:
+    """How many rows and columns square matrices have; refuses others, and such as would be too much to write out."""
+    rows, columns = ctx.shape(x)[-2:]
+    if rows != columns or rows > _LARGEST:
+        raise ctx.refuse(f"matrices of {rows} x {columns}", f"square ones of at most {_LARGEST} rows")
+    return rows

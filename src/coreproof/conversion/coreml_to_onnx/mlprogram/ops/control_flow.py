@@ -20,11 +20,7 @@ def cond(low: Lowering, *, pred: Operand) -> tuple[ir.Value, ...]:
         "If", low.op("Reshape", pred, [1]), then_branch=branches[0], else_branch=branches[1],
         outputs=len(low.outputs),
     )  # fmt: skip
-    # ONNX infers nothing across an If; the ways may differ in length, and not in rank
-    for result, value in zip(results, branches[0].outputs, strict=True):
-        result.type = value.type
-        result.shape = ir.Shape([None] * len(value.shape)) if value.shape is not None else None
-    return results
+    return _typed(results, branches[0].outputs)
 
 
 @lowers("while_loop", exact=True, passes_on=True, variadic="loop_vars")
@@ -50,7 +46,12 @@ def while_loop(low: Lowering, *, loop_vars: Sequence[Operand]) -> tuple[ir.Value
     child.b.inputs[:0] = [turn, before]
     # no number of turns: the condition alone ends it
     results = low.ops("Loop", None, go, *first, body=child.b.graph([again, *outputs]), outputs=count)
-    for result, value in zip(results, outputs, strict=True):
+    return _typed(results, outputs)
+
+
+def _typed(results: tuple[ir.Value, ...], inner: Sequence[ir.Value]) -> tuple[ir.Value, ...]:
+    """The results typed as what is inside, of which ONNX infers nothing; ways and turns may differ in length, not in rank."""
+    for result, value in zip(results, inner, strict=True):
         result.type = value.type
         result.shape = ir.Shape([None] * len(value.shape)) if value.shape is not None else None
     return results
