@@ -45,6 +45,7 @@ class Step:
     @property
     def since(self) -> int:
         """The first iOS version that holds it."""
+        # constexpr_lut_to_dense of iOS 16 has one table for all and 1, 2, 4, 6 or 8 bits; the rest came with iOS 18
         newer = self.group or self.vector or self.block or self.scale
         return 18 if newer or self.bits == 3 or (self.kind == "linear" and self.bits == 4) else 16
 
@@ -52,12 +53,16 @@ class Step:
         """What a weight of so many numbers takes compressed, about."""
         if self.kind == "prune":
             kept: float = 1 - (self.share if self.share else self.least / self.of)
+            # a bit for each number says whether it was kept (constexpr_sparse_to_dense)
             return elements / 8 + elements * kept * itemsize
         if self.kind == "palettize":
+            # a table for each group of channels, the last one for what is left
             tables = -(-channels // self.group) if self.group else 1
             scales = channels * itemsize if self.scale else 0
             entries: int = tables * (self.vector or 1) * (1 << self.bits)
+            # an index stands for a whole vector of numbers, and each entry of the table is one
             return elements * self.bits / 8 / (self.vector or 1) + entries * itemsize + scales
+        # a scale for each block, for the whole tensor, or, which is the usual, for each channel
         blocks = elements / self.block if self.block else 1 if self.tensor else channels
         return elements * self.bits / 8 + blocks * itemsize
 
@@ -104,6 +109,7 @@ def read_scheme(text: str) -> Scheme:
     """The scheme that ``text`` says. Raises InputError, which shows the whole grammar."""
     steps = tuple(_step(part.strip(), text) for part in text.split("+"))
     kinds = [step.kind for step in steps]
+    # coremltools' joint compression prunes first: the other step then compresses what is left
     if len(set(kinds)) < len(kinds) or ("prune" in kinds[1:]) or len(steps) > 2:
         raise _wrong(
             text, "prune stands first, and one other way of compressing behind it, or palettize with linear:8 behind it"

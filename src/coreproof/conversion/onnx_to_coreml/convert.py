@@ -220,6 +220,7 @@ def _planned(
         if declared is None:
             raise ConversionError(f"input {name!r} has no shape", where=source, fix="give it one with shapes=")
         if not declared:
+            # MLMultiArray has a dimension at least
             declared = (1,)
             notes.append(
                 f"input {name!r} is a single number; it is fed as an array of one, the least a Core ML input can be"

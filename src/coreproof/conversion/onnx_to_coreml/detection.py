@@ -68,16 +68,19 @@ class _Rows:
             )
         lengths = value_shape(value) or ()
         across, along = (lengths[1], lengths[2]) if len(lengths) == 3 else (None, None)
+        # a detector has thousands of boxes and tens of numbers for each: the wrong form shows in which is longer
         if isinstance(across, int) and isinstance(along, int) and (across > along) == self.form.columns:
             other = "yolov5 has a box a row" if self.form.columns else "yolov8 has a box a column"
             raise self._misfit(value, f"more boxes than numbers a box ({other})")
         rows, columns = self._rows(value)
+        # four numbers of the box, and in v5 how sure the network is that there is any object
         first = 5 if self.form.raw == "yolov5" else 4
         if columns <= first:
             raise self._misfit(value, f"at least {first + 1} numbers a box")
         self.classes = columns - first
         scores = self._columns(rows, range(first, columns))
         if first == 5:
+            # v5 gives the class given an object: its probability is the product of the two
             scores = self._node("Mul", [scores, self._columns(rows, [4])])
         return scores, self._shares(self._columns(rows, range(4)))
 
@@ -108,10 +111,12 @@ class _Rows:
         form = self.form
         if form.order != "xywh":
             low, high = self._columns(boxes, [0, 1]), self._columns(boxes, [2, 3])
+            # NonMaximumSuppression.proto takes centre and size alone
             middle = self._node("Mul", [self._node("Add", [low, high]), self._constant(np.float32(0.5))])
             boxes = self._node("Concat", [middle, self._node("Sub", [high, low])], axis=1)
         if form.pixels:
             width, height = self._picture()
+            # rounded once: a quotient of float32 numbers would be rounded again for each box
             share = np.array([1 / width, 1 / height, 1 / width, 1 / height], np.float64).astype(np.float32)
             boxes = self._node("Mul", [boxes, self._constant(share)])
         return boxes
@@ -119,12 +124,14 @@ class _Rows:
     def _rows(self, value: ir.Value, *, is_scores: bool = False) -> tuple[ir.Value, int]:
         """A row a box in float32, and how many numbers it has."""
         shape = value_shape(value)
+        # a pipeline sees one picture at a time, so that a batch can be nothing but 1
         if shape is None or not 1 < len(shape) < 5 or (shape[0] not in (1, None) and len(shape) > 2):
             raise self._misfit(value, "[1, boxes, numbers] or [boxes, numbers]")
         flat = self._node("Cast", [value], to=int(ir.DataType.FLOAT))
         if self.form.columns:
             if len(shape) != 3:
                 raise self._misfit(value, "[1, numbers, boxes]")
+            # v8 has a box a column; suppression reads rows
             flat, columns = self._node("Transpose", [flat], perm=[0, 2, 1]), shape[1]
         elif is_scores and len(shape) == 2 and shape[0] == 1 and self._one_class(shape):
             columns = 1
@@ -141,6 +148,7 @@ class _Rows:
 
     def _picture(self) -> tuple[int, int]:
         """Width and height of what the network sees."""
+        # until IR version 4 weights are listed among the inputs as well
         taken = [value_shape(v) for v in self.graph.inputs if v.name not in self.graph.initializers]
         sizes = [shape[2:] for shape in taken if shape is not None and len(shape) == 4 and shape[1] in (1, 3)]
         if len(sizes) == 1 and all(isinstance(side, int) for side in sizes[0]):
@@ -195,6 +203,7 @@ class _Rows:
         """Makes these the outputs of the graph, and drops what only others needed."""
         self.graph.outputs.clear()
         for name, value in outputs.items():
+            # an output needs a name of its own, and the value may be an initializer or an input
             last = self._node("Identity", [value])
             last.name, last.type = name, ir.TensorType(ir.DataType.FLOAT)
             self.graph.outputs.append(last)
@@ -213,6 +222,7 @@ def with_suppression(network: CoreMLModel, form: DetectionForm, labels: Sequence
     spec = Model_pb2.Model(specificationVersion=stage.specificationVersion)
     spec.pipeline.models.extend([stage, suppression])
     spec.pipeline.names.extend(["network", "suppression"])
+    # the first two are the raw outputs, which stay inside; behind them come the thresholds
     spec.description.input.extend([*stage.description.input, *suppression.description.input[2:]])
     spec.description.output.extend(suppression.description.output)
     spec.description.metadata.CopyFrom(stage.description.metadata)
@@ -260,12 +270,14 @@ def _suppression(
     ):
         feature = spec.description.input.add(name=name, shortDescription=said)
         feature.type.doubleType.SetInParent()
+        # left out, they are what the stage itself stores
         feature.type.isOptional = True
     words = ("How sure each box is of each class", "Boxes: centre x, y, width, height as shares of the picture")
     for name, width, said in zip((CONFIDENCE, COORDINATES), (classes, 4), words, strict=True):
         feature = spec.description.output.add(name=name, shortDescription=said)
         array = feature.type.multiArrayType
         array.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT32
+        # as many rows as boxes survive, from none on; -1 is no upper bound
         array.shapeRange.sizeRanges.add(lowerBound=0, upperBound=-1)
         array.shapeRange.sizeRanges.add(lowerBound=width, upperBound=width)
     return spec

@@ -104,6 +104,7 @@ def _classify(built: Built, classifier: Classes) -> None:
     function = built.program.functions["main"]
     scores = function.outputs[0]
     _check_labels(scores.shape, labels, built.outputs[0].name)
+    # Core ML knows int64 and string labels, and no int32
     classes = [label if isinstance(label, str) else np.int64(label) for label in labels]
     with function:
         if classifier.softmax:
@@ -124,6 +125,7 @@ def _class_axis(shape: Sequence[int]) -> int:
 
 def _check_labels(shape: Sequence[int], labels: Sequence[object], output: str) -> None:
     rows = prod(length for length in shape[:-1] if isinstance(length, int))
+    # a batch of scores: the product of its lengths would be no number of classes
     if rows > 1 and shape[-1] == len(labels):
         raise ConversionError(
             "a Core ML classifier names the class of one sample at a time",
@@ -150,6 +152,7 @@ def _give_known_values_their_dtype(program: Program) -> None:
         for operation in function.operations:
             for made in operation.outputs:
                 known = made.val
+                # symbols among numbers make an array of objects of it
                 if isinstance(known, np.ndarray) and known.dtype == object:
                     made._sym_val.val = known.astype(nptype_from_builtin(made.dtype))
 
@@ -170,6 +173,7 @@ def network_spec(
 
     _refuse_inexpressible(built.program)
     _give_known_values_their_dtype(built.program)
+    # the backend would describe the inputs from them; ours are described below
     built.program.functions["main"].input_types = ()
     with quiet():
         for name in _NETWORK_PASSES:
@@ -185,6 +189,7 @@ def network_spec(
                 found=str(error).splitlines()[0] if str(error) else None,
                 fix="convert it to an ML Program",
             ) from None
+    # versions of coremltools differ in what their backend gives
     spec = model if hasattr(model, "SerializeToString") else model.get_spec()
     fill_in(spec, kept)
     # what a NeuralNetwork can hold ends with iOS 14
@@ -196,6 +201,7 @@ def network_spec(
     if images:
         from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
+        # the layers were made for [1, C, H, W]; by default a picture enters with rank 5
         spec.neuralNetwork.imageInputShapeMapping = NeuralNetwork_pb2.RANK4_IMAGE_MAPPING
     return spec if classifier is None else _network_classifier(spec, built, classifier)
 
@@ -217,6 +223,7 @@ def _refuse_inexpressible(program: Program) -> None:
 
     missing: dict[str, str] = {}
     for operation in program.functions["main"].operations:
+        # constants become fields of the layers that read them
         if operation.op_type not in MIL_TO_NN_MAPPING_REGISTRY and operation.op_type != "const":
             missing.setdefault(operation.op_type, operation.name)
     if missing:
@@ -236,6 +243,7 @@ def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classes
     made = Model_pb2.Model(specificationVersion=spec.specificationVersion)
     made.description.CopyFrom(spec.description)
     network = spec.neuralNetwork
+    # another message, whose fields are those of a plain network and the labels
     made.neuralNetworkClassifier.layers.MergeFrom(network.layers)
     made.neuralNetworkClassifier.preprocessing.MergeFrom(network.preprocessing)
     made.neuralNetworkClassifier.arrayInputShapeMapping = network.arrayInputShapeMapping
@@ -244,6 +252,7 @@ def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classes
     if classifier.softmax:
         scores = f"{output}_softmax"
         layer = made.neuralNetworkClassifier.layers.add(name=scores, input=[output], output=[scores])
+        # softmax of the older layers is over the channels of rank 5 alone
         layer.softmaxND.axis = _class_axis(shape)
     made.neuralNetworkClassifier.labelProbabilityLayerName = scores
     if classifier.is_text:

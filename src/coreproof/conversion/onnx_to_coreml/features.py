@@ -48,6 +48,7 @@ class ImageInput:
     def affine(self, channels: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Factor and offset as [1, C, 1, 1] float32 so that value = pixel * factor + offset; None where they do nothing."""
         std, mean = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (self.std, self.mean))
+        # (pixel * scale - mean) / std with the pixel taken out, in float64: rounded once
         factor, offset = self.scale / std, -mean / std
         shape = (1, channels, 1, 1)
         return (
@@ -67,6 +68,7 @@ def ios_version(target: str | None, to: Literal["mlprogram", "neuralnetwork"]) -
     elif name.startswith("macos"):
         version = _MACOS.get(name[5:])
     # ML Programs came with iOS 15
+    # later systems run a NeuralNetwork too, which gains nothing from being made for them
     allowed = [v for v in SPECIFICATIONS if (v >= 15) == (to == "mlprogram")]
     if version not in SPECIFICATIONS:
         known = ", ".join(f"iOS{v}" for v in SPECIFICATIONS)
@@ -116,6 +118,7 @@ def flexible_shape(name: str, declared: Sequence[object], asked: object) -> tupl
         for axis, length in enumerate(declared):
             if isinstance(length, int) and length > 0:
                 fixed.append(length)
+            # the first free dimension is a batch by convention, and an app feeds one at a time
             elif axis == 0:
                 fixed.append(1)
                 notes.append(f"input {name!r}: the free batch {length or '?'} was fixed to 1")

@@ -46,6 +46,7 @@ class _Kept(np.ndarray):
         plain = np.asarray(self)
         if plain.size < _SMALLEST:
             return plain.flatten(order)
+        # some layers store weights column by column: then the order is theirs
         self.kept.append(np.ascontiguousarray(plain, np.float32) if order == "C" else plain.flatten(order))
         return np.array([_MARK, len(self.kept) - 1])
 
@@ -74,10 +75,12 @@ def fill_in(spec: Model_pb2.Model, kept: list[np.ndarray]) -> None:
     filled = set()
     for weights in _weight_messages(spec.neuralNetwork):
         values = weights.floatValue
+        # the position was cut to float32 with the rest, which holds whole numbers up to 2**24
         if len(values) != 2 or values[0] != _MARK:
             continue
         index = int(values[1])
         weights.Clear()
+        # packed repeated floats are little-endian, one behind the other (Protocol Buffers, encoding)
         data = kept[index].astype("<f4", copy=False).tobytes()
         weights.MergeFromString(_FLOAT_VALUE_TAG + varint_bytes(len(data)) + data)
         filled.add(index)

@@ -27,6 +27,7 @@ def limit_rank(program: Program, source: str, named: set[int]) -> list[Operation
         return []
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
+    # it needs the reshape, the transpose and the reshape directly behind each other, and is exact then
     PASS_REGISTRY["common::expand_high_rank_reshape_and_transpose"].apply(program)
     if not _too_high(program):
         return []
@@ -82,6 +83,7 @@ def _fold_block(block: Block, folder: Folder, named: set[int], left: list[Operat
                     _put_in_place(block, operation, old, new, named)
         left += [v.op for v in block.outputs if is_tensor(v) and v.rank > HIGHEST_RANK]
         if not left:
+            # last readers first: an operation that is still read cannot be taken out
             constants = [op for op in block.operations if op.op_type == "const" and op.outputs[0].rank > HIGHEST_RANK]
             for operation in (*reversed(own), *constants):
                 block.remove_ops([operation])
@@ -93,6 +95,7 @@ def _put_in_place(block: Block, operation: Operation, old: Var, new: Var, named:
         anchor_op=operation, old_var=old, new_var=new, no_check_var_types=True, force_replace=True
     )
     name = old.name
+    # two values of one name would be separated later, and the wrong one would keep it
     old.name = f"{name}_unfolded"
     new.name = name
     if len(new.op.outputs) == 1:
@@ -106,6 +109,7 @@ def _too_high(program: Program) -> list[Operation]:
         operation
         for function in program.functions.values()
         for operation in _all_operations(function)
+        # a constant of more dimensions is folded where it is read
         if operation.op_type != "const" and any(o.rank > HIGHEST_RANK for o in operation.outputs if is_tensor(o))
     ]
 

@@ -14,6 +14,7 @@ from coreproof.model.numbers import FLOAT16_MAX
 
 @lowering("Relu", channelwise=True)
 def relu(ctx: Context, x: Operand) -> Result:
+    # MIL's relu takes floats alone
     return ctx.mb.relu(x=x) if ctx.is_float(x) else ctx.mb.maximum(x=x, y=np.int32(0))
 
 
@@ -25,6 +26,7 @@ def leaky_relu(ctx: Context, x: Operand, *, alpha: float = 0.01) -> Result:
 @lowering("PRelu", channelwise=True)
 def prelu_1(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
     """Until opset 6 there is one slope a channel, or one for all; since then slopes are aligned at their end."""
+    # [C] would be aligned with the last axis; [C, 1, 1] is with the channels
     if isinstance(slope, np.ndarray) and slope.ndim == 1 and slope.size > 1:
         slope = slope.reshape(-1, *[1] * (ctx.rank(x) - 2))
     return prelu(ctx, x, slope)
@@ -41,11 +43,13 @@ def prelu(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
         return ctx.mb.leaky_relu(x=x, alpha=ctx.scalar(float(slope.reshape(-1)[0])))
     if isinstance(slope, np.ndarray) and slope.ndim <= rank and 3 <= rank <= 5 and isinstance(x.shape[1], int):
         channels = x.shape[1]
+        # ONNX, PRelu: slopes broadcast in one direction, aligned at the end
         aligned = slope.reshape((1,) * (rank - slope.ndim) + slope.shape)
         if aligned.size == 1:
             return ctx.mb.prelu(x=x, alpha=np.full(channels, aligned.reshape(-1)[0], ctx.dtype))
         if rank == 4 and aligned.size == aligned.shape[1] == channels:
             return ctx.mb.prelu(x=x, alpha=aligned.reshape(-1))
+    # the two parts of x have no number in common, so that their sum rounds nothing
     negative = ctx.mb.mul(x=ctx.mb.minimum(x=x, y=ctx.scalar(0)), y=slope)
     return ctx.mb.add(x=ctx.mb.relu(x=x), y=negative)
 
@@ -63,6 +67,7 @@ def selu(ctx: Context, x: Operand, *, alpha: float = 1.6732632423543772, gamma: 
 @lowering("Celu")
 def celu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)"""
+    # alpha elu(x / alpha): MIL's elu has its alpha before the exponential alone
     scaled = ctx.mb.mul(x=x, y=ctx.scalar(1 / alpha))
     return ctx.mb.mul(x=ctx.mb.elu(x=scaled, alpha=ctx.scalar(1)), y=ctx.scalar(alpha))
 
@@ -81,6 +86,7 @@ def hard_swish(ctx: Context, x: Operand) -> Result:
 @lowering("ThresholdedRelu")
 def thresholded_relu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     """x where x > alpha, else 0. MIL's own keeps x = alpha, and computes nothing else."""
+    # thresholded_relu of MIL asks x >= alpha
     above = ctx.mb.greater(x=x, y=ctx.scalar(alpha))
     return ctx.mb.select(cond=above, a=x, b=ctx.scalar(0))
 
@@ -140,6 +146,7 @@ def log_softmax(ctx: Context, x: Operand, *, axis: int = -1) -> Result:
 def hardmax(ctx: Context, x: Operand, *, axis: int = -1) -> Result:
     """1 at the first largest element along ``axis``, 0 elsewhere."""
     axis %= ctx.rank(x)
+    # of several largest ones the first, in both
     best = ctx.mb.reduce_argmax(x=x, axis=axis, keep_dims=False)
     length = ctx.shape(x)[axis]
     dtype = ctx.scalar(1)
@@ -160,6 +167,7 @@ def over_flattened(ctx: Context, x: Operand, axis: int, compute: Callable[[Opera
     if all(d == 1 for i, d in enumerate(x.shape) if i > axis):
         return compute(x, axis)
     shape = ctx.shape(x)
+    # axis 0: one row, of which an empty product is 1
     rows = int(np.prod(shape[:axis], dtype=np.int64))
     flat = ctx.mb.reshape(x=x, shape=np.array([rows, -1], np.int32))
     return ctx.mb.reshape(x=compute(flat, 1), shape=np.array(shape, np.int32))

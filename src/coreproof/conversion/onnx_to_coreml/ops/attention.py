@@ -29,6 +29,7 @@ def attended(
     mb, width = ctx.mb, q.shape[-1]
     if ctx.target >= 18 and not softcap and is_known(width):
         own = float(1 / np.sqrt(int(width)))
+        # MIL's scaled_dot_product_attention divides by sqrt(E) itself: what is asked for beyond that goes into the queries
         if not np.isclose(scale, own, rtol=1e-6):
             q = mb.mul(x=q, y=ctx.scalar(scale / own))
         mask = {} if added is None else {"attn_mask": added}
@@ -36,6 +37,7 @@ def attended(
     # the queries are scaled, not the scores: float16 holds their products longer
     scores = mb.matmul(x=mb.mul(x=q, y=ctx.scalar(scale)), y=k, transpose_y=True)
     if softcap:
+        # softcap * tanh(scores / softcap), as ContribOperators.md has it: a bound that is smooth
         scores = mb.mul(x=mb.tanh(x=mb.mul(x=scores, y=ctx.scalar(1 / softcap))), y=ctx.scalar(softcap))
     return mb.matmul(x=mb.softmax(x=scores if added is None else mb.add(x=scores, y=added), axis=-1), y=v)
 
@@ -81,6 +83,7 @@ class _Scores:
 
     def filter(self, kept: Operand, value: float) -> None:
         """``value`` is added where ``kept`` is false."""
+        # minus infinity would leave a row that is filtered whole without a softmax
         value = max(value, float(np.finfo(self.ctx.dtype).min))
         if isinstance(kept, np.ndarray):
             self.add(np.where(kept, 0, value).astype(self.ctx.dtype))
@@ -99,6 +102,7 @@ class _Scores:
     def total(self) -> Operand | None:
         if self.unseen is None:
             return self.added
+        # finite, so that a row of which nothing is seen still has a softmax
         lowest = self.ctx.scalar(float(np.finfo(self.ctx.dtype).min))
         if isinstance(self.unseen, np.ndarray) and isinstance(self.added, np.ndarray | None):
             return np.where(self.unseen, 0 if self.added is None else self.added, lowest).astype(self.ctx.dtype)
@@ -114,6 +118,7 @@ def _causal(ctx: Context, scores: _Scores, q: Operand, k: Operand) -> None:
     if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray):
         scores.hide((columns[None] <= rows[:, None] + len(columns) - len(rows))[None, None])
         return
+    # of T keys the last S are those of the queries: query i stands at T - S + i
     before = ctx.mb.sub(x=length_of(ctx, k, 2), y=length_of(ctx, q, 2))
     ends = ctx.mb.add(x=rows, y=before)
     kept = ctx.mb.less_equal(x=expanded(ctx, columns, [0]), y=expanded(ctx, ends, [1]))
@@ -130,6 +135,7 @@ def _masked(ctx: Context, scores: _Scores, mask: Operand, k: Operand, value: flo
         count, places = int(batch), expanded(ctx, _numbers(ctx, k, 2), [0])
         kept = _truths(ctx, "less", places, expanded(ctx, part(ctx, mask, 0, 0, count), [1]))
         scores.filter(expanded(ctx, kept, [1, 2]), value)
+        # [2 * batch]: first where each sequence ends, then where it begins, for what is filled up on the left
         if int(mask.shape[0]) == 2 * count:
             first = expanded(ctx, part(ctx, mask, 0, count, 2 * count), [1])
             scores.filter(expanded(ctx, _truths(ctx, "less_equal", first, places), [1, 2]), value)
@@ -183,6 +189,7 @@ def multi_head_attention(
     else:
         assert key is not None
         own = int(query.shape[2])
+        # one bias holds all three: of the queries, then of the keys, then of the values
         q = by_head(ctx, _plus(ctx, query, bias, 0, own), num_heads)
         if ctx.rank(key) == 5:
             k, v = (ctx.mb.transpose(x=picked(ctx, key, 3, i), perm=[0, 2, 1, 3]) for i in range(2))
@@ -248,6 +255,7 @@ def attention(
     if do_rotary or past_present_share_buffer:
         raise ctx.refuse("rotary embeddings, or a buffer that is shared with the past", "the form without them")
     mb = ctx.mb
+    # the values may be of another width than queries and keys; where nothing is said the product is cut in three
     sizes = list(qkv_hidden_sizes) or [int(weights.shape[1]) // 3] * 3
     product = matmul(ctx, x, weights)
     product = product if bias is None else mb.add(x=product, y=bias)
@@ -309,6 +317,7 @@ def group_query_attention(
     # [B, 1]: the place of each sequence's first query
     start: Operand = np.zeros((1, 1), np.int32)
     if has_past:
+        # seqlens_k is the number of keys less 1 (ContribOperators.md): less the other new ones it is the first of them
         last = seqlens_k.reshape(-1, 1) if isinstance(seqlens_k, np.ndarray) else mb.reshape(x=seqlens_k, shape=[-1, 1])
         start = mb.sub(x=last, y=mb.sub(x=expanded(ctx, length_of(ctx, q, 2), [0]), y=np.int32(1)))
     places = _sum(ctx, start, expanded(ctx, rows, [0]))
@@ -329,6 +338,7 @@ def group_query_attention(
         scores.add(attention_bias)
     scores.hide(_truths(ctx, "less_equal", columns, own))
     if local_window_size > 0:
+        # a window of W is the place itself and the W - 1 before it
         reach = np.array(local_window_size, np.int32)
         first = own - reach if isinstance(own, np.ndarray) else mb.sub(x=own, y=reach)
         scores.hide(_truths(ctx, "greater", columns, first))
@@ -348,6 +358,7 @@ def _for_each_query(ctx: Context, x: Operand, times: int) -> Operand:
     if is_known(x.shape[0]) and is_known(x.shape[2]):
         wide = mb.tile(x=mb.expand_dims(x=x, axes=[2]), reps=[1, 1, times, 1, 1])
         return mb.reshape(x=wide, shape=[int(x.shape[0]), heads * times, int(x.shape[2]), width])
+    # head h of the queries reads head h // times: each in a row, not all of them over and over
     return mb.gather(x=x, indices=np.repeat(np.arange(heads, dtype=np.int32), times), axis=1)
 
 
@@ -364,6 +375,7 @@ def _appended(ctx: Context, old: Operand, new: Operand, start: Operand) -> Opera
     is_new = mb.less(x=place, y=mb.add(x=start, y=np.int32(count)))
     source = mb.select(cond=is_new, a=moved, b=np.ascontiguousarray(place - count))
     source = mb.select(cond=mb.less(x=place, y=start), a=np.ascontiguousarray(place), b=source)
+    # the same places for every head and every number of a key
     index = mb.tile(x=mb.expand_dims(x=source, axes=[1, 3]), reps=[1, heads, 1, width])
     return mb.gather_along_axis(x=both, indices=index, axis=2)
 
@@ -415,6 +427,7 @@ def rotary_embedding(
 ) -> Result:
     """Of [B, S, H * E] or [B, H, S, E]; positions are those of each token, or that of the first one."""
     is_flat = ctx.rank(x) == 3
+    # the caches hold an angle for each pair of numbers
     width = 2 * int(cos_cache.shape[1])
     heads = num_heads or (int(x.shape[2]) // width if is_flat else 0)
     heads_first = by_head(ctx, x, heads) if is_flat else x

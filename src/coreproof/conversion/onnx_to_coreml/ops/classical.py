@@ -29,6 +29,7 @@ def array_feature_extractor(ctx: Context, x: Operand, y: Operand) -> Result:
 @lowering("Binarizer", domain=ML)
 def binarizer(ctx: Context, x: Operand, *, threshold: float = 0.0) -> Result:
     """1 above the threshold, else 0."""
+    # a whole number is above 0.5 exactly where it is above 0
     limit = ctx.scalar(threshold) if ctx.is_float(x) else np.int32(np.floor(threshold))
     return cast(ctx, ctx.mb.greater(x=x, y=limit), float_name(ctx) if ctx.is_float(x) else "int32")
 
@@ -56,6 +57,7 @@ def normalizer(ctx: Context, x: Operand, *, norm: str = "MAX") -> Result:
         size = mb.reduce_l2_norm(x=value, axes=[-1], keep_dims=True)
     else:
         raise ctx.refuse(f"norm {norm!r}", "MAX, L1 or L2")
+    # divided by 1, a row of zeros stays one
     return mb.real_div(x=value, y=mb.select(cond=mb.equal(x=size, y=ctx.scalar(0)), a=ctx.scalar(1), b=size))
 
 
@@ -75,6 +77,7 @@ def imputer(
         if not imputed_value_floats:
             raise ctx.refuse("floats without imputed_value_floats", "a value for each column, or one for all")
         missing = (
+            # NaN alone is not equal to itself
             mb.not_equal(x=x, y=x)
             if np.isnan(replaced_value_float)
             else mb.equal(x=x, y=ctx.scalar(replaced_value_float))
@@ -99,6 +102,7 @@ def feature_vectorizer(ctx: Context, *features: Operand, inputdimensions: Sequen
         raise ctx.refuse(f"{len(features)} inputs and {len(inputdimensions)} inputdimensions", "as many as inputs")
     for feature, wanted in zip(features, inputdimensions, strict=True):
         value = in_float(ctx, feature)
+        # a vector is one column where one is wanted, else the one row
         rows = mb.expand_dims(x=value, axes=[1 if wanted == 1 else 0]) if ctx.rank(value) == 1 else value
         length = rows.shape[1]
         if not is_known(length):
@@ -131,6 +135,7 @@ def one_hot_encoder(
             f"{ctx.node.name or ctx.node.outputs[0].name}: a category that is not listed is an error in the source (zeros=0), "
             "and a row of zeros here"
         )
+    # ONNX Runtime cuts the fraction off before it looks a category up
     cut = ctx.mb.cast(x=x, dtype="int32") if ctx.is_float(x) else cast(ctx, x, "int32")
     hit = ctx.mb.equal(x=ctx.mb.expand_dims(x=cut, axes=[-1]), y=np.asarray(cats_int64s, np.int32))
     return ctx.mb.cast(x=hit, dtype=float_name(ctx))
@@ -173,6 +178,7 @@ def label_encoder(
     if ctx.is_float(x) and np.isnan(table).any():  # a key of NaN stands for every NaN
         hit = mb.logical_or(x=hit, y=mb.logical_and(x=mb.not_equal(x=seen, y=seen), y=np.isnan(table)))
     found = mb.cast(x=hit, dtype="int32")
+    # of equal keys the first, and the first of all where none is met: the default replaces that
     place = mb.reduce_argmax(x=found, axis=-1, keep_dims=False)
     told = values.astype(np.int32) if is_whole else ctx.floats(values)
     taken = mb.gather(x=told, indices=place, axis=0)

@@ -62,6 +62,7 @@ def _in_two(ctx: Context, place: int) -> tuple[object, object] | None:
     if not (np.isfinite(size) & (size > FLOAT16_MAX)).any():
         return None
     with np.errstate(invalid="ignore"):
+        # two factors of like size: both are in range up to 65504 squared
         first = np.where(size > FLOAT16_MAX, np.sqrt(size), 1.0)
         return ctx.floats(first), ctx.floats(np.where(size > FLOAT16_MAX, known / first, known))
 
@@ -73,6 +74,7 @@ def div(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
         if (factors := _in_two(ctx, 1)) is not None and not isinstance(a, np.ndarray):
             return ctx.mb.real_div(x=ctx.mb.real_div(x=a, y=factors[0]), y=factors[1])
         return ctx.mb.real_div(x=a, y=b)
+    # MIL's floor_div rounds down, which is towards zero of what is not negative
     quotient = ctx.mb.floor_div(x=magnitude(ctx, a), y=magnitude(ctx, b))
     return ctx.mb.mul(x=quotient, y=ctx.mb.mul(x=sign_of(ctx, a), y=sign_of(ctx, b)))
 
@@ -86,6 +88,7 @@ def sign_of(ctx: Context, x: Operand) -> Operand:
     """-1 for negative integers, 1 for all others."""
     if isinstance(x, np.ndarray):
         return np.where(x < 0, -1, 1).astype(np.int32)
+    # a quotient of 0 has no sign to lose, so that 0 may count as positive
     return ctx.mb.select(cond=ctx.mb.less(x=x, y=np.int32(0)), a=np.int32(-1), b=np.int32(1))
 
 
@@ -93,6 +96,7 @@ def sign_of(ctx: Context, x: Operand) -> Operand:
 def pow_(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     if isinstance(b, np.ndarray) and b.size == 1 and ctx.is_float(a):
         exponent = float(b.reshape(-1)[0])
+        # a device may compute a power by logarithms, which negative numbers do not have
         if exponent == 2.0:
             return ctx.mb.square(x=a)
         if exponent == 0.5:
@@ -103,6 +107,7 @@ def pow_(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
         raise ctx.refuse(
             f"its exponents differ: {b.size} in the shape {list(b.shape)}", "one exponent for all elements"
         )
+    # ONNX lets base and exponent differ in type, and gives that of the base
     if ctx.is_float(a) != ctx.is_float(b):
         b = cast(ctx, b, name_of(ctx, a))
     return ctx.mb.pow(x=a, y=b)
@@ -113,6 +118,7 @@ def mod(ctx: Context, a: Operand, b: Operand, *, fmod: int = 0) -> Result:
     """With ``fmod`` the result has the sign of a (C), without it that of b (Python), which MIL's mod has."""
     if not fmod:
         return ctx.mb.mod(x=a, y=b)
+    # of magnitudes both conventions are one
     remainder = ctx.mb.mod(x=magnitude(ctx, a), y=magnitude(ctx, b))
     zero = ctx.scalar(0) if ctx.is_float(a) else np.int32(0)
     return ctx.mb.select(cond=ctx.mb.less(x=a, y=zero), a=ctx.mb.mul(x=remainder, y=negative_one(ctx, a)), b=remainder)
@@ -147,6 +153,7 @@ def log(ctx: Context, x: Operand) -> Result:
 def sign(ctx: Context, x: Operand) -> Result:
     if ctx.is_float(x):
         return ctx.mb.sign(x=x)
+    # MIL's sign takes floats alone; the sign of an integer survives any rounding
     return ctx.mb.cast(x=ctx.mb.sign(x=ctx.mb.cast(x=x, dtype="fp32")), dtype="int32")
 
 

@@ -30,6 +30,7 @@ def batch_normalization(
         return _scaled(ctx, x, (scale, bias, mean, variance), epsilon)
     known = [ctx.constant(v, n) for v, n in ((scale, "scale"), (bias, "B"), (mean, "mean"), (variance, "var"))]
     stored = [r if isinstance(r, np.ndarray) else k for r, k in zip(ctx.raw[1:5], known, strict=True)]
+    # MIL computes the root in the compute dtype: variances near float16's end would vanish in it
     if ctx.rank(x) in (3, 4, 5) and _is_held(ctx, stored[3], epsilon):
         return ctx.mb.batch_norm(
             x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.epsilon(epsilon)
@@ -52,6 +53,7 @@ def _scaled(ctx: Context, x: Operand, parameters: tuple[Operand, ...], epsilon: 
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, of parameters that are computed while the model runs."""
     mb = ctx.mb
     scale, bias, mean, variance = (along_channels(ctx, v, ctx.rank(x)) for v in parameters)
+    # the order of the definition: the quotient of two small numbers is taken before it is scaled
     deviation = mb.sqrt(x=mb.add(x=variance, y=ctx.epsilon(epsilon)))
     normal = mb.real_div(x=mb.sub(x=x, y=mean), y=deviation)
     return mb.add(x=mb.mul(x=normal, y=scale), y=bias)
@@ -65,6 +67,7 @@ def _trained(
     scale, bias, *running = parameters
     mean = mb.reduce_mean(x=x, axes=axes, keep_dims=False)
     centred = mb.sub(x=x, y=along_channels(ctx, mean, ctx.rank(x)))
+    # ONNX takes the variance of the population (divided by N), as PyTorch normalises; its running one would be divided by N - 1
     variance = mb.reduce_mean(x=mb.square(x=centred), axes=axes, keep_dims=False)
     ctx.notes.append(
         f"{ctx.node.outputs[0].name!r} is normalised by the statistics of what is fed (training mode), as in the source; "
@@ -87,6 +90,7 @@ def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
 
 @lowering("InstanceNormalization", error="norm")
 def instance_normalization(ctx: Context, x: Operand, scale: Operand, b: Operand, *, epsilon: float = 1e-5) -> Result:
+    # instance_norm of MIL takes rank 3 and 4, and constants
     if ctx.rank(x) in (3, 4) and isinstance(scale, np.ndarray) and isinstance(b, np.ndarray):
         return ctx.mb.instance_norm(x=x, gamma=scale, beta=b, epsilon=ctx.epsilon(epsilon))
     normal = normalize(ctx, x, list(range(2, ctx.rank(x))), epsilon)
@@ -104,6 +108,7 @@ def _statistics(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> tu
     """The mean over ``axes``, what is left without it, and sqrt(variance + epsilon)."""
     mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
     centred = ctx.mb.sub(x=x, y=mean)
+    # of what is centred: mean(x^2) - mean(x)^2 cancels where the mean is large
     variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
     return mean, centred, ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)))
 
@@ -201,6 +206,7 @@ def group_normalization(
 ) -> Result:
     """Each group of channels is normalised as one; scale and bias are one a channel."""
     shape = ctx.shape(x)
+    # channels lie behind each other, so that a group is one run of memory
     grouped = ctx.mb.reshape(x=x, shape=[shape[0], num_groups, -1])
     normal = ctx.mb.reshape(x=normalize(ctx, grouped, [2], epsilon), shape=list(shape))
     scaled = ctx.mb.mul(x=normal, y=along_channels(ctx, scale, len(shape)))

@@ -41,18 +41,22 @@ def matmul_n_bits(
     """A times weights [N, K] in blocks along K: (number - zero point) * scale; without zero points the middle is zero."""
     if bits not in (2, 4, 8) or weight_prepacked:
         raise ctx.refuse(f"weights of {bits} bits, or packed for a device", "plain ones of 2, 4 or 8 bits")
+    # the last block may be short; its bits are stored in full
     blocks = -(-K // block_size)
     numbers = unpacked_bits(np.asarray(ctx.constant(ctx.raw[1], "weight")), bits).reshape(N, -1)[
         :, : blocks * block_size
     ]
     scale = np.asarray(ctx.constant(ctx.raw[2], "scales"), np.float64).reshape(N, blocks)
+    # ContribOperators.md, MatMulNBits: 8 of 4 bits, 128 of 8
     zero = np.full((N, blocks), float(1 << (bits - 1)))
     if zero_points is not None:
         raw = np.asarray(ctx.constant(ctx.raw[3], "zero points"))
+        # of bytes they are packed as the weights are, else they are numbers of the type of A
         given = unpacked_bits(raw.reshape(N, -1), bits) if raw.dtype == np.uint8 else raw.reshape(N, -1)
         zero = given[:, :blocks].astype(np.float64)
     weight: Array
     packed = None
+    # groups by index, or a zero point between two steps, are nothing that MIL can store
     if g_idx is None and np.array_equal(zero, np.rint(zero)):
         points = zero.astype(np.uint8)
         packed = pack(numbers[:, :K].astype(np.uint8), scale, points, axis=1, block_size=block_size, bits=bits)
@@ -81,6 +85,7 @@ def matmul_integer_to_float(
 ) -> Result:
     """The product of the integers, times both scales; that of B may be one for each column."""
     mb = ctx.mb
+    # sums of products of bytes stay exact in float32 up to 2**24, and leave float16 at once
     counted = mb.cast(x=matmul_integer(ctx, a, b, a_zero_point, b_zero_point), dtype="fp32")
     left, right = (
         s.astype(np.float32) if isinstance(s, np.ndarray) else mb.cast(x=s, dtype="fp32") for s in (a_scale, b_scale)

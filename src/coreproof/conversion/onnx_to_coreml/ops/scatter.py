@@ -47,6 +47,7 @@ def _all_positions(ctx: Context, indices: Operand, axis: int) -> Operand:
         grid[axis] = indices
         return np.ascontiguousarray(np.moveaxis(grid, 0, -1))
     own = ctx.mb.expand_dims(x=indices, axes=[-1])
+    # of the first or the last axis one of the two has no positions, and no width
     before, after = np.moveaxis(grid[:axis], 0, -1), np.moveaxis(grid[axis + 1 :], 0, -1)
     return joined(ctx, [part for part in (before, own, after) if part is own or part.shape[-1]])
 
@@ -71,10 +72,12 @@ def tensor_scatter(
     mb = ctx.mb
     along = axis_of(axis, ctx.rank(cache))
     shape = ctx.shape(update)
+    # row k of the update goes k places behind its start
     steps = np.arange(shape[along], dtype=np.int32).reshape([-1 if i == along else 1 for i in range(len(shape))])
     if places is None:
         where: Operand = steps
     else:
+        # each sample of the batch has a start of its own
         where = mb.add(x=mb.reshape(x=places, shape=[-1, *[1] * (len(shape) - 1)]), y=steps)
         if mode == "circular":
             where = mb.mod(x=where, y=np.int32(ctx.shape(cache)[along]))
@@ -105,10 +108,12 @@ def max_unpool(
     count = len(kernel_shape)
     strides, pads = list(strides or [1] * count), list(pads or [0] * 2 * count)
     implied = [
+        # the inverse of the pooling formula: windows begin every s elements, and the last is k long
         (n - 1) * s - pads[i] - pads[count + i] + k
         for i, (n, s, k) in enumerate(zip(shape[2:], strides, kernel_shape, strict=True))
     ]
     natural = [*shape[:2], *implied]
+    # ONNX counts the indices over the whole tensor, batch and channels too
     flat = np.zeros(math.prod(natural), ctx.dtype)
     places, values = (mb.reshape(x=v, shape=[-1]) for v in (indices, x))
     result = mb.reshape(x=mb.scatter(data=flat, indices=places, updates=values, axis=0, mode="update"), shape=natural)

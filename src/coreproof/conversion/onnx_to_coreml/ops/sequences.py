@@ -40,6 +40,7 @@ def sequence_construct(ctx: Context, *inputs: Operand) -> Result:
 @lowering("SequenceInsert", since=11, error="move", sequences=True)
 def sequence_insert(ctx: Context, sequence: Operand, tensor: Operand, position: Operand | None = None) -> Result:
     items = _items(ctx, sequence)
+    # one behind the last is a place as well: there it is appended
     items.insert(len(items) if position is None else _place(ctx, position, len(items), len(items)), tensor)
     return Items(items)
 
@@ -79,6 +80,7 @@ def split_to_sequence(
     sizes = [1] * int(length) if split is None else ctx.integers(split, "list of lengths")
     if split is not None and ctx.rank(split) == 0:
         (each,) = sizes
+        # ONNX, SplitToSequence: the last part is smaller where the length is no multiple
         sizes = [min(each, int(length) - at) for at in range(0, int(length), each)]
     ends = np.cumsum(sizes).tolist()
     return Items([part(ctx, x, axis, end - size, end) for size, end in zip(sizes, ends, strict=True)])
