@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import coreproof as cp
 from coreproof.cli.main import app
 from coreproof.editing.edit import Edit, edit
-from coreproof.errors import InputError, UnreadableModelError, UnsupportedOperatorsError
+from coreproof.errors import InputError, UnreadableModelError
 from coreproof.pairing.structured import leaves, unlike
 from coreproof.verification.tolerance import Tolerance, judge
 
@@ -239,9 +239,9 @@ def test_a_saved_run_of_an_older_coreproof_is_compared_by_its_numbers(tmp_path: 
     assert cp.verify(cp.load(tmp_path / "old.npz"), cp.load(classifier()))
 
 
-def test_operators_that_read_dictionaries_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedOperatorsError, match=r"ai\.onnx\.ml:DictVectorizer"):
-        cp.convert(cp.load(KINDS["vectorizer"]()), "mlprogram")
+def test_a_dictionary_is_verified_from_onnx_to_the_pipeline_that_it_becomes() -> None:
+    source = cp.load(KINDS["vectorizer"]())
+    assert cp.verify(source, cp.convert(source, "mlprogram")).agrees
 
 
 def test_the_signature_says_what_there_is() -> None:

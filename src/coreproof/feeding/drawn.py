@@ -13,7 +13,7 @@ from coreproof.errors import CoreproofError, InputError
 from coreproof.feeding.draw import MIXED, SCALES, draw, draw_structured, one_vector, takes_zeros
 from coreproof.feeding.ends import Ends, count_elements, is_drawn_apart
 from coreproof.feeding.lengths import End, lengths, takes_shape
-from coreproof.feeding.matched_inputs import fitted, match_inputs
+from coreproof.feeding.matched_inputs import fitted, handed_by_column, match_inputs, text_columns
 from coreproof.feeding.roles.find import joint, roles_of
 from coreproof.feeding.roles.role import PLAIN, Role
 from coreproof.feeding.roles.words import in_words
@@ -79,7 +79,11 @@ def random_sample(
                 found=str(b),
                 fix="give both models the same shape (coreproof edit: reshape), or say what each is fed: feeds=",
             )
-    return reference_sample, candidate_sample
+    columns = text_columns(reference, candidate)
+    for name, singles in columns.items():
+        role = (roles or {}).get(name, PLAIN)
+        reference_sample[name] = draw(reference.input(name), (1, len(singles)), rng, role, number)
+    return reference_sample, {**candidate_sample, **handed_by_column(reference_sample, columns)}
 
 
 def roles_for(reference: Model, candidate: Model, sessions: Sessions | None = None) -> dict[str, Role]:
@@ -91,7 +95,11 @@ def roles_for(reference: Model, candidate: Model, sessions: Sessions | None = No
     of_reference = roles_of(reference, reference_session)
     of_candidate = of_reference if candidate is reference else roles_of(candidate, candidate_session)
     pairs = match_inputs(reference.signature, candidate.signature)
-    return {a.name: joint(of_reference.get(a.name), of_candidate.get(b.name)) for a, b in pairs}
+    alone = text_columns(reference.signature, candidate.signature)
+    return {
+        **{name: of_reference[name] for name in alone if name in of_reference},
+        **{a.name: joint(of_reference.get(a.name), of_candidate.get(b.name)) for a, b in pairs},
+    }
 
 
 def random_feeds(reference: Model, candidate: Model, seed: int = SEED, sessions: Sessions | None = None) -> Pair:

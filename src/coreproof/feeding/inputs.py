@@ -11,7 +11,7 @@ import numpy as np
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import SEED, Draft, Feeds, Inputs, Pair, Sample, several
 from coreproof.feeding.lengths import takes_shape
-from coreproof.feeding.matched_inputs import fitted, match_inputs
+from coreproof.feeding.matched_inputs import fitted, handed_by_column, match_inputs, text_columns
 from coreproof.feeding.own_preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
@@ -53,6 +53,11 @@ def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> Pai
             )
         for_reference[a.name] = sample[a.name] if a.name in sample else sample[b.name]
         for_candidate[b.name] = fitted(sample[b.name] if b.name in sample else sample[a.name], b)
+    columns = text_columns(reference, candidate)
+    if missing := [name for name in columns if name not in sample]:
+        raise InputError(f"nothing is given for input {missing[0]!r}", found=", ".join(sample) or "nothing")
+    for_reference |= {name: sample[name] for name in columns}
+    for_candidate |= handed_by_column(sample, columns)
     unknown = set(sample) - set(for_reference) - set(for_candidate)
     if unknown:
         expected = ", ".join(for_reference)

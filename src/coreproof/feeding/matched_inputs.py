@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count, takewhile
+
 import numpy as np
 
 from coreproof.errors import InputError
@@ -11,8 +15,38 @@ _MOST_DIMENSIONS = 64
 """What NumPy can hold (NPY_MAXDIMS, since 2.0)."""
 
 
+def text_columns(reference: Signature, candidate: Signature) -> dict[str, tuple[str, ...]]:
+    """Inputs of several texts of the reference, each with the candidate's inputs that take them one by one.
+
+    Core ML has no array of texts: "sizes" of two texts is "sizes_0" and "sizes_1" there.
+    """
+    singles = {f.name for f in candidate.inputs if f.kind == "string"}
+    arrays = [f for f in reference.inputs if f.kind == "tensor" and f.dtype == "str" and f.name not in singles]
+    found = {f.name: tuple(takewhile(singles.__contains__, (f"{f.name}_{at}" for at in count()))) for f in arrays}
+    return {name: columns for name, columns in found.items() if columns}
+
+
+def handed_by_column(sample: Mapping[str, object], columns: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
+    """What the candidate's inputs of single texts get of a sample, as ``text_columns`` says."""
+    taken: dict[str, object] = {}
+    for name, singles in columns.items():
+        texts = np.asarray(sample[name], object).reshape(-1)
+        if len(texts) != len(singles):
+            raise InputError(
+                f"input {name!r} is fed one sample at a time",
+                expected=f"{len(singles)} texts",
+                found=f"{len(texts)} texts",
+            )
+        taken |= dict(zip(singles, texts, strict=True))
+    return taken
+
+
 def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Feature, Feature]]:
-    """Inputs that get the same data: by name, else by position."""
+    """Inputs that get the same data: by name, else by position. Those of ``text_columns`` are no pairs, and left out."""
+    if columns := text_columns(reference, candidate):
+        apart = {single for singles in columns.values() for single in singles}
+        reference = replace(reference, inputs=tuple(f for f in reference.inputs if f.name not in columns))
+        candidate = replace(candidate, inputs=tuple(f for f in candidate.inputs if f.name not in apart))
     by_name = {f.name: f for f in candidate.inputs}
     pairs = [(f, by_name[f.name]) for f in reference.inputs if f.name in by_name]
     # renamed by a converter, or by another exporter: their order is what is left

@@ -157,10 +157,12 @@ def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
     pairs = []
     if label in partners and len(partners) > 1:
         partners.remove(label)
-    if shares in partners and scores in own and scores not in partners:
+    zipped = _zipped(reference, shares) if shares in partners else None
+    # behind a pipeline the scores have no name but that of the dictionary
+    if shares in partners and scores in own and (scores not in partners or (scores == shares and zipped)):
         partners.remove(shares)
         own.remove(scores)
-        pairs = [Pair(_zipped(reference, shares) or shares, scores, "output")]
+        pairs = [Pair(zipped or shares, scores, "output")]
     texts = _texts(reference) ^ _texts(candidate)  # which no number is compared with
     partners, own = [n for n in partners if n not in texts], [n for n in own if n not in texts]
     common = [n for n in own if n in partners]

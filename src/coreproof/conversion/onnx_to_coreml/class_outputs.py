@@ -6,9 +6,10 @@ probability. No multi-array holds either. A Core ML classifier makes both of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
@@ -44,6 +45,20 @@ class Classes:
         return self.shares or f"{self.name}_probs"
 
 
+@dataclass(frozen=True)
+class Named:
+    """An output that a stage behind the network makes of its output ``scores``: a label, or a dictionary of the scores by label.
+
+    ``kept`` is the name of the scores where they are an output of the source as well.
+    """
+
+    output: str
+    scores: str
+    labels: Sequence[str] | Sequence[int]
+    is_label: bool
+    kept: str = ""
+
+
 def is_classical(graph: ir.Graph) -> bool:
     """Whether it holds estimators or transforms of ai.onnx.ml, whose splits are compared with what is fed as it is."""
     return any(node.domain == ML for node in graph.all_nodes())
@@ -54,55 +69,107 @@ def class_names(node: ir.Node) -> tuple[str, ...]:
     return tuple(map(str, node.attributes.get_strings("classlabels_strings", ()))) if node.op_type in ESTIMATORS else ()
 
 
-def take_classes(
-    model: ir.Model, source: str
-) -> tuple[Classes | None, tuple[str, ...] | tuple[int, ...], tuple[str, ...]]:
+def take_classes(model: ir.Model, source: str) -> tuple[Classes | None, tuple[Named, ...]]:
     """The classes that the graph ends with, whose scores become its first output; None where it has none.
 
-    Beside them, the labels to note where no classifier can be made of them, and what there is to say.
-
     A Core ML classifier names the class of the highest score. Where the source decides in another way, by the votes of a support
-    vector machine for one, texts become the class's number, and the dictionary a tensor: the names go into the metadata.
-    Raises ConversionError where it names several classes, which one Core ML classifier cannot.
+    vector machine for one, or names several classes, its outputs become scores that stages behind the network name.
+    Raises ConversionError where the labels are not known.
     """
     graph = model.graph
     zips = [value for value in graph.outputs if _made_by(value, "ZipMap") is not None]
     named = {value.name or "": found for value in graph.outputs if (found := _decision(value)) is not None}
     texts = [name for name, found in named.items() if found.is_text]
     if not zips and not texts:
-        return None, (), ()
-    if len(zips) > 1 or len(texts) > 1:
-        raise ConversionError(
-            "a Core ML classifier names one class, with one dictionary of probabilities",
-            where=source,
-            found=", ".join(map(repr, [*(value.name for value in zips), *texts])),
-            fix="keep one of them: coreproof edit, remove-output",
-        )
+        return None, ()
+    if len(zips) <= 1 and len(texts) <= 1 and (classes := _one_classifier(graph, zips, named, texts)) is not None:
+        common.RemoveUnusedNodesPass()(model)
+        return classes, ()
+    # a dictionary stands beside the label of a classifier, which may be a number
+    staged = _staged(graph, zips, named if zips else {name: named[name] for name in texts}, source)
+    common.RemoveUnusedNodesPass()(model)
+    return None, staged
+
+
+def _one_classifier(
+    graph: ir.Graph, zips: Sequence[ir.Value], named: Mapping[str, _Decision], texts: Sequence[str]
+) -> Classes | None:
+    """What a Core ML classifier gives by itself; None where it would name another class than the source."""
     label = texts[0] if texts else next(iter(named), None)
     decision = None if label is None else named[label]
     zipped = _made_by(zips[0], "ZipMap") if zips else None
-    labels: tuple[str, ...] | tuple[int, ...] = () if decision is None else decision.labels
     if zipped is not None:
         scores = zipped.inputs[0]
-        labels = _labels(zipped, "classlabels_strings") or _labels(zipped, "classlabels_int64s")
+        labels = _zip_labels(zipped)
     else:
         scores = None if decision is None else _scores_beside(graph, decision)
-    if scores is None or not labels:
-        raise ConversionError("the classes of its output have no scores, or no labels", where=source)
+        labels = () if decision is None else decision.labels
+    if scores is None or not labels or not (decision is None or decision.names_the_best_of(scores)):
+        return None
     others = [v for v in graph.outputs if v.name != label and v not in zips and v is not scores]
-    if decision is None or decision.names_the_best_of(scores):
-        graph.outputs[:] = [scores, *others]
-        common.RemoveUnusedNodesPass()(model)
-        return Classes(labels, label or "classLabel", shares=(zips[0].name or "") if zips else ""), (), ()
-    notes = [
-        f"output {label!r} decides otherwise than by the highest score, which is all that a Core ML classifier does: "
-        f"it is given as {decision.number.name!r}, the number of the class, and the names are in the metadata"
-    ]
-    if zips:
-        notes.append(f"output {zips[0].name!r} is given as {scores.name!r}: the scores, as a tensor")
-    graph.outputs[:] = [scores, decision.number, *others]
-    common.RemoveUnusedNodesPass()(model)
-    return None, labels, tuple(notes)
+    graph.outputs[:] = [scores, *others]
+    return Classes(labels, label or "classLabel", shares=(zips[0].name or "") if zips else "")
+
+
+def _staged(
+    graph: ir.Graph, zips: Sequence[ir.Value], decided: Mapping[str, _Decision], source: str
+) -> tuple[Named, ...]:
+    """Ends the graph in scores where it ended in texts and dictionaries."""
+    made: list[Named] = []
+    ends: list[ir.Value] = []
+    declared = {value.name for value in graph.outputs}
+    for value in list(graph.outputs):
+        name = value.name or ""
+        if value in zips:
+            zipped = _made_by(value, "ZipMap")
+            assert zipped is not None
+            scores, labels = zipped.inputs[0], _zip_labels(zipped)
+        elif name in decided and decided[name].labels:
+            labels = decided[name].labels
+            scores = _chosen(graph, decided[name], f"{name}_chosen")
+        else:
+            ends.append(value)
+            continue
+        if scores is None or not labels:
+            raise ConversionError("the classes of its output have no scores, or no labels", where=source)
+        kept = (scores.name or "") if scores.name in declared else ""
+        made.append(Named(name, scores.name or "", labels, is_label=value not in zips, kept=kept))
+        ends.append(scores)
+    graph.outputs[:] = list(dict.fromkeys(ends))
+    return tuple(made)
+
+
+def _chosen(graph: ir.Graph, decision: _Decision, name: str) -> ir.Value:
+    """A row of zeros with a 1 at the class that was chosen: scores that name it."""
+    count = len(decision.labels)
+    # of classes with names it is their place that is decided
+    numbers = np.arange(count) if decision.is_text else np.array(decision.labels)
+    tensors = {"numbers": numbers.astype(np.int64), "column": np.array([-1, 1], np.int64)}
+    constants = {}
+    for word, array in tensors.items():
+        tensor = ir.tensor(array, name=f"{name}_{word}")
+        constants[word] = ir.Value(
+            name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
+        )
+        graph.register_initializer(constants[word])
+    value = decision.number
+    steps: tuple[tuple[str, list[ir.Value], dict[str, int]], ...] = (
+        ("Cast", [], {"to": int(ir.DataType.INT64)}),
+        ("Reshape", [constants["column"]], {}),
+        ("Equal", [constants["numbers"]], {}),
+        ("Cast", [], {"to": int(ir.DataType.FLOAT)}),
+    )
+    for operator, inputs, attributes in steps:
+        node = ir.node(operator, [value, *inputs], attributes)
+        node.outputs[0].name = f"{name}_{len(graph)}"
+        graph.append(node)
+        value = node.outputs[0]
+    value.name, value.type, value.shape = name, ir.TensorType(ir.DataType.FLOAT), ir.Shape([None, count])
+    return value
+
+
+def _zip_labels(node: ir.Node) -> tuple[str, ...] | tuple[int, ...]:
+    return _labels(node, "classlabels_strings") or _labels(node, "classlabels_int64s")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,8 @@ from coreproof.conversion.onnx_to_coreml.lowering import said
 from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.states import plan_states
+from coreproof.conversion.onnx_to_coreml.text_stages import with_text_stages
+from coreproof.conversion.onnx_to_coreml.texts import number_texts
 from coreproof.conversion.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
@@ -82,7 +84,10 @@ def onnx_to_coreml(
     version = remembered.version
     graph = _prepared(model)
     classical = is_classical(graph.graph)
-    classes, lone_labels, about_classes = take_classes(graph, model.name)
+    classes, named = take_classes(graph, model.name)
+    texts = number_texts(graph, model.name)
+    about_classes: tuple[str, ...] = ()
+    _refuse_beside_texts(model.name, bool(texts or named), compress is not None, labels is not None, bool(states))
     version, about_weights = _for_blocks(graph, version, is_said=target is not None)
     if compress is not None:
         if to == "neuralnetwork":
@@ -149,17 +154,38 @@ def onnx_to_coreml(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
-        notes=(*model.notes, *about_classes, *notes, *remembered.notes, *about_weights, *built.notes),
+        notes=(
+            *model.notes,
+            *about_classes,
+            *notes,
+            *remembered.notes,
+            *about_weights,
+            *built.notes,
+            *_about_repeated(labels),
+        ),
         keep_alive=scratch,
         provenance=built.provenance,
     )
-    for label, numbers_of_it in repeated(labels or ()).items():
-        places = ", ".join(map(str, numbers_of_it))
-        note = f"the label {label!r} stands for classes {places}: the dictionary of probabilities holds one of them"
-        made.notes = (*made.notes, note)
     if labels is None:
-        note_labels(spec.description.metadata.userDefined, model.signature.labels or lone_labels or None)
-    return made
+        note_labels(spec.description.metadata.userDefined, model.signature.labels or None)
+    return with_text_stages(made, texts, named, built.names.identifier_for) if texts or named else made
+
+
+def _about_repeated(labels: Sequence[str] | Sequence[int] | None) -> Iterator[str]:
+    for label, numbers in repeated(labels or ()).items():
+        places = ", ".join(map(str, numbers))
+        yield f"the label {label!r} stands for classes {places}: the dictionary of probabilities holds one of them"
+
+
+def _refuse_beside_texts(source: str, has_stages: bool, compressed: bool, labelled: bool, remembers: bool) -> None:
+    """What goes with one network alone, and not with a pipeline around it."""
+    asked = "compressed weights" if compressed else "labels" if labelled else "states" if remembers else None
+    if has_stages and asked is not None:
+        raise ConversionError(
+            f"a model that takes or gives texts becomes a pipeline, which goes without {asked}",
+            where=source,
+            fix="leave that out, or cut the model where its numbers are: coreproof edit, extract",
+        )
 
 
 def _made_by(graph: ir.Model, names: Collection[str]) -> set[str]:

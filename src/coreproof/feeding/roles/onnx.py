@@ -16,6 +16,8 @@ _SMALL = 4096
 """Elements of a constant that are looked at; of a larger one it is known that it is one."""
 
 _NUMBERS = (ir.AttributeType.INT, ir.AttributeType.FLOAT)
+_TEXTS, _WHOLES = ("keys_strings", "cats_strings", "classes_strings"), ("keys_int64s", "cats_int64s")
+"""What encoders know, in the attributes of one or another of them."""
 _CONSTANTS = (*_NUMBERS, ir.AttributeType.INTS, ir.AttributeType.FLOATS)
 """Forms of a Constant beside a tensor. One of texts has no numbers to look at."""
 
@@ -96,7 +98,8 @@ class _Reading:
         numbers = {attribute.name: attribute.value for attribute in attributes if attribute.type in _NUMBERS}
         words = [attribute for attribute in attributes if attribute.type == ir.AttributeType.STRING]
         numbers.update({f"{attribute.name}={attribute.as_string()}": 1 for attribute in words})
-        texts, wholes = node.attributes.get_strings("keys_strings", ()), node.attributes.get_ints("keys_int64s", ())
+        texts = next((t for name in _TEXTS if (t := node.attributes.get_strings(name, ()))), ())
+        wholes = next((n for name in _WHOLES if (n := node.attributes.get_ints(name, ()))), ())
         keys: tuple[int, ...] | tuple[str, ...] = tuple(map(str, texts)) or tuple(map(int, wholes))
         self.steps.append(FlowStep(node.op_type, inputs, outputs, numbers, keys))
 

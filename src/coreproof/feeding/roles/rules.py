@@ -180,7 +180,12 @@ def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
     return f"indices of {many or 'the '}entries of `{flow.title(table)}` along axis {axis}"
 
 
-@rule("LabelEncoder")
+@rule("ArrayFeatureExtractor")
+def _columns(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result
+
+
+@rule("LabelEncoder", "OneHotEncoder", "CategoryMapper")
 def _looked_up(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), Role("category", choices=step.keys) if step.keys else PLAIN
 
