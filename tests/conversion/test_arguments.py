@@ -9,7 +9,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import InputError
-from tests.build import conv_relu_onnx
+from tests.build import conv_relu_onnx, graph_model
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,17 @@ def test_prove_says_what_an_argument_is(argument: str, value: Any, said: str, tm
     with pytest.raises(InputError, match=said):
         cp.prove(conv_relu_onnx(), None, tmp_path, **given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("asked", [[], (), ""])
+def test_a_shape_of_no_lengths_is_refused_and_not_left_out(asked: Any) -> None:
+    with pytest.raises(InputError, match="shape asked for input 'x'"):
+        cp.convert(conv_relu_onnx(), "mlprogram", shapes={"x": asked})
+
+
+def test_the_shape_of_a_single_number_is_empty() -> None:
+    model = graph_model("net (float x) => (float y) { y = Relu (x) }")
+    assert cp.convert(model, "mlprogram", shapes={"x": ()}).signature.inputs[0].shape == (1,)
 
 
 def test_names_to_keep_wide_are_names() -> None:

@@ -258,7 +258,10 @@ def _planned(
                 expected="at most 5 dimensions, which is what a Core ML multi-array has",
                 fix="make it a constant, or reshape it inside the model",
             )
-        planned[name], said = flexible_shape(name, declared, shapes.get(name) or None)
+        asked = shapes.get(name)
+        if not value_shape(value) and isinstance(asked, Sequence) and not asked:
+            asked = None  # () is the shape of a single number
+        planned[name], said = flexible_shape(name, declared, asked)
         notes += said
         if max(planned[name].default) > _LONGEST:
             raise ConversionError(
