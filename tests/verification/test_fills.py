@@ -136,3 +136,43 @@ def test_the_place_that_is_worst_is_one_of_the_whole_value() -> None:
 
 def test_a_mask_that_is_lost_is_no_agreement() -> None:
     assert not verify(masked("added", -1e9), onnx_to_coreml(masked("added", 0.0), "mlprogram", precision="fp32"))
+
+
+ACTIVATIONS = {
+    "softplus": "y = Softplus(t)",
+    "gelu": "y = Gelu(t)",
+    "swish": "g = Sigmoid(t)\n y = Mul(t, g)",
+    "tanh": "y = Tanh(t)",
+    "elu": "y = Elu(t)",
+    "relu": "y = Relu(t)",
+    "exp": "y = Exp(t)",
+    "logarithm of a softmax": "y = LogSoftmax(t)",
+}
+
+
+def activated(activation: str, fill: float, factor: float = 1.0) -> OnnxModel:
+    text = HEAD + f"t = Add(s, m)\n {ACTIVATIONS[activation]}\n}}"
+    mask = np.where(PLACES, fill, 0).astype(np.float32)
+    return graph_model(text, opset=20, w=WEIGHTS * np.float32(factor), m=mask)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("fill", "to", "precision"),
+    [(-1e9, "mlprogram", "fp32"), (-1e4, "mlprogram", "fp16"), (-65504.0, "neuralnetwork", "fp32")],
+)
+def test_what_an_activation_leaves_of_a_fill_excuses_nothing(
+    activation: str, fill: float, to: str, precision: str
+) -> None:
+    if activation == "logarithm of a softmax" and to == "neuralnetwork":
+        pytest.skip("its last sum is the fill again, which hides nothing")
+    source = activated(activation, fill)
+    options = {"precision": precision} if to == "mlprogram" else {}
+    found = verify(source, onnx_to_coreml(source, to, **options))
+    assert found
+    assert not any(weakness.fails for weakness in found.weaknesses)
+    assert (found.rows[-1].tolerance.typical or 0) < (2e-2 if precision == "fp16" else 2e-4)
+    wrong = verify(source, onnx_to_coreml(activated(activation, fill, 1.02), to, **options))
+    assert wrong.first_divergence is not None
+    assert wrong.first_divergence.reference in "st"
+    assert precision == "fp16" or not wrong.rows[-1].agrees

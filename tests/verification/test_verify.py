@@ -18,7 +18,7 @@ from coreproof.feeding.drawn import random_feeds
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
-from tests.build import as_half, onnx_model, residual_net
+from tests.build import as_half, graph_model, onnx_model, residual_net
 
 FAULTS = {"swapped channel": "conv2", "no bias": "conv2", "wrong pad": "conv2", "epsilon": "norm2"}
 
@@ -168,3 +168,13 @@ def test_what_whole_numbers_are_cast_from_is_not_those_numbers(to: str) -> None:
     found = verify(source, cp.convert(source, "mlprogram", precision="fp16"))
     assert found.agrees
     assert not any(row.candidate.endswith("_entered") for row in found.rows)
+
+
+def test_a_constant_that_is_handed_on_more_than_once_may_be_off_by_its_last_bits() -> None:
+    rng = np.random.default_rng(0)
+    text = "agraph (float[2] x) => (float[8,8] y, float[2] z) {\n a = PRelu(c, s)\n y = Softmax<axis=0>(a)\n z = Relu(x)\n}"
+    source = graph_model(text, c=rng.standard_normal((8, 8)).astype(np.float32), s=np.array([0.25], np.float32))
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp32"))
+    row = next(row for row in found.rows if row.candidate == "y")
+    assert row.judgement.agrees
+    assert row.tolerance.relative < 1e-5

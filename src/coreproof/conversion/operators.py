@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from coreproof.conversion import registry
 from coreproof.conversion.registry import ErrorClass, Meaning, Registry
+from coreproof.model.graph import Node
 
 _HERE = "coreproof.conversion"
 
@@ -44,6 +45,15 @@ def error_class(operator: str) -> ErrorClass:
 def canonical_op(operator: str) -> str:
     """One word for the same operation in every format ("conv", "linear", "norm", ...)."""
     return meaning(operator).get("word") or registry.normalise_op_name(operator)
+
+
+def operation_of(node: Node) -> str:
+    """What a layer computes, also where its operator is a family and a field says which: a NeuralNetwork's "activation"."""
+    if node.operator == "unary":
+        return str(node.attributes.get("type", node.operator)).lower()
+    kind = next(iter(node.attributes), "").partition(".")[0] if node.operator == "activation" else ""
+    # a "linear" activation scales and shifts single elements: elsewhere the word means a product of matrices
+    return node.operator if kind in ("", "linear") else kind
 
 
 def default(operator: str, parameter: str) -> object:

@@ -43,6 +43,8 @@ class Meaning(TypedDict, total=False):
     """The one word for the same operation in every format ("conv", "linear"); its own name where nothing is said."""
     steps: bool
     """Its results are whole numbers of steps: what arrives within its error of an edge is a step off."""
+    flattens: bool
+    """Far from zero it is flat, or hands on what it reads with a slope near 1 (softplus, gelu, tanh, the sum of exponentials)."""
     interpolates: bool
     """Its results lie between neighbours, at places that it computes."""
     compares: bool

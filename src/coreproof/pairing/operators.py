@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from coreproof.conversion.operators import canonical_op, error_class, meaning
+from coreproof.conversion.operators import canonical_op, error_class, meaning, operation_of
 from coreproof.model.graph import Node
 
 _INTERPOLATION = 10
@@ -29,7 +29,7 @@ def summand_count(node: Node, inputs: tuple[int | None, ...], output: int | None
 
     ``inputs`` and ``output`` are element counts where known.
     """
-    kind = error_class(node.operator)
+    kind = error_class(operation_of(node))
     shapes = [shape for _, shape in node.parameters.values() if shape]
     if kind == "linear":
         if shapes:

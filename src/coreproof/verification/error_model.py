@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from coreproof.conversion.operators import canonical_op, error_class
+from coreproof.conversion.operators import canonical_op, error_class, meaning, operation_of
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.operators import interpolates, makes_steps, scale_factor, summand_count
@@ -17,7 +17,7 @@ from coreproof.verification.contrast import contrast_for, kept_of
 from coreproof.verification.error_state import ErrorState, measure
 from coreproof.verification.fills import ordinary_part
 from coreproof.verification.further_errors import Further
-from coreproof.verification.ordinary import Added, left_of_fills, ordinary_after
+from coreproof.verification.ordinary import Added, ordinary_after, without_fills
 from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
 
 _HIDDEN = 0.25
@@ -67,6 +67,7 @@ class ErrorModel:
         self._observed: dict[str, ErrorState] = {}
         self._guessed: dict[str, Node] = {}
         self._entered: set[str] = set()
+        self._folded: set[str] = set()
         self._next = 0
 
     def feed(self, name: str, array: np.ndarray, *, exact: bool = False, apart: float = 0.0) -> None:
@@ -172,8 +173,16 @@ class ErrorModel:
             self._next += 1
             made = name in node.outputs
             for output in node.outputs:
-                if output in self._entered or self._graph.is_constant(output):
+                if output in self._entered or self._is_stored(output):
                     continue  # a compressed weight is a weight, and no value that errs
+                if (
+                    output != name
+                    and output not in self._observed
+                    and node.inputs
+                    and all(map(self._is_stored, node.inputs))
+                ):
+                    self._folded.add(output)
+                    continue
                 self._states[output] = self._after(node, output, measured if output == name else None)
                 if made and output != name and output not in self._observed:
                     self._guessed[output] = node
@@ -197,7 +206,7 @@ class ErrorModel:
         further = self._further.get(output, Further())
         share, floor = self._own(node, output, read, measured.elements), self._floor(node, output)
         own = math.hypot(share * summands, further.share * summands, floor)
-        carried = _carried(node, read, measured)
+        carried = _carried(node, without_fills(node, read, measured), measured)
         scaled = len(read) == 1 and read[0].scale > 0 and (self._is_scaled(node) or scale_factor(node) is not None)
         if len(read) == 1 and read[0].scale and self._is_scaled(node):
             carried = read[0].error * scale / read[0].scale
@@ -211,9 +220,11 @@ class ErrorModel:
             )
         # by so much a compressed weight is off, which what it is added to does not make larger
         known_off = self._weights.get(node.name, Distance())
-        off = known_off.absolute if error_class(node.operator) == "add" else known_off.share * summands
+        off = known_off.absolute if error_class(operation_of(node)) == "add" else known_off.share * summands
         error, step = math.hypot(carried, own, off), _step(node, read)
-        if self._dtype(output) == "bool":  # booleans have to be equal, and choose without error
+        if self._dtype(output) == "bool" or meaning(node.operator).get(
+            "compares", False
+        ):  # booleans have to be equal, and choose without error
             return measured._replace(error=0.0, own=0.0, step=0.0, ordinary=None)
         truncates = (
             canonical_op(node.operator) == "cast"
@@ -223,7 +234,7 @@ class ErrorModel:
         if (makes_steps(node.operator) or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
-        kind = error_class(node.operator)
+        kind = error_class(operation_of(node))
         # terms that cancel leave their errors at elements that are small
         adds = kind == "add" and all(s.scale <= scale for s in read)
         shared = math.hypot(own, *(_shared(s, measured) for s in read)) if kind == "move" or adds else 0.0
@@ -236,6 +247,10 @@ class ErrorModel:
             error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part
         )
 
+    def _is_stored(self, name: str) -> bool:
+        """Whether a value is a constant, or made of nothing but constants and brought out by nobody."""
+        return name in self._folded or self._graph.is_constant(name)
+
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)
         return (value.dtype or "") if value is not None else ""
@@ -246,13 +261,13 @@ class ErrorModel:
 
     def _own(self, node: Node, output: str, read: Sequence[ErrorState], elements: int | None) -> float:
         """The error that this operator adds, as a share of the result's scale."""
-        kind = error_class(node.operator)
+        kind = error_class(operation_of(node))
         unit = self._unit(output)
         if kind == "move":
             # an untyped copy rounds where it is stored in fewer bits than what it copies
             coarser = unit > max((self._unit(n) for n in node.inputs if n in self._states), default=unit)
             # what moves beside a stored number was made by a converter, which folds as it likes
-            if any(map(self._graph.is_constant, node.inputs)) or _holds_numbers(node):
+            if any(map(self._is_stored, node.inputs)) or _holds_numbers(node):
                 return max(unit, LAST_BITS)
             return unit if coarser else 0.0
         summed = summand_count(node, tuple(s.elements for s in read), elements)
@@ -294,7 +309,7 @@ class ErrorModel:
 
     def _floor(self, node: Node, output: str) -> float:
         """The absolute error of storing a number too small for the format's full precision."""
-        if error_class(node.operator) == "move":
+        if error_class(operation_of(node)) == "move":
             return 0.0
         return SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
 
@@ -318,7 +333,7 @@ class ErrorModel:
 
 def _step(node: Node, read: Sequence[ErrorState]) -> float:
     """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
-    kind = error_class(node.operator)
+    kind = error_class(operation_of(node))
     # adding a known number moves all steps alike
     kept = kind == "move" or canonical_op(node.operator) == "cast" or (kind == "add" and len(read) == 1)
     return max((s.step for s in read), default=0.0) if kept else 0.0
@@ -341,7 +356,7 @@ def _counted(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
 
 def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
     """What the errors of the operands become in the result."""
-    kind, scale = error_class(node.operator), result.scale
+    kind, scale = error_class(operation_of(node)), result.scale
     if not read:
         return 0.0
     if kind == "move":
@@ -350,8 +365,8 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
         # the steepest slope of a sigmoid
-        return max(s.error if (left := left_of_fills(s)) is None else left for s in read) / 4
-    if canonical_op(node.operator) == "log":
+        return max(s.error for s in read) / 4
+    if canonical_op(operation_of(node)) == "log":
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
     if kind == "exponential":
@@ -431,10 +446,10 @@ def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float
     """
     if not read:
         return 1.0
-    if error_class(node.operator) == "linear":
+    if error_class(operation_of(node)) == "linear":
         summed = summand_count(node, tuple(s.elements for s in read), result.elements)
         return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
-    if error_class(node.operator) == "norm" and read[0].contrast is not None:
+    if error_class(operation_of(node)) == "norm" and read[0].contrast is not None:
         contrast = read[0].contrast
         levels = read[0].level * contrast.level >= read[0].error / (_divided_by(read[0]) or math.inf)
         return max(

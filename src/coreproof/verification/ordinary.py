@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coreproof.conversion.operators import canonical_op, error_class
+from coreproof.conversion.operators import canonical_op, error_class, meaning, operation_of
 from coreproof.model.graph import Node
 from coreproof.verification.error_state import ErrorState
 from coreproof.verification.fills import Ordinary
@@ -56,7 +56,7 @@ def ordinary_after(
 
 def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState, part: Ordinary, added: Added) -> float | None:
     """What the errors of the operands become in the ordinary elements; None where only the whole is known."""
-    kind = error_class(node.operator)
+    kind = error_class(operation_of(node))
     if not read:
         return 0.0
     if kind == "move":
@@ -68,13 +68,35 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState, part: O
     if kind == "linear" and added.gain is not None:
         shares = math.hypot(*(s.error / s.scale for s in read if s.scale > 0))
         return max(part.scale * shares, added.gain * read[0].error)
-    if len(read) == 1 and (added.scaled or canonical_op(node.operator) in _ALONE):
+    if kind == "elementwise" and len(read) == 2 and canonical_op(node.operator) == "mul":
+        # where as many are ordinary before as behind, they are the same
+        if all(s.ordinary is None or s.ordinary.elements == part.elements for s in read):
+            return part.scale * sum(_share(s) for s in read)
+        return None
+    known = read[0].ordinary
+    if len(read) == 1 and known is not None and known.scale > 0 and not added.scaled and _keeps_them(node, known, part):
+        # a slope near 1 at most, or as the function makes all of them larger
+        return known.error * max(1.0, part.scale / known.scale)
+    if len(read) == 1 and (added.scaled or canonical_op(operation_of(node)) in _ALONE):
         (source,) = read
         if source.ordinary is None:
             return None
         known = source.ordinary
         return known.error * (part.scale / known.scale if known.scale else 1.0) if added.scaled else known.error
     return None
+
+
+def _keeps_them(node: Node, before: Ordinary, behind: Ordinary) -> bool:
+    """Whether a function of single elements makes ordinary ones of these alone: what it makes of fills would be more."""
+    word = canonical_op(operation_of(node))
+    return _flattens(node) or (word == "leakyrelu" and before.elements == behind.elements)
+
+
+def _share(source: ErrorState) -> float:
+    """The error of the ordinary elements, of all where all are, as a share of their scale."""
+    known = source.ordinary
+    error, scale = (source.error, source.scale) if known is None else (known.error, known.scale)
+    return error / scale if scale > 0 else 0.0
 
 
 def _among(source: ErrorState, limit: float) -> float:
@@ -98,7 +120,35 @@ def _spread(result: ErrorState, part: Ordinary) -> float:
     return math.sqrt((result.elements or part.elements) / part.elements) if part.elements else 1.0
 
 
-def left_of_fills(source: ErrorState) -> float | None:
-    """The error of an operand of which a function that is flat at the fills leaves nothing else; None where there are none."""
-    known = source.ordinary
-    return known.error if known is not None and known.above >= _SATURATED else None
+def _flattens(node: Node) -> bool:
+    return meaning(operation_of(node)).get("flattens", False)
+
+
+def without_fills(node: Node, read: Sequence[ErrorState], result: ErrorState) -> list[ErrorState]:
+    """The operands, those of whose fills nothing is left in the result as their ordinary elements alone are.
+
+    A function that is flat far from zero leaves nothing of them (a softplus of -1e9), and so does a product with one
+    (x * sigmoid(x)), or a choice: then nothing in the result is as large as a fill, and it holds none itself.
+    """
+    kind = error_class(operation_of(node))
+    product = len(read) > 1 and canonical_op(node.operator) == "mul"
+    if result.elements is None or result.ordinary is not None or not (product or kind == "move" or _flattens(node)):
+        return list(read)
+    # an exponential of 64 and more is infinite in float16, and larger than all else in float32
+    largest = 0.0 if kind == "exponential" else result.peak * result.scale
+    parts = [s.ordinary if s.ordinary is not None and s.ordinary.above > largest else None for s in read]
+    return [s if part is None else _alone(s, part) for s, part in zip(read, parts, strict=True)]
+
+
+def _alone(source: ErrorState, part: Ordinary) -> ErrorState:
+    """A value as if it held no fills."""
+    if part.scale == 0 or part.above < _SATURATED:
+        return source
+    return source._replace(
+        error=part.error,
+        scale=part.scale,
+        elements=part.elements,
+        deviation=min(source.deviation, part.scale),
+        shared=min(source.shared, part.error),
+        ordinary=None,
+    )

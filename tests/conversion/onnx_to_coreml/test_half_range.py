@@ -170,6 +170,9 @@ SHOWN = {
     "Clip": "y = Clip(x, low)",
     "moved": "f = Where(m, low, x) g = Transpose(f) h = Unsqueeze(g, axis) i = Neg(h) y = Neg(i)",
     "both": "c = Cast<to=1>(m) p = Mul(c, low) q = Where(m, low, x) y = Concat<axis=0>(p, q)",
+    "a logarithm": "f = Where(m, low, x) y = LogSoftmax(f)",
+    "a slope": "f = Where(m, low, x) y = LeakyRelu<alpha=0.5>(f)",
+    "a bias": "c = Cast<to=1>(m) y = Gemm(c, k, b)",
     "and a softmax": "f = Where(m, low, x) s = Softmax(f) y = Add(f, s)",
 }
 
@@ -180,8 +183,12 @@ def test_a_minimum_at_an_output_is_the_sources_own(operator: str, low: float) ->
     """Who reads an output asks for the number (x > -1e8), and verify and the check of convert hold it against the source's."""
     text = f"(float[1,4] x, bool[1,4] m) => (float y, bool[1,4] n) {{ {SHOWN[operator]} n = Not(m) }}"
     feeds = {"x": np.array([[-100, 5, 100, 0]], np.float32), "m": np.array([[1, 1, 0, 0]], bool)}
-    axis = {"axis": np.array([0])} if "axis" in SHOWN[operator] else {}
-    (want, got), _ = both(text, feeds, low=np.float32(low), **axis)
+    others: dict[str, Any] = {"axis": np.array([0])} if "axis" in SHOWN[operator] else {}
+    if operator == "a bias":
+        others = {"k": np.eye(4, dtype=np.float32), "b": np.array([low, 0, 1, low], np.float32)}
+    else:
+        others["low"] = np.float32(low)
+    (want, got), _ = both(text, feeds, **others)
     np.testing.assert_allclose(got.reshape(want.shape), want, rtol=1e-3, atol=1e-6)
 
 

@@ -30,6 +30,8 @@ _LOST = 1 / 32
 """A number whose rounding to float16 changes it by more than this share of itself is lost; 1e-6 (1.3%) is not, 1e-7 is."""
 
 _ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min", "Clip"])
+_BIASED = ("Gemm", "Conv", "ConvTranspose")
+_PASSES = ("LogSoftmax", "LeakyRelu", "PRelu")
 _SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])
 _TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED
 
@@ -377,6 +379,13 @@ def _masks(
             ]
         if _is_softmax(operator) and read[0] == ADDED_UP:
             softmax.add(result.name or "")
+        if operator in _BIASED or operator in _PASSES:
+            # a bias is a mask where it holds a minimum; a logarithm of a softmax hands on what lies far below the rest
+            held = max(read[2:3] if operator in _BIASED else read[:1], default=0)
+            levels.update((value.name or "", HELD) for value in node.outputs if held == HELD)
+            if held == HELD and operator in _BIASED:
+                bounded.add(result.name or "")
+            continue
         if operator not in _ARITHMETIC and "hands_on" not in meaning(operator):
             continue
         found = max(read[1:3] if operator == "Where" else read[:1] if operator == "Div" else read, default=0)
@@ -403,7 +412,7 @@ def _shown(graph: ir.Graph, levels: Mapping[str, int]) -> Iterator[str]:
     shown = {value.name for value in graph.outputs if value.dtype in wide and levels.get(value.name or "")}
     for node in reversed(list(graph)):
         made = [value.name or "" for value in node.outputs if value.name in shown]
-        hands_on = node.op_type in _ARITHMETIC or "hands_on" in meaning(node.op_type)
+        hands_on = node.op_type in (*_ARITHMETIC, *_BIASED, *_PASSES) or "hands_on" in meaning(node.op_type)
         if made and hands_on:
             yield from made
             shown |= {v.name for v in node.inputs if v is not None and levels.get(v.name or "")}

@@ -59,12 +59,12 @@ def elu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.elu(x=x, alpha=ctx.scalar(alpha))
 
 
-@lowering("Selu")
+@lowering("Selu", flattens=True)
 def selu(ctx: Context, x: Operand, *, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805) -> Result:
     return ctx.mb.mul(x=ctx.mb.elu(x=x, alpha=ctx.scalar(alpha)), y=ctx.scalar(gamma))
 
 
-@lowering("Celu")
+@lowering("Celu", flattens=True)
 def celu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)"""
     # alpha elu(x / alpha): MIL's elu has its alpha before the exponential alone
@@ -72,12 +72,12 @@ def celu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.mul(x=ctx.mb.elu(x=scaled, alpha=ctx.scalar(1)), y=ctx.scalar(alpha))
 
 
-@lowering("HardSigmoid", error="bounded", channelwise=True)
+@lowering("HardSigmoid", error="bounded", channelwise=True, flattens=True)
 def hard_sigmoid(ctx: Context, x: Operand, *, alpha: float = 0.2, beta: float = 0.5) -> Result:
     return ctx.mb.sigmoid_hard(x=x, alpha=ctx.scalar(alpha), beta=ctx.scalar(beta))
 
 
-@lowering("HardSwish", channelwise=True)
+@lowering("HardSwish", channelwise=True, flattens=True)
 def hard_swish(ctx: Context, x: Operand) -> Result:
     """x * hard_sigmoid(x, 1/6, 1/2)"""
     return ctx.mb.mul(x=x, y=ctx.mb.sigmoid_hard(x=x, alpha=ctx.scalar(1 / 6), beta=ctx.scalar(0.5)))
@@ -91,12 +91,12 @@ def thresholded_relu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.select(cond=above, a=x, b=ctx.scalar(0))
 
 
-@lowering("Mish")
+@lowering("Mish", flattens=True)
 def mish(ctx: Context, x: Operand) -> Result:
     return ctx.mb.mul(x=x, y=ctx.mb.tanh(x=ctx.mb.softplus(x=x)))
 
 
-@lowering("Swish")
+@lowering("Swish", flattens=True)
 def swish(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     if alpha == 1.0:
         return ctx.mb.silu(x=x)

@@ -8,14 +8,14 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("relu", exact=True, commutes=True, error="move")
-@lowers("sigmoid", error="bounded")
-@lowers("softplus", "softsign")
+@lowers("relu", exact=True, commutes=True, error="move", flattens=True)
+@lowers("sigmoid", error="bounded", flattens=True)
+@lowers("softplus", "softsign", flattens=True)
 def same_operator(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op(low.operation.capitalize(), x)
 
 
-@lowers("relu6", exact=True, commutes=True, error="move", word="clip")
+@lowers("relu6", exact=True, commutes=True, error="move", word="clip", flattens=True)
 def relu6(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Clip", x, 0.0, 6.0)
 
@@ -26,12 +26,12 @@ def clamped_relu(low: Lowering, *, x: Operand, alpha: float, beta: float) -> ir.
     return low.op("Min", low.op("LeakyRelu", x, alpha=float(alpha)), beta)
 
 
-@lowers("elu")
+@lowers("elu", flattens=True)
 def elu(low: Lowering, *, x: Operand, alpha: float) -> ir.Value:
     return low.op("Elu", x, alpha=float(alpha))
 
 
-@lowers("gelu")
+@lowers("gelu", flattens=True)
 def gelu(low: Lowering, *, x: Operand, mode: str = "EXACT") -> ir.Value:
     if mode == "SIGMOID_APPROXIMATION":
         # x * sigmoid(1.702 x), as Hendrycks and Gimpel (2016) approximate it
@@ -54,17 +54,17 @@ def prelu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
     return low.op("PRelu", x, _per_channel(low, x, alpha))
 
 
-@lowers("scaled_tanh")
+@lowers("scaled_tanh", flattens=True)
 def scaled_tanh(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
     return low.op("Mul", low.op("Tanh", low.op("Mul", x, beta)), alpha)
 
 
-@lowers("sigmoid_hard", error="bounded")
+@lowers("sigmoid_hard", error="bounded", flattens=True)
 def sigmoid_hard(low: Lowering, *, x: Operand, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
     return low.op("HardSigmoid", x, alpha=float(alpha), beta=float(beta))
 
 
-@lowers("silu")
+@lowers("silu", flattens=True)
 def silu(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Mul", x, low.op("Sigmoid", x))
 

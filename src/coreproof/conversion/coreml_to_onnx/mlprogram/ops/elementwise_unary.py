@@ -17,8 +17,10 @@ CARRIERS = {
 @lowers("abs", exact=True, error="move", hands_on="part")
 @lowers("sign", exact=True, error="move")
 @lowers("ceil", "floor", "round", exact=True, error="move", steps=True)
-@lowers("cosh", "exp", "sinh", error="exponential")
-@lowers("acos", "asin", "atan", "atanh", "cos", "erf", "sin", "sqrt", "tan", "tanh")
+@lowers("cosh", "sinh", error="exponential")
+@lowers("exp", error="exponential", flattens=True)
+@lowers("acos", "asin", "atanh", "cos", "sin", "sqrt", "tan")
+@lowers("atan", "erf", "tanh", flattens=True)
 def same_operator(low: Lowering, *, x: Operand) -> ir.Value:
     if low.operation in ("ceil", "floor", "round") and not low.is_float(x):
         return low.value(x)
@@ -37,12 +39,12 @@ def cast(low: Lowering, *, x: Operand, dtype: str) -> ir.Value:
     return low.cast(low.op("Cast", whole, to=target), ir.DataType.INT32)
 
 
-@lowers("clip", exact=True, commutes=True, error="move")
+@lowers("clip", exact=True, commutes=True, error="move", flattens=True)
 def clip(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
     return low.op("Clip", x, alpha, beta)
 
 
-@lowers("exp2", error="exponential")
+@lowers("exp2", error="exponential", flattens=True)
 def exp2(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Pow", np.float32(2), x)
 

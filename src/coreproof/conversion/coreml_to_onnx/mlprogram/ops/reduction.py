@@ -10,7 +10,8 @@ from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowe
 
 @lowers("reduce_max", "reduce_min", exact=True, error="move", hands_on="part")
 @lowers("reduce_mean", error="average", word="mean")
-@lowers("reduce_sum", "reduce_sum_square", "reduce_log_sum_exp", error="average")
+@lowers("reduce_sum", "reduce_sum_square", error="average")
+@lowers("reduce_log_sum_exp", error="average", flattens=True)
 @lowers("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_prod")
 def reduce(low: Lowering, *, x: Operand, axes: Operand = None, keep_dims: bool = False) -> ir.Value:
     over = None if axes is None else np.asarray(axes, np.int64)
