@@ -87,7 +87,6 @@ WORST = 5.3 * TYPICAL
 """How many predicted errors a single element may reach: the largest of 10^7 normally distributed errors is 5.3 of
 them, and each of them may be TYPICAL times the predicted one."""
 
-_LOWEST = float(np.finfo(np.float32).min)
 VACUOUS = 0.5
 """The most that rounding may excuse, as a share of a value's scale: what is off by half of it is not the same value, even where
 the arithmetic alone could have done that. A value of which so much would have to be allowed proves nothing."""
@@ -418,9 +417,12 @@ def _judge_sparse(
     return replace(judged, at_limit=int(np.count_nonzero(at_limit)))
 
 
+_LOWEST = np.float64(np.finfo(np.float32).min)
+
+
 def _masked_alike(a: Array, b: Array) -> Array:
     """``b`` with a place masked as ``a`` masks it: engines take the lowest number of float32 for ONNX's minus infinity."""
-    if a.dtype.kind != "f" or b.dtype.kind != "f" or not a.size or min(a.min(), b.min()) > _LOWEST:
+    if a.dtype.kind != "f" or b.dtype.kind != "f" or not a.size or min(float(a.min()), float(b.min())) > _LOWEST:
         return b
     both = (a <= _LOWEST) & (b <= _LOWEST) & (np.isinf(a) != np.isinf(b))
     return np.where(both, a, b) if both.any() else b
