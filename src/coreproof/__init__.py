@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from coreproof.model.load import load as load
     from coreproof.precision.converted import convert as convert
     from coreproof.proof.chain import prove as prove
+    from coreproof.proof.check import check_proof as check_proof
+    from coreproof.proof.difference import compare_proofs as compare_proofs
     from coreproof.reduction.shrink import shrink as shrink
     from coreproof.report.page import page as page
     from coreproof.runtime.open import session as session
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "app": "coreproof.handover.app",
     "check": "coreproof.conversion.check",
+    "check_proof": "coreproof.proof.check",
     "compare": "coreproof.comparison.compare",
     "compare_inputs": "coreproof.comparison.over_inputs",
+    "compare_proofs": "coreproof.proof.difference",
     "convert": "coreproof.precision.converted",
     "CoreproofError": "coreproof.errors",
     "CustomLayer": "coreproof.conversion.coreml_to_onnx.custom",

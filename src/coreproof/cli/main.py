@@ -23,6 +23,7 @@ from coreproof.cli import (
     interrupt,
     limits,
     predict,
+    proofs,
     prove,
     show,
     shrink,
@@ -88,6 +89,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "diff": diff.command,
     "shrink": shrink.command,
     "compare": compare.command,
+    "check-proof": proofs.check,
+    "compare-proofs": proofs.compare,
     "app": app_.command,
     "view": view.command,
 }

@@ -46,6 +46,7 @@ from coreproof.model.weakness import qualified
 from coreproof.pairing.taps import as_array
 from coreproof.proof.document import Proof as Proof
 from coreproof.proof.document import ProofStep as ProofStep
+from coreproof.proof.foundation import foundation_of
 from coreproof.runtime.open import session
 from coreproof.verification.steady import unsteady
 from coreproof.verification.verify import verify
@@ -124,7 +125,9 @@ def prove(
         chain.obtain()
         chain.carry(witness=witness)
         comparison, over = chain.compare(), chain.compare_over_inputs()
-        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models)
+        asked = {"target": target, "witness": witness, "samples": samples, "labels": labels and [*labels], **freeze}
+        rests_on = foundation_of(loaded, pictures, fed, chain.stored, stage, asked)
+        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models, rests_on)
         _write(proof, stage)
         packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
     chain.follow()

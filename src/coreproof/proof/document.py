@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from coreproof.model.base import Model
 from coreproof.model.versions import versions
 from coreproof.model.weakness import Weakness, failing, qualified, together
+from coreproof.proof.foundation import Foundation
 from coreproof.verification.verification import Verification, joint_weaknesses
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Proof:
     command: str
     over_inputs: InputComparison | None = None
     models: Mapping[str, Model] = field(default_factory=dict)
+    foundation: Foundation | None = None
 
     @property
     def agrees(self) -> bool:
@@ -139,6 +141,7 @@ class Proof:
             },
             "steps": [step.to_json() for step in self.steps],
             "over_inputs": None if self.over_inputs is None else self.over_inputs.to_json(),
+            "rests_on": None if self.foundation is None else self.foundation.to_json(),
             "versions": versions(),
             "command": self.command,
         }

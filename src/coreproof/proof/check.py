@@ -1,0 +1,179 @@
+"""check_proof: whether a proof still holds: the files that it is about, and its steps carried out again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coreproof.errors import InputError
+from coreproof.feeding.drawn import Inputs
+from coreproof.feeding.photos import list_photos
+from coreproof.feeding.proof_feeds import ProofFeeds
+from coreproof.model.digest import model_digest
+from coreproof.model.load import load
+from coreproof.model.opened import opened
+from coreproof.model.progress import Progress
+from coreproof.model.versions import versions
+from coreproof.proof.chain import prove
+from coreproof.proof.difference import compare_proofs
+from coreproof.proof.foundation import Foundation, file_digest, inputs_digest
+from coreproof.proof.stored import StoredProof, read_proof
+
+
+@dataclass(frozen=True)
+class Held:
+    """One thing that the proof rests on. ``holds`` is None for what is told and decides nothing."""
+
+    what: str
+    holds: bool | None
+    text: str
+
+    def to_json(self) -> dict[str, object]:
+        """The line as ``coreproof check-proof --json`` prints it."""
+        return vars(self)
+
+
+@dataclass(frozen=True)
+class ProofCheck:
+    """Whether a proof still holds: ``holds`` is None where nothing speaks against it and its steps were not carried out again."""
+
+    proof: str
+    lines: tuple[Held, ...]
+    repeated: bool
+
+    @property
+    def holds(self) -> bool | None:
+        """True, False, or None where that is not known."""
+        if any(line.holds is False for line in self.lines):
+            return False
+        return True if self.repeated else None
+
+    def __bool__(self) -> bool:
+        return self.holds is True
+
+    @property
+    def text(self) -> str:
+        """The finding in one sentence."""
+        failed = [line.what for line in self.lines if line.holds is False]
+        if failed:
+            return f"{self.proof} no longer holds: {', '.join(failed)}"
+        if self.repeated:
+            return f"{self.proof} still holds: all that it rests on is the same, and so is what its steps find"
+        return f"{self.proof}: nothing speaks against it, but its steps were not carried out again"
+
+    def to_json(self) -> dict[str, object]:
+        """What ``coreproof check-proof --json`` prints."""
+        return {
+            "proof": self.proof,
+            "holds": self.holds,
+            "repeated": self.repeated,
+            "text": self.text,
+            "lines": [line.to_json() for line in self.lines],
+        }
+
+
+def check_proof(
+    proof: str | Path,
+    source: object = None,
+    *,
+    photos: str | Path | None = None,
+    inputs: str | Path | Inputs | None = None,
+    progress: Progress | None = None,
+) -> ProofCheck:
+    """Whether what ``coreproof.prove`` wrote still holds.
+
+    The models beside ``proof`` (proof.json, or its folder) are held against the digests in it. With the ``source``, and the
+    ``photos`` or ``inputs`` that it was made with, those are held against theirs, and all steps are carried out again in a
+    folder that vanishes: their verdicts have to be the same. Raises InputError for what is no proof, or one without digests, and
+    what ``prove`` raises.
+    """
+    stored = read_proof(proof)
+    grounds = stored.foundation
+    if grounds is None:
+        raise InputError(
+            "this proof does not say what it rests on",
+            where=str(stored.path),
+            expected="digests of its models and inputs",
+            found="a proof of an earlier coreproof",
+            fix="make it anew: coreproof prove",
+        )
+    lines = [*_models(stored, grounds), *_versions(stored)]
+    if source is None:
+        return ProofCheck(
+            str(proof), (*lines, Held("steps", None, "not carried out again: no source was given")), repeated=False
+        )
+    loaded = opened(load(source))
+    same = model_digest(loaded) == grounds.source
+    lines.append(Held("source", same, "the same content" if same else f"another content than that of {stored.title}"))
+    given = {"photos": photos, "arrays": inputs}.get(grounds.fed)
+    if grounds.fed != "drawn":
+        if given is None:
+            told = f"not carried out again: it was made with {grounds.count:,} {grounds.fed}, and none were given"
+            return ProofCheck(str(proof), (*lines, Held("steps", None, told)), repeated=False)
+        pictures = list_photos(photos) if photos is not None else None
+        fed = ProofFeeds(loaded, pictures, inputs, grounds.feeding or loaded.feeding, _samples(grounds))
+        same = inputs_digest(pictures, fed) == grounds.inputs
+        lines.append(Held(grounds.fed, same, "the same content" if same else "other ones than those of the proof"))
+    lines += _again(stored, grounds, source, photos, inputs, progress)
+    return ProofCheck(str(proof), tuple(lines), repeated=True)
+
+
+def _models(stored: StoredProof, grounds: Foundation) -> Iterator[Held]:
+    for name, (place, digest) in grounds.models.items():
+        file = stored.path.parent / place
+        if Path(place).is_absolute() or ".." in Path(place).parts:
+            yield Held(name, False, f"{place!r} lies outside the proof's folder")
+        elif not file.exists():
+            yield Held(name, False, f"{place} is not there")
+        else:
+            same = file_digest(file) == digest
+            yield Held(name, same, f"{place}: {'the same content' if same else 'changed since the proof'}")
+
+
+def _versions(stored: StoredProof) -> Iterator[Held]:
+    now = versions()
+    for name in dict.fromkeys((*stored.versions, *now)):
+        before, after = stored.versions.get(name, "none"), now.get(name, "none")
+        if before != after:
+            yield Held(f"version of {name}", None, f"{before} then, {after} now")
+
+
+def _samples(grounds: Foundation) -> int:
+    samples = grounds.options.get("samples")
+    return samples if isinstance(samples, int) else 1
+
+
+def _again(
+    stored: StoredProof,
+    grounds: Foundation,
+    source: object,
+    photos: str | Path | None,
+    inputs: str | Path | Inputs | None,
+    progress: Progress | None,
+) -> Iterator[Held]:
+    options = grounds.options
+    labels = options.get("labels")
+    with tempfile.TemporaryDirectory() as folder:
+        prove(
+            source,
+            photos,
+            folder,
+            inputs=inputs,
+            samples=_samples(grounds),
+            feeding=grounds.feeding,
+            labels=labels if isinstance(labels, list) else None,
+            target=str(options.get("target", "iOS17")),
+            witness=options.get("witness") is True,
+            freeze_state=options.get("freeze_state") is True,
+            freeze_branches=options.get("freeze_branches") is True,
+            progress=progress,
+        )
+        found = compare_proofs(stored.path, folder)
+    # versions are told above, and digests of models scatter with them
+    own = {"source", "inputs"}
+    changes = [c for c in found.changes if c.what not in own and not c.what.startswith("version of ")]
+    yield Held("steps", not found.worse, "carried out again" + ("" if changes else ", with the same findings"))
+    for change in changes:
+        yield Held(change.what, False if change.worse else None, f"then: {change.before}; now: {change.after}")
