@@ -12,10 +12,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from PIL import Image
 
 import coreproof as cp
 from tests.cli.conftest import Ran
 from tests.cli.conftest import coreproof as coreproof
+from tests.cli.test_show_and_predict import classifier
 from tests.verification.test_weakness import net
 
 Run = Callable[..., Ran]
@@ -96,6 +98,19 @@ def test_other_inputs_are_said(tmp_path: Path) -> None:
     assert cp.check_proof(tmp_path / "proof", source, inputs=tmp_path / "one.npz").holds is True
     found = cp.check_proof(tmp_path / "proof", source, inputs=tmp_path / "other.npz")
     assert [line.what for line in found.lines if line.holds is False] == ["arrays"]
+
+
+def test_photos_are_fed_as_they_were(coreproof: Run, tmp_path: Path) -> None:
+    classifier(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name, colour in (("red", (220, 10, 10)), ("blue", (10, 10, 220))):
+        Image.new("RGB", (12, 12), colour).save(tmp_path / "photos" / f"{name}.png")
+    source, photos, proof = tmp_path / "colours.onnx", tmp_path / "photos", tmp_path / "proof"
+    assert coreproof("prove", source, "--photos", photos, "--out", proof, "--size", 8, "--scale", "1/255").code == 0
+    assert coreproof("check-proof", proof, source, "--photos", photos).code == 0
+    Image.new("RGB", (12, 12), (10, 220, 10)).save(photos / "blue.png")
+    ran = coreproof("check-proof", proof, source, "--photos", photos)
+    assert (ran.code, "✗ photos: other ones than those of the proof" in ran.out) == (1, True)
 
 
 def test_a_finding_that_is_not_found_again_is_said(proof: Path) -> None:

@@ -172,3 +172,10 @@ def test_the_lowest_number_masks_as_minus_infinity_does_and_nothing_else() -> No
     assert judge(scores, other, LOOSE)
     for wrong in ([1.5, -1.2, -np.inf, 0.0], [1.5, -1.2, np.inf, -np.inf], [1.5, -np.inf, -np.inf, -np.inf]):
         assert not judge(scores, np.array(wrong, np.float32), LOOSE)
+
+
+def test_float16_is_held_against_the_lowest_number_of_float32_without_an_overflow() -> None:
+    halves = np.array([-np.inf, 1.0, -65504.0], np.float16)
+    lowest = np.array([np.finfo(np.float32).min, 1.0, -65504.0], np.float32)
+    assert judge(halves, lowest, Tolerance(1e-3)).agrees
+    assert judge(halves, halves.copy(), Tolerance(1e-3)).agrees

@@ -62,10 +62,8 @@ def foundation_of(
     digests = {name: (place, file_digest(folder / place)) for name, place in stored.items()}
     kind = "photos" if photos is not None else "arrays" if fed.given is not None else "drawn"
     count = len(photos.files) if photos is not None else len(fed.given or ())
-    feeding = None if fed.feeding is None else asdict(fed.feeding)
-    return Foundation(
-        model_digest(source), digests, kind, count, inputs_digest(photos, fed), {**options, "feeding": feeding}
-    )
+    inputs = inputs_digest(photos, fed)
+    return Foundation(model_digest(source), digests, kind, count, inputs, dict(options), fed.feeding)
 
 
 def inputs_digest(photos: Photos | None, fed: ProofFeeds) -> str:
