@@ -6,7 +6,8 @@ Each of torchvision's networks and each of the small ones (``conformance.mutatio
 as ONNX, ML Program in float32 and float16 and NeuralNetwork, against its source and alone; the small ones in coremltools' own
 conversion; some quantised to int8, and some compressed by coremltools, against their source (pruned ones against themselves: what
 is left out is a difference); and every model of FOLDER (ONNX and Core ML files of other
-publishers) alone and, where the runtime runs it, against itself. Writes conformance/results/healthy.json.
+publishers) alone and, where the runtime runs it, against itself. Writes conformance/results/healthy.json; "weak" is what the
+doctor says of outputs that are one constant on all that it draws (a detector finds nothing in noise), which accuses nobody.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def examine(name: str, model: Any, source: Any) -> dict[str, Any]:
     try:
         alone = cp.diagnose(model)
         record["alone"] = _findings(alone)
+        if alone.weak:
+            record["weak"] = [weakness.text for weakness in alone.weaknesses]
         if source is not None and alone.before.startswith("runs"):
             against = cp.diagnose(model, source)
             record["against"] = _findings(against)
@@ -133,8 +136,10 @@ def main() -> None:
     records = list(known.values())
     touched = [r["model"] for r in records if r.get("alone") or r.get("against")]
     refused = [r["model"] for r in records if "refused" in r]
+    weak = [r["model"] for r in records if "weak" in r]
     print(
-        f"{len(records)} healthy models, {len(touched)} with findings: {', '.join(touched) or 'none'}; {len(refused)} not run"
+        f"{len(records)} healthy models, {len(touched)} with findings: {', '.join(touched) or 'none'}; {len(refused)} not run; "
+        f"{len(weak)} of which drawn input shows nothing: {', '.join(weak) or 'none'}"
     )
 
 

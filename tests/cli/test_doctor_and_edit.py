@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
-from tests.build import layer, network
+from tests.build import layer, network, onnx_proto
 from tests.cli.conftest import Ran
 
 RNG = np.random.default_rng(4)
@@ -129,6 +130,34 @@ def test_a_model_that_was_inspected_only_is_not_called_healthy(coreproof: Callab
     assert (found["healthy"], found["findings"]) == (None, [])
     assert "custom" in found["reason"]
     assert cp.diagnose(model).healthy is None
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "an operator of the user's own": {"domain": "my.ops"},
+    "an operator of another runtime": {"domain": "com.microsoft"},
+    "a version of the format that is not out yet": {"ir_version": 99},
+    "an opset that is not out yet": {"opset": 60},
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_the_engine_lacks_is_no_finding(kind: str, coreproof: Callable[..., Ran], tmp_path: Path) -> None:
+    about, file = FOREIGN[kind], tmp_path / "foreign.onnx"
+    domain = about.get("domain", "")
+    node = helper.make_node("Strange" if domain else "Relu", ["x"], ["y"], domain=domain)
+    proto = onnx_proto([node], {"x": [1, 4]}, {"y": [1, 4]}, opset=about.get("opset", 17))
+    proto.ir_version = about.get("ir_version", proto.ir_version)
+    if domain:
+        proto.opset_import.append(helper.make_opsetid(domain, 1))
+    file.write_bytes(proto.SerializeToString())
+    ran = coreproof("doctor", file, "--json")
+    assert ran.code == 2
+    if not ran.out:  # what cannot be read has no diagnosis
+        assert "foreign" in ran.err
+        return
+    found = json.loads(ran.out)
+    assert (found["healthy"], found["findings"]) == (None, [])
+    assert found["reason"]
 
 
 def test_a_finding_is_exit_1_in_a_model_that_cannot_be_run_too(coreproof: Callable[..., Ran], tmp_path: Path) -> None:

@@ -205,9 +205,7 @@ class Evidence:
     @property
     def unsupported_here(self) -> bool:
         """Whether the model may be sound, and it is coreproof or its engine that cannot run this kind of model or operator."""
-        error = self.failure
-        # NOT_IMPLEMENTED is ONNX Runtime's word for an operator that it has no kernel for
-        return isinstance(error, _OUR_LIMITS) or (error is not None and "NOT_IMPLEMENTED" in str(error.found))
+        return isinstance(self.failure, _OUR_LIMITS)
 
     @cached_property
     def lost(self) -> Mapping[str, float]:

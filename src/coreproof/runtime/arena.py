@@ -11,7 +11,7 @@ import re
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from coreproof.errors import CoreproofError, RunError, TooLargeError
+from coreproof.errors import CoreproofError, RunError, TooLargeError, UnsupportedModelError
 from coreproof.model.budget import memory_budget
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ _opening = Lock()
 _REFUSED = re.compile(
     r"requested bytes of (\d+)|requested buffer of size (\d+)|require more than (\d+) bytes|(?:std::)?bad_?alloc", re.I
 )
+_NOT_HERE = re.compile(
+    r"NOT_IMPLEMENTED|is not a registered function/op|Unsupported model IR version|official released onnx opset"
+)
+"""What ONNX Runtime says of a model that it has no kernel, no operator or no reader for, each in its own words."""
 _NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
 
 
@@ -57,8 +61,10 @@ def failed_node(error: Exception) -> str | None:
 
 
 def engine_error(problem: str, error: Exception, where: str, made: str = "") -> Exception:
-    """What ONNX Runtime said, as TooLargeError where it asked for more than its arena has, else as RunError.
+    """What ONNX Runtime said, as an error of ours.
 
+    TooLargeError where it asked for more than its arena has, UnsupportedModelError where it lacks what the model is made of,
+    else RunError.
     ``made`` is the value that the failing node makes, where it is known.
     What is said in our words already, as by a custom layer between two parts of the graph, stays as it is.
     """
@@ -86,4 +92,6 @@ def engine_error(problem: str, error: Exception, where: str, made: str = "") -> 
             expected="products from -2147483648 to 2147483647, where the source has 64 bits",
             fix="feed smaller numbers, or compute it in floats or outside the model",
         )
-    return RunError(problem, where=where, found=text.splitlines()[0] if text else type(error).__name__)
+    # the engine's own limits say nothing against the model
+    kind = UnsupportedModelError if _NOT_HERE.search(text) else RunError
+    return kind(problem, where=where, found=text.splitlines()[0] if text else type(error).__name__)
