@@ -19,11 +19,14 @@ CoreproofError
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Self
 
 from coreproof.visible import visible
+
+_TOLD = 8
+"""Problems that one error names; of a file with hundreds these say enough."""
 
 
 class CoreproofError(Exception):
@@ -73,6 +76,12 @@ class CoreproofError(Exception):
         moved.where = where
         moved.args = (_message(moved),)
         return moved
+
+
+def first_few(problems: Sequence[object]) -> str:
+    """Problems for one error: the first of them, and how many more there are. Nobody reads the thousand of a damaged file."""
+    more = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+    return "; ".join([*map(str, problems[:_TOLD]), *more])
 
 
 def _message(error: CoreproofError) -> str:

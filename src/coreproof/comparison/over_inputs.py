@@ -161,6 +161,7 @@ def over_inputs(
     names = tuple(models)
     first = models[names[0]]
     listed, origin = _listed(inputs, first)
+    # photos carry feedings of each model's own (size, mean), which arrays do not
     if any(f.image is not None for model in models.values() for f in model.signature.inputs):
         raise InputError("a model takes pictures, and is given arrays", fix="compare these models over photos")
     with ExitStack() as stack:
@@ -195,6 +196,7 @@ class _Judged:
             name: {pair.reference: pair.candidate for pair in match_outputs(reference, candidate)}
             for name, candidate in running.items()
         }
+        # an output that one of the models lacks cannot be compared
         shared = [set(of) for of in self.outputs.values()]
         self.shared = [output for output in self.outputs[self.names[0]] if all(output in of for of in shared)]
         self.far: dict[tuple[str, str, str], list[tuple[float, float, str]]] = {}
@@ -212,6 +214,7 @@ class _Judged:
             for name, found in classes.items():
                 if found is not None:
                     self.named.setdefault(output, {}).setdefault(name, Counter()).update(found.reshape(-1).tolist())
+                    # a line of the report has room for one class; a row of tokens or pixels is only counted
                     if found.size == 1:
                         told.setdefault(name, self._class_name(int(found.reshape(-1)[0])))
             for a, b in combinations(self.names, 2):
@@ -239,6 +242,7 @@ class _Judged:
         if value.dtype.kind != "f" or not value.ndim or not value.size:
             return None
         signature = self.models[self.names[0]].signature
+        # scores by what the model says of its classes first, by the output's name where it says nothing
         count = class_count(signature) or len(signature.labels or ())
         scored = output == signature.scores or _SCORES.search(output) is not None
         if count > 1 and value.size == count:
@@ -268,6 +272,7 @@ class _Judged:
     def _pairs(self) -> Iterator[OutputPair]:
         for (output, a, b), found in self.far.items():
             furthest, _, sample = max(found, key=lambda each: each[0])
+            # the median: one odd sample does not move it
             typical = sorted(each[1] for each in found)[len(found) // 2]
             counted = self.same.get((output, a, b))
             if counted is None:
@@ -278,6 +283,7 @@ class _Judged:
 
     def _weak(self) -> Iterator[Weakness]:
         for output, counted in self.named.items():
+            # one place may name one class; several that all name the same one tell nothing of agreement
             classes = {index for of in counted.values() for index in of}
             places = max(sum(of.values()) for of in counted.values())
             if len(classes) == 1 and places > 1:
@@ -299,16 +305,20 @@ def _most(counted: Iterable[Counter[int]]) -> list[tuple[int, int]]:
 
 def _apart(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """The largest difference, and the root mean square of it, as shares of the largest value of ``a``."""
+    # other lengths are another answer, however alike the values
     if a.size != b.size:
         return float("inf"), float("inf")
     if a.dtype.kind not in "iufb" or b.dtype.kind not in "iufb":
+        # texts are equal or not; there is no distance between them
         differs = float(not np.array_equal(a.reshape(-1), b.reshape(-1)))
         return differs, differs
     one, other = a.reshape(-1).astype(np.float64), b.reshape(-1).astype(np.float64)
+    # equal infinities would differ by NaN, and a NaN from itself
     alike = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):
         apart = np.where(alike, 0.0, np.abs(one - other))
     finite = np.abs(one[np.isfinite(one)])
+    # an output of zeros has no scale: there the differences count as they are
     scale = float(finite.max(initial=0.0)) or 1.0
     if not apart.size:
         return 0.0, 0.0

@@ -53,6 +53,7 @@ class LayerIndex:
 def index_layers(model: Model, report: Callable[[int, int], None] | None = None) -> LayerIndex:
     """The layers of a model and digests of their weights, read one weight at a time."""
     layers = {name: node for name, node in flat_layers(model.graph) if not only_holds(node)}
+    # weights of layers that only hold them are listed with those that read them
     weights = {name: held for name, held in all_weights(model).items() if name in layers}
     digests = {}
     for done, (name, of_layer) in enumerate(weights.items()):
@@ -62,6 +63,7 @@ def index_layers(model: Model, report: Callable[[int, int], None] | None = None)
     makers: dict[str, tuple[str, int]] = {}
     for name, node in layers.items():
         for index, output in enumerate(node.outputs):
+            # the first maker counts where nested blocks use a name again
             makers.setdefault(output, (name, index))
     return LayerIndex(model, layers, weights, digests, makers, model.graph.inputs, model.graph.outputs)
 
@@ -116,6 +118,7 @@ class LayerPairs:
         self.before, self.after = before, after
         self.partner: dict[str, str] = {}
         self._taken: set[str] = set()
+        # what is equal to the last number is paired before what has the same structure can take its place
         for exact in (True, False):
             for direction in (_upstream, _downstream):
                 self._pair_by(direction(before, exact), direction(after, exact), exact)
@@ -163,6 +166,7 @@ class LayerPairs:
             if name not in self._taken and key in groups:
                 groups[key][1].append(name)
         for names, partners in groups.values():
+            # repeated blocks bear one key: their names tell them apart where both models have them
             by_name = {canonical(name): name for name in partners}
             for name in list(names):
                 partner = by_name.pop(canonical(name), None)
@@ -201,8 +205,10 @@ class LayerPairs:
         """Between two layers that are paired: the same operations in the same order, then one layer in the place of another."""
         order = {name: i for i, name in enumerate(self.after.layers)}
         rest = self.added
+        # pairs that cross each other bound no stretch
         anchors = _rising([(name, order[self.partner[name]]) for name in self.before.layers if name in self.partner])
         start, run = -1, list[str]()
+        # "" ends the last stretch
         for name in [*self.before.layers, ""]:
             if name and name not in anchors:
                 if name not in self.partner:
@@ -215,6 +221,7 @@ class LayerPairs:
 
     def _pair_run(self, run: list[str], others: list[str]) -> None:
         alike = [_own(self.before, name, False) for name in run], [_own(self.after, name, False) for name in others]
+        # autojunk would leave out what is met often, as most operations of a long network are
         for block in SequenceMatcher(None, *alike, autojunk=False).get_matching_blocks():
             for k in range(block.size):
                 self._pair(run[block.a + k], others[block.b + k])
@@ -230,6 +237,7 @@ class LayerPairs:
             return True
         own, other = set(before.layers[name].outputs), set(after.layers[partner].outputs)
         mapped = self._reads(name)
+        # what reads nothing stands at no place that could be told
         if not mapped or mapped != list(after.read(partner)) or len(own) != len(other):
             return False
         readers = {self.partner.get(n) for n, node in before.layers.items() if not own.isdisjoint(node.inputs)}
@@ -240,6 +248,7 @@ def _own(side: LayerIndex, name: str, exact: bool) -> str:
     """What a layer is by itself: with every number, or only its operation and the shapes of its weights."""
     node = side.layers[name]
     if exact:
+        # a Constant's value is its weight, which the digest stands for already
         settings = sorted(
             (k, repr(v)) for k, v in node.attributes.items() if k != "value" or not side.digests.get(name)
         )
@@ -276,8 +285,10 @@ def _downstream(side: LayerIndex, exact: bool) -> dict[str, str]:
     """layer -> a digest of it and of all that is computed from it."""
     found: dict[str, str] = {}
     of_value: dict[str, list[str]] = {name: [f"output {i}"] for i, name in enumerate(side.outputs)}
+    # readers come behind what they read, so that backwards all of them are known
     for name in reversed(list(side.layers)):
         node = side.layers[name]
+        # sorted, because the order in which readers are stored says nothing
         used = [sorted(of_value.get(output, [])) for output in node.outputs]
         read = side.read(name)
         if _transparent(node, exact) and len(read) == 1:
@@ -285,6 +296,7 @@ def _downstream(side: LayerIndex, exact: bool) -> dict[str, str]:
             continue
         found[name] = _hashed(_own(side, name, exact), used)
         for place, value in enumerate(read):
+            # with the place among the inputs: a - b is not b - a
             of_value.setdefault(value, []).append(f"{place}.{found[name]}")
     return found
 

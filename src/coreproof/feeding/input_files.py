@@ -81,6 +81,7 @@ def read_inputs(path: Path, signature: Signature, archive: ReadArchive) -> list[
             continue
         several = len(listed) > 1
         found += [Named(f"{file.name}/{at}" if several else file.name, values) for at, values in enumerate(listed)]
+    # a model hears one rate; resampling would change what it is fed
     if len(rates) > 1:
         told = "; ".join(f"{name}: {rate} a second" for rate, name in rates.items())
         problems.append(InputError("the sounds differ in how many samples a second has", where=str(path), found=told))
@@ -115,6 +116,7 @@ def _read(file: Path, signature: Signature, archive: ReadArchive, rates: dict[in
     if file.is_dir():
         parts: dict[str, np.ndarray] = {}
         for part in sorted(file.iterdir()):
+            # macOS and editors leave hidden files in folders
             if not part.name.startswith(".") and part.suffix.lower() in SUFFIXES[1:]:
                 listed = list(_bare(part, rates))
                 if len(listed) != 1 or not isinstance(listed[0], np.ndarray):
@@ -163,6 +165,7 @@ def _bare(file: Path, rates: dict[int, str]) -> Iterator[np.ndarray | dict[str, 
 
 
 def _ids(words: Sequence[str], where: str) -> np.ndarray:
+    # at most 18 digits fit into int64 in any case
     wrong = [word for word in words if re.fullmatch(r"-?\d{1,18}", word) is None]
     if wrong:
         raise InputError("a line of token ids holds whole numbers", where=where, found=wrong[0][:40])
@@ -234,7 +237,9 @@ def _fitted(arrays: Arrays, signature: Signature, file: Path) -> Sample:
             made[name] = array
             continue
         shape = feature.shape
+        # a single sample that was saved with an axis for samples
         value = array[0] if array.ndim == len(shape) + 1 and array.shape[0] == 1 else array
+        # a sample without its batch axis, as tokenizers and microphones give it
         while value.ndim < len(shape) and _may_be_one(shape[len(shape) - value.ndim - 1]):
             value = value[None]
         length = shape[-1] if shape else None
@@ -247,6 +252,7 @@ def _fitted(arrays: Arrays, signature: Signature, file: Path) -> Sample:
             and not feature.enumerated
             and value.shape[-1] < length
         ):
+            # ids and mask alike are filled with 0: what the mask says 0 of is not looked at
             value = np.pad(value, [(0, 0)] * (value.ndim - 1) + [(0, length - value.shape[-1])])
         made[name] = value.astype(feature.dtype) if _is_plainly(value, feature) else value
     return made
@@ -261,6 +267,7 @@ def _is_plainly(value: np.ndarray, feature: Feature) -> bool:
     if feature.dtype in (None, "str", "bfloat16"):
         return False
     kind = np.dtype(feature.dtype).kind
+    # whole numbers only where the width keeps them: 300 does not become a byte
     return (kind == "f" and value.dtype.kind in "iuf") or (
         kind in "iu" and value.dtype.kind in "iu" and bool((value.astype(feature.dtype) == value).all())
     )

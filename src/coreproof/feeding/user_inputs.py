@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from coreproof.errors import InputError
+from coreproof.errors import InputError, first_few
 from coreproof.feeding.drawn import Feeds, Inputs, Sample
 from coreproof.feeding.ends import as_free_as
 from coreproof.feeding.input_files import Named, is_input_file, natural_order, read_inputs
@@ -147,9 +147,8 @@ def named_samples(path: str | Path, reference: Signature, candidate: Signature |
         lists = {name: [np.asarray(value)] for name, value in each.values.items()}
         problems += [f"{each.name}: {told}" for told in _unfit(lists, declared, reference, candidate)]
     if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise InputError(
-            "the inputs do not fit the model: " + "; ".join(problems[:8]) + more,
+            "the inputs do not fit the model: " + first_few(problems),
             where=str(path),
             expected="; ".join(map(str, reference.inputs)),
             fix="correct these files: nothing is cut, filled up or converted that could change what they mean",

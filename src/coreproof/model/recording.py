@@ -55,6 +55,7 @@ class Recording(Model):
         }
         self._signature = signature_from(header["signature"])
         self._graph = graph_from(header["graph"])
+        # names of entries alone: arrays stay in the file
         self._samples = [_sample(stored) for stored in header["samples"].each()]
         self._built = [stored.get("built").optional(_built) or {} for stored in header["samples"].each()]
         self._require_alike(header)
@@ -66,6 +67,7 @@ class Recording(Model):
         first = self._samples[0]
         for index, sample in enumerate(self._samples):
             for part in ("inputs", "values"):
+                # whoever reads one sample's names takes them for those of all
                 if sample[part].keys() != first[part].keys():
                     odd = sorted(sample[part].keys() ^ first[part].keys())
                     raise header["samples"].refuse(f"the same {part} in every sample", f"{odd[:3]} not in all of them")
@@ -146,9 +148,11 @@ class Recording(Model):
 def _same(given: object, recorded: object) -> bool:
     if is_structured(given) or is_structured(recorded):
         (layout, given), (other, recorded) = taken_apart(given), taken_apart(recorded)
+        # the same arrays in a dictionary and in a list are not the same input
         if layout != other:
             return False
     one, two = np.asarray(given), np.asarray(recorded)
+    # a recorded NaN is found again; numpy calls it unequal to itself
     return one.shape == two.shape and np.array_equal(one, two, equal_nan=two.dtype.kind == "f")
 
 
@@ -183,6 +187,7 @@ def load_recording(path: str | Path) -> Recording:
         if HEADER not in held:
             raise _unreadable(path, f"arrays only, no {HEADER}", "inputs are given with --inputs")
         header = parse_json(archive.text(HEADER), partial(_senseless, path))
+    # asked first: the rest of the header means what its version says
     version = header["version"].whole(1)
     if version > VERSION:
         raise _unreadable(path, f"version {version} of the format", "update coreproof")

@@ -49,7 +49,9 @@ def compressed_within(
     made = compress(keep)
     left: tuple[str, ...] = ()
     minimal, tried = True, 0
+    # often all weights can be compressed, and nothing has to be searched
     if at_most is not None and work.loss(made) > at_most:
+        # then the loss is the conversion's own, and no weight's
         if max(work.before.values(), default=0.0) > at_most:
             raise ConversionError(
                 f"no set of weights that stay as they are keeps the loss within {at_most:g}",
@@ -142,6 +144,7 @@ def _fewest(
         trials = Trials(list(dense), lambda kept: loss(kept) <= at_most)
 
         def ranked() -> list[str]:
+            # what one weight costs when it alone is compressed
             costs = {name: loss(frozenset(dense) - {name}) for name in dense}
             return sorted(dense, key=lambda name: -costs[name])
 
@@ -158,6 +161,7 @@ def _both(plain: CoreMLModel, made: CoreMLModel) -> list[tuple[str, WeightRef, W
         (f"{layer}:{parameter}", reference, after[layer][parameter])
         for layer, weights in all_weights(plain).items()
         for parameter, reference in weights.items()
+        # biases and scales have one dimension, and are never compressed
         if len(reference.shape) >= 2 and "float" in reference.dtype and parameter in after.get(layer, {})
     ]
 
@@ -194,6 +198,7 @@ def _error(wanted: np.ndarray, got: np.ndarray) -> float:
     if wanted.dtype.kind in "OSU" or not wanted.size or wanted.size != got.size:
         return 0.0 if wanted.size == got.size else float("inf")
     a, b = wanted.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
+    # infinities have to stand at the same places; a share of them is no number
     whole = np.isfinite(a)
     if not np.array_equal(whole, np.isfinite(b)):
         return float("inf")
@@ -203,6 +208,7 @@ def _error(wanted: np.ndarray, got: np.ndarray) -> float:
 
 def _same_first(wanted: np.ndarray, got: np.ndarray) -> int | None:
     """Whether the largest of a vector of scores is the same one; None where it is no such vector."""
+    # a batch of 1 and planes of 1x1 around the classes do not count
     longer = [length for length in wanted.shape if length > 1]
     if len(longer) != 1 or wanted.size != got.size or wanted.dtype.kind != "f":
         return None

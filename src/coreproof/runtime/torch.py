@@ -65,11 +65,13 @@ class TorchSession(Session):
 
     def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         tensors = self._tensors(inputs)
+        # without taps the traced program is not run at all
         under_way = self._walk(tensors, groups) if any(groups) else iter([{} for _ in groups])
         for at in range(len(groups)):
             with self._running(tensors):
                 outputs = self._outputs(tensors) if at == len(groups) - 1 else {}
                 found = [_arrays({**outputs, **next(under_way)})]
+            # handed out of the list, so that the values are the reader's alone and are freed with it
             yield found.pop()
 
     def _tensors(self, inputs: Mapping[str, object]) -> tuple[torch.Tensor, ...]:
@@ -89,6 +91,7 @@ class TorchSession(Session):
         program = self.model.exported()
         interpreter = torch.fx.Interpreter(program.graph_module)
         interpreter.args_iter = iter(_flat_inputs(program, tensors))
+        # a value that several groups ask for stays until the last of them
         last = {name: at for at, group in enumerate(groups) for name in group}
         nodes = iter(program.graph_module.graph.nodes)
         kept: dict[str, object] = {}

@@ -142,13 +142,14 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
     middle = convolution.outputs[0]
     if len(middle.uses()) != 1 or middle.is_graph_output() or len([o for o in node.outputs if o.uses()]) > 1:
         return False
-    weights, bias = _constant(convolution.inputs[1]), None
+    weight, bias = convolution.inputs[1], None
+    weights = _constant(weight)
     if len(convolution.inputs) > 2 and convolution.inputs[2] is not None:
         bias = _constant(convolution.inputs[2])
         if bias is None:
             return False
     parts = [_constant(v) for v in node.inputs[1:5]]
-    if weights is None or len(parts) != 4 or any(p is None for p in parts):
+    if weight is None or weights is None or len(parts) != 4 or any(p is None for p in parts):
         return False
     # in float64, so that the merged weight is rounded once
     scale, offset, mean, variance = (np.asarray(p, np.float64) for p in parts)
@@ -167,7 +168,7 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
     shifted = ((0.0 if bias is None else bias) - mean) * factor + offset
     dtype = weights.dtype
     name = node.outputs[0].name or "folded"
-    new_weights = _initializer(graph, f"{convolution.inputs[1].name}_{name}", scaled.astype(dtype))  # type: ignore[union-attr]
+    new_weights = _initializer(graph, f"{weight.name}_{name}", scaled.astype(dtype))
     new_bias = _initializer(graph, f"{name}_bias", shifted.astype(dtype))
     convolution.resize_inputs(3)
     convolution.replace_input_with(1, new_weights)

@@ -55,9 +55,10 @@ def solve(a: ir.Value, b: ir.Value, left: bool = True) -> ir.Value:
     columns = 1 if is_vector else known_length(b, -1 if left else -2, "a system of equations")
     shapes = [lengths(v)[: rank_of - 2] for v, rank_of in ((a, ranks[0]), (b, ranks[1] + is_vector))]
     if str(shapes[0]) != str(shapes[1]):
-        if not all(isinstance(n, int) for shape in shapes for n in shape):
+        known = [tuple(n for n in shape if isinstance(n, int)) for shape in shapes]
+        if list(map(len, known)) != list(map(len, shapes)):
             raise NotImplementedError("systems of equations that are repeated, of free numbers of them")
-        batch = np.broadcast_shapes(*(tuple(map(int, shape)) for shape in shapes))  # type: ignore[arg-type]
+        batch = np.broadcast_shapes(*known)
         matrix, right = op.Expand(matrix, whole(*batch, size, size)), op.Expand(right, whole(*batch, size, columns))
     found = _eliminated(matrix, right, size, columns, a.dtype)
     return op.Squeeze(found, whole(-1)) if is_vector else found if left else _swapped(found, rank)

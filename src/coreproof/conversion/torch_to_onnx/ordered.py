@@ -75,7 +75,7 @@ def _running(x: ir.Value, dim: int, beats: str) -> tuple[ir.Value, ir.Value]:
     op = operators()
     rank = len(lengths(x))
     if rank == 0:
-        return op.Identity(x), number(0, ir.DataType.INT64)  # type: ignore[return-value]
+        return op.Identity(x), op.Constant(value_int=0)
     length, axis = lengths(x)[dim], dim % rank
     if not isinstance(length, int):
         return _running_free(x, axis, beats)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import onnx_ir as ir
 
@@ -145,7 +145,8 @@ def _width(value: ir.Value) -> int:
 
 
 def _several(made: object) -> tuple[ir.Value, ...]:
-    return cast("tuple[ir.Value, ...]", made)
+    assert isinstance(made, Sequence)  # the operators are declared with one output each
+    return tuple(made)
 
 
 def _at_the_first_step(state: ir.Value, steps: ir.Value, reverse: bool) -> ir.Value:

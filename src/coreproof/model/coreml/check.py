@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from coreproof.errors import UnreadableModelError
+from coreproof.errors import UnreadableModelError, first_few
 from coreproof.model.coreml.literals import BITS, WithWeights, tensor_type
 from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_file import WeightFile
@@ -28,20 +28,15 @@ class Loaded(WithWeights, Protocol):
         """The weight files that were opened so far."""
 
 
-_TOLD = 8
-"""Problems that one error names."""
-
-
 def require_sound(model: Loaded, spec: Model_pb2.Model) -> None:
     """Raises UnreadableModelError, which names what makes no sense, or what the weight file does not hold."""
     # a file made to complain may have millions of faults; nobody reads them
     found = list(islice(_model(model, spec, ""), 1000))
     if found:
-        more = [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
         raise UnreadableModelError(
             "the model says what cannot be, or holds less than it says",
             where=model.where,
-            found="; ".join([*found[:_TOLD], *more]),
+            found=first_few(found),
             fix="it is damaged, or was written by a tool that did not finish; copy it or convert it again",
         )
     # only now: while it is read, each blob is held against its own constant

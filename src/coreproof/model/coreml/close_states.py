@@ -41,8 +41,10 @@ def close_states(spec: Model_pb2.Model, pairs: Mapping[str, str], where: str) ->
         wrapped = MIL_pb2.ValueType()
         wrapped.CopyFrom(given[name].type)
         given[name].type.stateType.wrappedType.CopyFrom(wrapped)
+    # a state is a handle: whatever computes with it reads what read_state gives
     for operation in block.operations:
         program.rename_reads(operation, reads)
+    # all at the end, so that no read before it sees what this prediction writes
     last = [
         _operation("write_state", free_name(f"{name}_written", taken), input=name, data=reads.get(output, output))
         for name, output in pairs.items()
@@ -66,6 +68,7 @@ def _require_alike(pairs: Mapping[str, str], types: Mapping[str, MIL_pb2.ValueTy
     for name, output in pairs.items():
         one, other = types[name], types.get(output, types[name])
         kinds = [f"{program.dtype_of(k)}{list(program.shape_of(k) or ())}" for k in (one, other)]
+        # a state's memory is laid out once, when it is made
         if kinds[0] != kinds[1] or None in (program.shape_of(one) or ()):
             said.append((name, f"{name} {kinds[0]}", f"{output} {kinds[1]}"))
     if said:

@@ -53,6 +53,7 @@ def open_states(model: CoreMLModel, function: str | None = None) -> OpenedStates
     for feature in list(description.state):
         array = feature.type.stateType.arrayType
         _require_described(feature.name, array, shapes, pairs, model.where)
+        # the program has them now: whoever reads its description must find them too
         for features, name in ((description.input, feature.name), (description.output, pairs[feature.name])):
             made = features.add(name=name, shortDescription=feature.shortDescription)
             made.type.multiArrayType.CopyFrom(array)
@@ -104,6 +105,7 @@ class _Opening:
                 given.type.CopyFrom(wrapped)
                 self.states[given.name] = wrapped
             self.types[given.name] = given.type
+        # one opset's block is rewritten; the others would still speak of states
         for opset in [name for name in self.function.block_specializations if name != self.function.opset]:
             del self.function.block_specializations[opset]
         holds = self._walk(self.block, {name: name for name in self.states})
@@ -180,6 +182,7 @@ class _Opening:
         if len(bound) != 1:
             raise self._refusal(operation, "it writes no single value", f"{len(bound)} values")
         kind = self.types.get(bound[0].name) if bound[0].WhichOneof("binding") == "name" else bound[0].value.type
+        # a value of another type would change what the next prediction reads
         if kind is not None and not _alike(kind, self.states[state]):
             raise self._refusal(
                 operation,
@@ -189,6 +192,7 @@ class _Opening:
             )
         if bound[0].WhichOneof("binding") == "name":
             return str(bound[0].name)
+        # a value that stands in the write itself has no name that an output could bear
         constant = block.operations.add(type="const")
         made = constant.outputs.add(name=self._free(f"{state}_written"))
         made.type.CopyFrom(bound[0].value.type)
@@ -207,6 +211,7 @@ class _Opening:
     def _cond(self, operation: MIL_pb2.Operation, written: list[str], now: Mapping[str, str]) -> dict[str, str]:
         for nested in operation.blocks:
             holds = self._walk(nested, now)
+            # both branches hand on every state that either writes: a cond's outputs are those of both
             for state in written:
                 made = self._free(f"{state}_in_branch")
                 self._identity(nested, holds[state], made, self.states[state])
@@ -215,9 +220,11 @@ class _Opening:
 
     def _loop(self, operation: MIL_pb2.Operation, written: list[str], now: Mapping[str, str]) -> dict[str, str]:
         condition, body = operation.blocks[0], operation.blocks[1]
+        # what a condition computes leaves it as a truth alone
         if _writes_of(condition.operations, self.states):
             raise self._refusal(operation, "its condition writes a state", ", ".join(written), "writes in its body")
         for state in written:
+            # a loop hands on from round to round what its variables are
             operation.inputs["loop_vars"].arguments.add(name=now[state])
         for nested in (condition, body):
             inside = dict(now)
@@ -274,6 +281,7 @@ def _alike(one: MIL_pb2.ValueType, other: MIL_pb2.ValueType) -> bool:
     if program.dtype_of(one) != program.dtype_of(other):
         return False
     a, b = program.shape_of(one), program.shape_of(other)
+    # no shape at all is an unknown rank, not a scalar
     if a is None or b is None:
         return a is b
     return len(a) == len(b) and all(x is None or y is None or x == y for x, y in zip(a, b, strict=True))

@@ -77,6 +77,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[PurePosixPath, zipfil
         name = PurePosixPath(stored_name(info.filename, what="a file in the archive", where=path))
         if _LEFT_OUT[0] in name.parts or name.name == _LEFT_OUT[1]:
             continue
+        # the upper half holds the Unix mode; archives from Windows have 0 there
         kind = stat.S_IFMT(info.external_attr >> 16)
         wrong = (
             "a link"
@@ -86,6 +87,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[PurePosixPath, zipfil
             else "encrypted"
             if info.flag_bits & 1
             else "twice in it"
+            # macOS takes Weight.bin and weight.bin for one file: the second would replace the first
             if str(name).casefold() in spelled and not info.is_dir()
             else None
         )
@@ -129,6 +131,7 @@ def _unpack(
 ) -> None:
     wanted = {name: info for name, info in members.items() if name.is_relative_to(root)}
     size = sum(info.file_size for info in wanted.values())
+    # weights hardly compress: what grows so much is zeros, or made to fill the disk
     if size > _EXPANDS * path.stat().st_size:
         afford("the unpacked model", size=size, where=path)
     for name, info in wanted.items():
@@ -138,6 +141,7 @@ def _unpack(
         with archive.open(info) as stream, place.open("xb") as out:
             while block := stream.read(_BLOCK):
                 written += len(block)
+                # the size in the directory is only what the archive says of itself
                 if written > info.file_size:
                     raise _damaged(path, f"{info.filename!r} has more bytes than it says")
                 out.write(block)

@@ -16,13 +16,10 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from coreproof.errors import UnreadableModelError
+from coreproof.errors import UnreadableModelError, first_few
 from coreproof.model.files.nesting import check_nesting
 from coreproof.model.files.paths import inside, regular_file
 from coreproof.model.onnx.external_data import stored_elsewhere
-
-_TOLD = 8
-"""Problems that are told in full; of a file with hundreds these say enough."""
 
 _MOST_OPSET = 10**6
 
@@ -91,11 +88,10 @@ def check_onnx(proto: onnx.ModelProto, where: str, folder: Path | None) -> None:
             found=only.found,
             fix=fix,
         )
-    more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
     raise UnreadableModelError(
         f"the file is not an ONNX model that can be read, or it is damaged: {len(problems)} parts are not what ONNX allows",
         where=where,
-        found="; ".join(map(str, problems[:_TOLD])) + more,
+        found=first_few(problems),
         fix=fix,
     )
 

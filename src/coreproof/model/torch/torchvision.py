@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError, first_few
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.files.paths import regular_file
 from coreproof.model.named.query import random_weights_note, read_query, require_classes, weights_said, whole_number
@@ -230,7 +230,7 @@ def fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None:
             f"the weights are not those of {name}",
             where=str(path),
             expected=f"{len(own)} tensors: {', '.join(list(own)[:3])}, ...",
-            found="; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
+            found=first_few(problems),
             fix="give the network that they were trained for, with num_classes=N where it has other classes",
         )
     module.load_state_dict(given, strict=False)

@@ -20,15 +20,13 @@ from coreproof.conversion.coreml_to_onnx.classic.held import (
 )
 from coreproof.conversion.coreml_to_onnx.classic.stage import SINGLE, Shared, Stage
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, named_lengths
-from coreproof.errors import ConversionError
+from coreproof.errors import ConversionError, first_few
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Signature
 
 Handler: TypeAlias = Callable[[Stage], None]
 Check: TypeAlias = Callable[[CoreMLModel], Iterable[str]]
-_TOLD = 8
-"""Problems that one error names."""
 
 
 class ModelLowerer:
@@ -42,11 +40,10 @@ class ModelLowerer:
         """The ONNX model. Raises ConversionError, which names every problem of the model and its stages."""
         found = list(islice(self.problems(model), 1000))
         if found:
-            more = [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
             raise ConversionError(
                 "the model contradicts itself",
                 where=model.where,
-                found="; ".join([*found[:_TOLD], *more]),
+                found=first_few(found),
                 fix="it is damaged, or was written by a tool with a fault; make it again from its source",
             )
         b = OnnxBuilder()

@@ -73,12 +73,14 @@ def slice_of(
         if is_known(length):
             first, last, _ = slice(start, stop, step).indices(int(length))
             if not range(first, last, step):
+                # MIL has no tensors without elements
                 return without_elements(ctx, data, axis)
             # backwards the end lies before the first element, which no index says
             whole_end = last < 0 if step < 0 else last >= length
             begin_mask[axis] = first == (length - 1 if step < 0 else 0)
         else:
             first, last = start, stop
+            # a free length: nothing but the exporters' word for the end says that all is meant
             whole_end = abs(stop) >= _FAR
             begin_mask[axis] = start == (-1 if step < 0 else 0) or abs(start) >= _FAR
         begin[axis], end[axis], stride[axis] = first, 0 if whole_end else last, step
@@ -87,6 +89,7 @@ def slice_of(
         end_mask[axis] = whole_end
     if all(begin_mask) and all(end_mask) and all(s == 1 for s in stride):
         return data
+    # unsaid where it is 1 everywhere: the program reads as its source does
     steps_said = stride if any(s != 1 for s in stride) else None
     return ctx.mb.slice_by_index(
         x=data, begin=begin, end=end, stride=steps_said, begin_mask=begin_mask, end_mask=end_mask
@@ -106,6 +109,7 @@ def _slice_as_told(
     whole = [axis not in axes for axis in range(rank)]
 
     def placed(bounds: Operand) -> Operand:
+        # axes that stay whole have a mask, beside which their numbers do not count
         pieces: list[Operand] = [np.zeros(1, np.int32)] * rank
         for index, axis in enumerate(axes):
             one = bounds[index : index + 1] if isinstance(bounds, np.ndarray) else None
@@ -147,6 +151,7 @@ def from_start(ctx: Context, indices: Operand, *lengths: object) -> Operand:
     limits = np.array(known if len(known) > 1 else known[0], np.int32)
     if isinstance(indices, np.ndarray):
         return np.where(indices < 0, indices + limits, indices).astype(np.int32)
+    # before, Core ML takes negative indices itself
     if ctx.target < 17:
         return indices
     mb = ctx.mb
@@ -162,6 +167,7 @@ def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> R
         # a table of embeddings that is dequantised behind: as int32 it would take four times its bytes
         row = ctx.mb.gather(x=table, indices=places, axis=axis)
         return row if read_as_bytes(ctx.node.outputs[0]) else ctx.mb.cast(x=row, dtype="int32")
+    # a single index takes the axis away (ONNX, Gather: the rank of the indices replaces it)
     if isinstance(places, np.ndarray) and places.ndim == 0 and not isinstance(data, np.ndarray) and ctx.rank(data) > 1:
         return picked(ctx, data, axis, int(places))
     if ctx.is_network and ctx.rank(places) == 0:
@@ -207,6 +213,7 @@ def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int 
 def gather_nd(ctx: Context, data: Operand, indices: Operand, *, batch_dims: int = 0) -> Result:
     depth = int(indices.shape[-1])
     places = from_start(ctx, indices, *tuple(data.shape)[batch_dims : batch_dims + depth])
+    # 0 is said by leaving the parameter out, which older targets do not have
     batch = batch_dims or None
     if batch and ctx.target < 16:
         places, batch = _with_batch_positions(ctx, places, batch), None
@@ -241,6 +248,7 @@ def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, 
     else:
         count = mb.squeeze(x=mb.reshape(x=cast(ctx, depth, "int32"), shape=[1]), axes=[0])
         positions = mb.reshape(x=mb.range_1d(start=np.int32(0), end=count, step=np.int32(1)), shape=shape)
+    # ONNX, OneHot: -1 is the last class; what lies outside [-depth, depth) gives a row of off values
     positive = mb.select(cond=mb.less(x=numbers, y=np.int32(0)), a=mb.add(x=numbers, y=count), b=numbers)
     hit = mb.equal(x=mb.expand_dims(x=positive, axes=[axis]), y=positions)
     if not isinstance(values, np.ndarray) and values.val is None:
@@ -257,6 +265,7 @@ def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, 
     dtype = "int32" if pair.dtype.kind in "iu" else name_of(ctx, values)
     share = mb.cast(x=hit, dtype=dtype)
     number = np.int32 if dtype == "int32" else ctx.dtype
+    # off + hit * (on - off), of which the usual 0 and 1 need neither step
     if on - off != 1:
         share = mb.mul(x=share, y=number(on - off))
     return mb.add(x=share, y=number(off)) if off != 0 else share
@@ -316,6 +325,7 @@ def _on_axis(ctx: Context, x: Operand, axis: Operand, compute: Callable[[int], O
     meant = ctx.mb.reshape(x=axis, shape=[1] * rank)
     result = compute(rank - 1)
     for at in range(rank - 1):
+        # the axis itself, or counted from the end
         here = [ctx.mb.equal(x=meant, y=np.int32(n)) for n in (at, at - rank)]
         result = ctx.mb.select(cond=ctx.mb.logical_or(x=here[0], y=here[1]), a=compute(at), b=result)
     return result
@@ -332,6 +342,7 @@ def _products(ctx: Context, x: Operand, along: int, *, exclusive: bool, reverse:
         ones: list[Operand] = [np.ones(shape, kind)]
         return mb.concat(values=ones if by == length else [*ones, part(ctx, value, along, 0, length - by)], axis=along)
 
+    # from the end is from the start of what is turned around; exclusive leaves out the element itself
     value: Operand = mb.reverse(x=x, axes=[along]) if reverse else x
     value = moved(value, 1) if exclusive else value
     by = 1
@@ -397,6 +408,7 @@ def compress(ctx: Context, x: Operand, condition: Operand, *, axis: int | None =
 @lowering("Crop")
 def crop(ctx: Context, x: Operand, *, border: Sequence[int], scale: Sequence[int] | None = None) -> Result:
     """An experimental operator of the first exporters, still met in style transfer: cuts a border off height and width."""
+    # ONNX, Crop: (leftBorder, topBorder, rightBorder, bottomBorder); scale is (height, width)
     left, top, right, bottom = border
     height, width = ctx.shape(x)[-2:]
     ends = [height - bottom, width - right] if not scale else [top + scale[0], left + scale[1]]

@@ -33,12 +33,15 @@ def max_pool(
     strides, dilations = list(strides or [1] * count), list(dilations or [1] * count)
     padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, dilations, ceil_mode)
     wants_places = len(ctx.node.outputs) > 1 and (ctx.node.outputs[1].uses() or ctx.node.outputs[1].is_graph_output())
+    # MIL's pools have no dilations, and do not say where they found the largest
     if wants_places or any(d != 1 for d in dilations):
         windows = _windows(ctx, x, kernel_shape, strides, dilations, padding)
         largest = _largest(ctx, x, windows)
         return [largest, _places(ctx, x, windows, storage_order)] if wants_places else largest
+    # a window that lies in the padding alone has no largest element
     if all(begin < k and end < k for (begin, end), k in zip(padding, kernel_shape, strict=True)):
         window = {"kernel_sizes": list(kernel_shape), "strides": strides, "pad_type": "custom"}
+        # MIL pools floats; ONNX's MaxPool takes bytes too since version 12
         return in_floats(ctx, x, lambda v: ctx.mb.max_pool(x=v, **window, pad=flat_pads(padding)))
     raise ctx.refuse(f"padding {padding} is as large as the window {list(kernel_shape)}", "less padding")
 
@@ -72,6 +75,7 @@ def average_pool(
     # what ceil_mode adds is all the padding there is, and never counts
     elif padding != exact:
         count_include_pad = 0
+    # ONNX says whether padding counts, MIL whether it is left out
     return ctx.mb.avg_pool(
         x=x,
         kernel_sizes=list(kernel_shape),
@@ -129,8 +133,10 @@ def _windows(
     for axis, (length, k, s, d, (begin, end)) in enumerate(
         zip(lengths, kernel, strides, dilations, padding, strict=True)
     ):
+        # ONNX, MaxPool: as many windows as fit whole, each as wide as its dilated kernel
         count = (length + begin + end - (k - 1) * d - 1) // s + 1
         places = (np.arange(count) * s - begin)[:, None] + (np.arange(k) * d)[None, :]
+        # what rounding up adds lies beyond the padding that was asked for: it counts for no size
         covered = places < length + (end if asked is None else asked[axis][1])
         sizes = (sizes[:, None] * covered.sum(axis=1)[None, :]).reshape(-1)
         axes.append(places)
@@ -180,6 +186,7 @@ def _places(ctx: Context, x: Operand, windows: _Windows, storage_order: int) -> 
     each = numbers.shape[1]
     hit = mb.cast(x=mb.equal(x=np.arange(each, dtype=np.int32), y=first), dtype="int32")
     own = mb.reduce_sum(x=mb.mul(x=hit, y=np.clip(numbers, 0, None).astype(np.int32)), axes=[3], keep_dims=False)
+    # the standard counts through the whole tensor, plane after plane
     planes = np.arange(batch * channels, dtype=np.int32).reshape(batch, channels, 1) * math.prod(lengths)
     return mb.reshape(x=mb.add(x=own, y=planes.astype(np.int32)), shape=[batch, channels, *windows.shape])
 

@@ -60,6 +60,7 @@ def quantize_linear(
     saturate: int = 1,
 ) -> Result:
     dtype = ir.DataType(output_dtype) if output_dtype else dtype_of(ctx, 2)
+    # MIL's quantize has one scale, or one along an axis
     if not block_size and ctx.is_float(x):
         made = _as_bytes(ctx, cast(ctx, x, float_name(ctx)), y_scale, y_zero_point, dtype, axis)
         if made is not None:
@@ -157,6 +158,7 @@ def _convolved_as_told(
             return v
         return v.reshape(shape) if isinstance(v, np.ndarray) else ctx.mb.reshape(x=v, shape=shape)
 
+    # filters lie along the first axis of weights, and along the second of what they give
     numbers = _shifted(ctx, w, by_filter(w_zero, [-1, *[1] * (count - 1)]))
     share = by_filter(w_scale, [1, -1, *[1] * (count - 2)])
     product = conv(ctx, centred(ctx, x, x_zero), cast(ctx, numbers, float_name(ctx)), None, **attributes)
@@ -198,6 +200,7 @@ def qlinear_matmul(
 def matmul_integer(
     ctx: Context, a: Operand, b: Operand, a_zero_point: Operand | None = None, b_zero_point: Operand | None = None
 ) -> Result:
+    # ONNX, MatMulInteger: one zero point, or one for each row of a
     left = _single(ctx, a, None if a_zero_point is None else _column(ctx, a_zero_point))
     return ctx.mb.cast(x=matmul(ctx, left, _single(ctx, b, b_zero_point, ctx.raw[1])), dtype="int32")
 
@@ -233,6 +236,7 @@ def known_weight(ctx: Context, index: int, zero_index: int, factor: np.ndarray, 
     weight, zero = (np.asarray(ctx.constant(ctx.raw[i], "weight or its zero point")) for i in (index, zero_index))
     flat, shift = np.asarray(factor, np.float64).reshape(-1), zero.reshape(-1)
     if shift.any():
+        # one factor for all and a zero point each, or the other way round
         flat, shift = np.broadcast_arrays(flat, shift)
     packed = pack(weight, flat, shift if shift.any() else None, axis=axis)
     if packed is not None:
@@ -259,6 +263,7 @@ def times_in_steps(ctx: Context, x: Operand, behind: np.ndarray, zero: Operand |
     """A product times what of its factor is left, in float32, rounded to integers."""
     kept = ctx.dtype
     wide = x if kept == np.float32 else ctx.mb.cast(x=x, dtype="fp32")
+    # what is built in here is built in this width
     ctx.dtype = np.float32
     try:
         return in_steps(ctx, ctx.mb.mul(x=wide, y=np.asarray(behind, np.float32)), zero, dtype)

@@ -78,6 +78,7 @@ class _Cell:
     def is_own(self, target: int) -> bool:
         """Whether Core ML has an operation for it. Its limit on the cell (``clip``) is another than ONNX's on the gates."""
         usual = all(a.name.lower() in ("tanh", "sigmoid", "relu") for a in self.activations)
+        # reset_after came with iOS 18
         if self.kind == "GRU" and self.reset_after and target < 18:
             return False
         return self.known and usual and self.clip is None and not self.coupled
@@ -113,6 +114,7 @@ def recurrent(
     if batch_first:
         x = mb.transpose(x=x, perm=[1, 0, 2])
         states = [None if s is None else mb.transpose(x=s, perm=[1, 0, 2]) for s in states]
+    # every sequence is as long as the input: nothing is padded
     if lengths is not None and isinstance(lengths, np.ndarray) and (lengths == x.shape[0]).all():
         lengths = None
     hidden = int(r.shape[-1])
@@ -136,6 +138,7 @@ def recurrent(
     made = []
     for d, (way, cell) in enumerate(zip(ways, cells, strict=True)):
         start = [_start(ctx, s, d, x, hidden) for s in states[: 2 if kind == "LSTM" else 1]]
+        # where nobody reads Y, Core ML need not keep the states of all steps
         whole = len(ctx.node.outputs) > 0 and bool(ctx.node.outputs[0].name)
         if lengths is None and cell.is_own(ctx.target):
             made.append(_own(ctx, cell, x, start, way, whole))
@@ -162,6 +165,7 @@ def _activations(
     usual = _DEFAULTS[ctx.node.op_type]
     given = [list(alphas), list(betas)]
     found = []
+    # names are compared without regard to case, as ONNX Runtime does
     for name in names or usual * directions:
         known = next((p for n, p in PARAMETERS.items() if n.lower() == name.lower()), (None, None))
         alpha, beta = (
@@ -200,9 +204,11 @@ def _own(ctx: Context, cell: _Cell, x: Operand, start: Sequence[Operand], way: s
     def turned(value: Operand | None, count: int, places: Sequence[int]) -> Array | None:
         if value is None:
             return None
+        # gate by gate, from ONNX's order into MIL's
         parts = np.split(ctx.constant(value, "weight"), count)
         return np.ascontiguousarray(np.concatenate([parts[p] for p in places])).astype(dtype)
 
+    # ONNX has a bias for the input and one for the state; MIL has their sum
     biases = {"bias": turned(_sum(cell.bias, cell.state_bias), gates, order)}
     if cell.reset_after:  # the two biases stand on either side of the reset gate
         biases = {"bias": turned(cell.state_bias, gates, order), "input_bias": turned(cell.bias, gates, order)}
@@ -261,6 +267,7 @@ def _stepwise(
         variable = _turned(ctx, variable, numbers)
     # the input's share of all gates, for all steps at once
     share: Operand = mb.matmul(x=variable, y=cell.weights, transpose_y=True)
+    # a GRU's second bias stays apart: the reset gate may come between the product and it
     biases = [b for b in (cell.bias, None if cell.kind == "GRU" else cell.state_bias) if b is not None]
     for bias in biases:
         share = mb.add(x=share, y=bias)
@@ -270,6 +277,7 @@ def _stepwise(
         made = step(ctx, cell, at_round(ctx, share, number, 0), carry)
         if numbers is None:
             return np.asarray(True), [*made, made[0]]
+        # [b, 1]: whether this step still belongs to the sequence
         inside = mb.expand_dims(x=mb.less(x=_index(number), y=numbers), axes=[1])
         kept = [mb.select(cond=inside, a=m, b=c) for m, c in zip(made, carry, strict=True)]
         return np.asarray(True), [*kept, mb.select(cond=inside, a=made[0], b=ctx.scalar(0))]
@@ -329,6 +337,7 @@ def _gru_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operand
         inner = _times(ctx, mb.mul(x=reset, y=h), hw)
         inner = inner if hb is None else mb.add(x=inner, y=hb)
     proposed = g.apply(ctx, _limited(ctx, cell, mb.add(x=hs, y=inner)))
+    # (1 - z) h~ + z h = h~ + z (h - h~): one product less
     return [mb.add(x=proposed, y=mb.mul(x=update, y=mb.sub(x=h, y=proposed)))]
 
 
@@ -352,8 +361,10 @@ def _lstm_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operan
         return f.apply(ctx, _limited(ctx, cell, seen))
 
     i = gate(into, looks[0], c)
+    # ONNX, LSTM, input_forget: the forget gate is 1 - i
     kept: Operand = mb.sub(x=ctx.scalar(1), y=i) if cell.coupled else gate(forget, looks[2], c)
     new = mb.add(x=mb.mul(x=kept, y=c), y=mb.mul(x=i, y=g.apply(ctx, _limited(ctx, cell, proposed))))
+    # ONNX's peepholes stand in the order i, o, f
     o = gate(out, looks[1], new)
     return [mb.mul(x=o, y=last.apply(ctx, new)), new]
 

@@ -24,6 +24,7 @@ def reshape(ctx: Context, data: Operand, shape: Operand, *, allowzero: int = 0) 
     if elements is None:
         return ctx.mb.reshape(x=data, shape=shape)
     source = tuple(data.shape)
+    # ONNX, Reshape: 0 copies the length at its place, unless allowzero says that it means none
     wanted = [source[i] if not allowzero and is_known(n) and n == 0 else n for i, n in enumerate(elements)]
     target = _solve(source, wanted)
     if any(is_known(n) and n == 0 for n in target):
@@ -76,6 +77,7 @@ def flatten(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
     axis = axis_of(axis, ctx.rank(x))
     before, after = tuple(x.shape)[:axis], tuple(x.shape)[axis:]
     if all(is_known(n) for n in after):
+        # at most one free length: MIL's -1 stands for it
         first = prod(map(int, before)) if all(is_known(n) for n in before) else -1
         return ctx.mb.reshape(x=x, shape=np.array([first, prod(map(int, after))], np.int32))
     if all(is_known(n) for n in before):
@@ -94,6 +96,7 @@ def transpose(ctx: Context, data: Operand, *, perm: Sequence[int] | None = None)
 @lowering("Squeeze")
 def squeeze(ctx: Context, data: Operand, *, axes: Sequence[int] | None = None) -> Result:
     if axes is None:
+        # a free length may be 1 at times, but the rank of a program's value does not change
         axes = [i for i, n in enumerate(data.shape) if is_known(n) and n == 1]
     if not axes:
         return data
@@ -133,6 +136,7 @@ def _unsqueezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
     own = mb.sub(x=np.int32(1), y=new)
     # the lengths of the others follow each other
     places = mb.maximum(x=mb.sub(x=mb.cumsum(x=own, axis=0), y=np.int32(1)), y=np.int32(0))
+    # at the new axes this is some neighbour's length, which counts 0 times
     lengths = mb.gather(x=mb.shape(x=data), indices=places, axis=0)
     return mb.reshape(x=data, shape=mb.add(x=mb.mul(x=lengths, y=own), y=new))
 
@@ -140,6 +144,7 @@ def _unsqueezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
 def _chosen(ctx: Context, axes: Operand, rank: int) -> Operand:
     """[rank]: 1 at each of the axes, of which negative ones count from the end, 0 elsewhere."""
     mb = ctx.mb
+    # MIL's mod has the sign of the divisor, so that -1 becomes rank - 1
     places = mb.expand_dims(x=mb.mod(x=axes, y=np.int32(rank)), axes=[1])
     hit = mb.cast(x=mb.equal(x=places, y=np.arange(rank, dtype=np.int32).reshape(1, rank)), dtype="int32")
     return mb.reduce_max(x=hit, axes=[0], keep_dims=False)
@@ -166,6 +171,7 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
         one = np.int32(1) if dtype in ("bool", "int32") else ctx.scalar(1.0)
         # MIL broadcasts within arithmetic alone: times a tensor of ones
         return cast(ctx, ctx.mb.mul(x=number, y=ctx.mb.fill(shape=shape, value=one)), dtype)
+    # ONNX, Expand: broadcasting both ways, so that the target may have fewer dimensions than the data
     missing = len(target) - ctx.rank(x)
     expanded = ctx.mb.expand_dims(x=x, axes=list(range(missing))) if missing > 0 else x
     target = [1] * -missing + target

@@ -80,6 +80,7 @@ def _walked(ctx: Context, x: Operand, forest: Forest) -> Operand:
     for _ in range(depth):
         seen = mb.gather_along_axis(x=wide, indices=_looked_up(ctx, forest.features, at), axis=1)
         yes = _answer(ctx, forest, at, seen)
+        # a leaf leads to itself: samples that have arrived wait for those in deeper trees
         at = mb.select(cond=yes, a=_looked_up(ctx, forest.below, at), b=_looked_up(ctx, forest.above, at))
     return at
 
@@ -114,6 +115,7 @@ def _answer(ctx: Context, forest: Forest, at: Operand, seen: Operand) -> Operand
             )
     assert answer is not None
     if forest.tracks[asking].any():
+        # only a NaN differs from itself
         tracked = mb.equal(x=_looked_up(ctx, forest.tracks, at), y=np.int32(1))
         answer = mb.logical_or(x=answer, y=mb.logical_and(x=mb.not_equal(x=seen, y=seen), y=tracked))
     return answer
@@ -126,6 +128,7 @@ def _is_member(ctx: Context, forest: Forest, at: Operand, seen: Operand) -> Oper
     table = np.full((len(forest.below), widest), np.nan, np.float32)  # NaN equals nothing
     for node, values in forest.members.items():
         table[node, : len(values)] = values
+    # [samples, trees, 1] against the sets, [samples, trees, members]
     hit = mb.equal(x=mb.expand_dims(x=seen, axes=[2]), y=_looked_up(ctx, table, at))
     return mb.greater(x=mb.reduce_max(x=mb.cast(x=hit, dtype="int32"), axes=[2], keep_dims=False), y=np.int32(0))
 

@@ -126,6 +126,7 @@ def simple_recurrent(
         _sequence(layer, x, inputVectorSize),
         read_weights(weightMatrix, (1, size, inputVectorSize), channel_axis=1),
         read_weights(recursionMatrix, (1, size, size), channel_axis=1),
+        # ONNX has a second bias, for the product with the state
         np.concatenate([bias, np.zeros(size, np.float32)])[None],
         None,
         _state(layer, initial, size),
@@ -154,6 +155,7 @@ def gru(
 ) -> list[Blob]:
     size = outputVectorSize
     read = _read_activations(layer, activations)
+    # ONNX's order: z, r, h
     gates = ("updateGate", "resetGate", "outputGate")
     bias = _stacked(layer, matrices, gates, "BiasVector", (size,)) if hasBiasVectors else np.zeros(3 * size, np.float32)
     y, h = layer.b.op(
@@ -161,6 +163,7 @@ def gru(
         _sequence(layer, x, inputVectorSize),
         _stacked(layer, matrices, gates, "WeightMatrix", (size, inputVectorSize))[None],
         _stacked(layer, matrices, gates, "RecursionMatrix", (size, size))[None],
+        # ONNX has a second bias for each gate, for the product with the state
         np.concatenate([bias, np.zeros_like(bias)])[None],
         None,
         _state(layer, initial, size),

@@ -14,8 +14,10 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lo
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
+# ONNX's Slice cuts its bounds off at the ends of an axis, so that these reach either end of any
 _END = int(np.iinfo(np.int64).max)
 _BEFORE_START = int(np.iinfo(np.int64).min)
+# counted from the end, where C, H and W stand in a blob of any rank
 _SLICE_AXES = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
 
 
@@ -42,6 +44,7 @@ def crop(
 ) -> Blob:
     if like is None:
         (top, bottom), (left, right) = borders(layer, cropAmounts)
+        # a crop of 0 must not become the end -0, which is the beginning
         ends = [-n if n else _END for n in (bottom, right)]
         return Blob(layer.b.op("Slice", x.value, i64([top, left]), i64(ends), i64([-2, -1])), x.hidden)
     size = layer.shape(like)[-2:]
@@ -105,6 +108,7 @@ def concat_nd(layer: Layer, *blobs: Blob, axis: int = 0, interleave: bool = Fals
     if not interleave:
         return Blob(layer.b.op("Concat", *values, axis=where))
     place = layer.rank(blobs[0]) + where
+    # element by element in turn: joined along a new axis behind, which is then made part of this one
     stacked = layer.b.op("Concat", *(layer.b.op("Unsqueeze", v, i64([place + 1])) for v in values), axis=place + 1)
     shape = [-1 if n is None else n for n in layer.shape(blobs[0])]
     shape[place] = -1 if shape[place] == -1 else shape[place] * len(values)
@@ -144,6 +148,7 @@ def _split(layer: Layer, value: ir.Value, length: int | None, axis: int, count: 
 @lowers("stack")
 def stack(layer: Layer, *blobs: Blob, axis: int = 0) -> Blob:
     layer.same_rank(blobs)
+    # negative axes count in the result, whose rank is higher by 1
     place = axis if axis >= 0 else axis + layer.rank(blobs[0]) + 1
     expanded = [layer.b.op("Unsqueeze", layer.exact(x), i64([place])) for x in blobs]
     return Blob(layer.b.op("Concat", *expanded, axis=place))
@@ -171,6 +176,7 @@ def slice_static(
     begins, ends = list(beginIds), list(endIds)
     for i in range(rank):
         if i in squeezed:
+            # one element, whatever its stride and masks say
             steps[i] = 1
             # behind -1 comes the end: 0 would be the beginning
             ends[i] = begins[i] + 1 if begins[i] != -1 else _END
@@ -292,6 +298,7 @@ def constant_pad(
         if padToGivenOutputSizeMode:
             lengths = i64(layer.fixed(layer.shape(x), "it pads to a length, and the size of its input"))[:, None]
             pairs_known = np.where(pairs_known > 0, np.maximum(pairs_known - lengths, 0), 0)
+        # ONNX has the amounts before all dimensions first, then those behind them
         pads = i64(pairs_known.T.reshape(-1))
     return Blob(shaped_like(b.op("Pad", layer.exact(x), pads, f32(value)), [None] * rank))
 
@@ -328,6 +335,7 @@ def reverse_seq(layer: Layer, x: Blob, lengths: Blob, *, batchAxis: int = 0, seq
     rank = layer.rank(x)
     batch, time = batchAxis % rank, sequenceAxis % rank
     order = [batch, time, *(i for i in range(rank) if i not in (batch, time))]
+    # ONNX's ReverseSequence knows the first two axes alone
     moved = layer.b.op("Transpose", layer.exact(x), perm=order)
     turned = layer.b.op("ReverseSequence", moved, layer.integers(lengths), batch_axis=0, time_axis=1)
     return Blob(layer.b.op("Transpose", turned, perm=[order.index(i) for i in range(rank)]))
