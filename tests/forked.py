@@ -51,6 +51,9 @@ for line in sys.stdin:
                 os.close(stream)
         signal.alarm(given["seconds"])
         os.chdir(given["folder"])
+        os.environ.update(given["environment"])
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.reconfigure(encoding=given["encoding"])
         sys.argv = ["coreproof" if given["program"] is None else "-c", *given["words"]]
         code = 1
         try:
@@ -105,18 +108,20 @@ class Commands:
         seconds: int = 300,
         program: str | None = None,
         closed: tuple[int, ...] = (),
+        encoding: str = "utf-8",
+        **environment: str,
     ) -> Ended:
         """Runs ``coreproof WORDS`` in ``folder``; after ``seconds`` it is ended by a signal, or a TimeoutExpired is raised.
 
         With ``program``, Python runs that in the command's place. The streams ``closed`` (0, 1, 2) are not there; only a fork
-        can say so.
+        can say so. The others have ``encoding``; ``environment`` is what this command alone is told.
         """
         given = [str(word) for word in words]
         if self._parent is None:
             done = subprocess.run(
                 [sys.executable, "-c", program or _ANEW, *given],
                 cwd=folder,
-                env=dict(self._environment),
+                env={**self._environment, "PYTHONIOENCODING": encoding, **environment},
                 capture_output=True,
                 check=False,
                 timeout=seconds,
@@ -133,6 +138,8 @@ class Commands:
                 "seconds": seconds,
                 "program": program,
                 "closed": closed,
+                "encoding": encoding,
+                "environment": environment,
             }
             print(json.dumps(asked), file=self._parent.stdin, flush=True)
             code = int(self._parent.stdout.readline())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
 
 pytest.importorskip("torch", reason="needs the torch extra")
@@ -120,24 +123,27 @@ def test_prove_freezes_what_it_is_told_to_freeze(coreproof: Callable[..., Ran], 
     ran = coreproof("prove", f"nets.py:{model}", "--out", "proof", "--no-witness", option)
     assert ran.code == 0, ran.out + ran.err
     assert Path("proof/models/t2c16.mlpackage").exists()
+    if model == "branching":
+        told = json.dumps(json.loads(Path("proof/proof.json").read_text()))
+        assert "the example inputs, which the frozen branches follow" in told
+        assert "frozen as the example took it (True): nets.py:10" in told
 
 
-@pytest.mark.usefixtures("nets")
-def test_prove_says_that_frozen_branches_were_held_at_the_example_alone(coreproof: Callable[..., Ran]) -> None:
-    import json
-
-    assert coreproof("prove", "nets.py:branching", "--out", "proof", "--no-witness", "--freeze-branches").code == 0
-    told = json.dumps(json.loads(Path("proof/proof.json").read_text()))
-    assert "the example inputs, which the frozen branches follow" in told
-    assert "frozen as the example took it (True): nets.py:10" in told
-
-
-@pytest.mark.usefixtures("nets")
-def test_what_an_onnx_file_has_not_cannot_be_frozen(coreproof: Callable[..., Ran]) -> None:
-    assert coreproof("convert", "nets.py:counting", "net.onnx", "--freeze-state").code == 0
-    ran = coreproof("prove", "net.onnx", "--out", "proof", "--freeze-state")
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("prove net.onnx --out proof", "--freeze-state"),
+        ("verify net.onnx net.onnx", "--freeze-branches"),
+    ],
+)
+def test_what_has_no_module_has_nothing_to_freeze(
+    coreproof: Callable[..., Ran], command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    OnnxModel(conv_relu_onnx(), name="net").save("net.onnx")
+    ran = coreproof(*command.split(), option)
     assert ran.code == 2
-    assert "--freeze-state: for PyTorch modules alone" in ran.err
+    assert f"{option}: for PyTorch modules alone" in ran.err
 
 
 @pytest.mark.usefixtures("nets")
@@ -158,14 +164,6 @@ def test_what_was_frozen_is_verified_with_the_same_option(
         assert option in ran.err
         ran = coreproof(*given, option)
         assert ran.code == 0, ran.out + ran.err
-
-
-@pytest.mark.usefixtures("nets")
-def test_what_has_no_module_cannot_be_frozen_in_verify(coreproof: Callable[..., Ran]) -> None:
-    assert coreproof("convert", "nets.py:counting", "net.onnx", "--freeze-state").code == 0
-    ran = coreproof("verify", "net.onnx", "net.onnx", "--freeze-branches")
-    assert ran.code == 2
-    assert "--freeze-branches: for PyTorch modules alone" in ran.err
 
 
 PICTURES = """

@@ -277,28 +277,27 @@ def test_a_full_disk_is_said_and_no_success(net: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_what_an_encoding_does_not_have_is_plain_letters(tmp_path: Path, encoding: str) -> None:
+def test_what_an_encoding_does_not_have_is_plain_letters(tmp_path: Path, encoding: str, forked: Commands) -> None:
     left, right = diverging(tmp_path, layers=4)
-    with commands({"PYTHONIOENCODING": encoding, "COLUMNS": "120"}, ("onnx", "onnx_ir", "onnxruntime")) as runs:
-        for arguments, code in (
-            (("verify", left, right), 1),
-            (("verify", left, left), 0),
-            (("verify", left, "--half"), 0),
-            (("doctor", left, "--against", right), 1),
-            (("diff", left, right), 1),
-            (("show", left), 0),
-            (("--help",), 0),
-            (("verify", "--help"), 0),
-            (("show", tmp_path / "✓.onnx"), 2),
-            (("show", left, "--no-such-✓"), 2),
-        ):
-            ended = runs.run(*arguments, folder=tmp_path, seconds=120)
-            out, err = ended.out.decode(encoding), ended.err.decode(encoding)
-            assert ended.code == code, (arguments, out, err)
-            assert "Traceback" not in err
-            assert "codec" not in out + err
-            if arguments[:3] == ("verify", left, right):
-                assert ("▶" if encoding == "utf-8" else ">") in out
+    for arguments, code in (
+        (("verify", left, right), 1),
+        (("verify", left, left), 0),
+        (("verify", left, "--half"), 0),
+        (("doctor", left, "--against", right), 1),
+        (("diff", left, right), 1),
+        (("show", left), 0),
+        (("--help",), 0),
+        (("verify", "--help"), 0),
+        (("show", tmp_path / "✓.onnx"), 2),
+        (("show", left, "--no-such-✓"), 2),
+    ):
+        ended = forked.run(*arguments, folder=tmp_path, seconds=120, encoding=encoding, COLUMNS="120")
+        out, err = ended.out.decode(encoding), ended.err.decode(encoding)
+        assert ended.code == code, (arguments, out, err)
+        assert "Traceback" not in err
+        assert "codec" not in out + err
+        if arguments[:3] == ("verify", left, right):
+            assert ("▶" if encoding == "utf-8" else ">") in out
 
 
 @pytest.mark.parametrize("verb", VERBS)
