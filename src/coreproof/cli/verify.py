@@ -146,9 +146,11 @@ def command(
 
         found = {name: held(*each) for name, each in pairs.items()}
         _show_each(found, rows or None, as_json=as_json)
+        # functions of a package are verified each for itself; all have been shown
         raise typer.Exit(_code(found, reporting, allow_weak=allow_weak, replace=overwrite))
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings, states)
+    # what float16 does is predicted from the reference's own values: nothing is run against it
     if half:
         raise typer.Exit(print_forecast(wanted, fed, rows, as_json=as_json))
     if fed is None and feeding.numbers:  # of a picture that is drawn, either side gets what was said of it
@@ -159,6 +161,7 @@ def command(
         wanted, fed = _recorded(
             wanted, judged, save, fed, number, engines[0], outputs_only=outputs_only, replace=overwrite
         )
+    # --save alone: there is nothing to hold it against yet
     if second is None:
         assert isinstance(wanted, Recording)
         _print_saved(wanted, as_json)

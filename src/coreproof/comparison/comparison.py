@@ -164,6 +164,7 @@ class Comparison(NotebookView):
     @property
     def pictures(self) -> int:
         """How many pictures the photos are: crops of one, as the column ``picture`` of labels.csv tells, are one."""
+        # a sum of shares, a crop's share being one through the crops of its picture
         return max(1, round(self.tally.pictures)) if self.count else 0
 
     @cached_property
@@ -235,6 +236,7 @@ class Comparison(NotebookView):
     def divergence(self, a: str, b: str) -> npt.NDArray[np.float32]:
         """Jensen-Shannon divergence of two models on each photo (base 2, 0..1). Reads everything."""
         i, j = sorted((self.index(a), self.index(b)))
+        # a model does not diverge from itself; only pairs of two are stored
         if i == j:
             return np.zeros(self.count, np.float32)
         return self.everything.divergences[:, list(self.tally.pairs).index((self.names[i], self.names[j]))]
@@ -283,8 +285,10 @@ class Comparison(NotebookView):
         kept = extremes.list()
         if min(count, self.count) <= len(kept):
             return [(seen.photo, abs(value)) for seen, value in kept[:count]]
+        # all photos, read from the files: the lists in memory end before
         every = values()
         order = np.argsort(every, kind="stable")[:count]
+        # abs: the most divergent are sorted by the negative
         return [(self.everything.photos[k], abs(float(every[k]))) for k in order]
 
     def agreement_of(self, name: str) -> dict[str, int]:
@@ -362,6 +366,7 @@ class Comparison(NotebookView):
         differ = whole.photos - whole.count
         causes = []
         for cause, model in attribution.causes.items():
+            # a, made like b in this respect, against b: what is still there has other causes
             rest = self.pair(model, b)
             still = rest.photos - rest.count
             # a share of nothing is none: where the two agree there is nothing to explain
@@ -399,6 +404,7 @@ class Comparison(NotebookView):
             "models": list(self.names),
             "agreement": self.agreement(),
             "predictions": {
+                # a float32 has seven digits
                 name: {photo: [[c, round(p, 7)] for c, p in self.predictions(name, photo)] for photo in photos}
                 for name in self.names
             },

@@ -91,6 +91,7 @@ class Lineup:
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.entries]
+        # checked here, so that line-ups made in Python hold together too
         if not names:
             raise LineupError("the line-up names no model", fix='add [models.NAME] with source = "..."')
         doubled = sorted({name for name in names if names.count(name) > 1})
@@ -249,6 +250,7 @@ def _files_of(source: str | Path) -> list[str]:
     text = str(source)
     if named_kind(text) is not None:
         return weights_of(text)
+    # module:callable may end like a file, and names none
     return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
 
 
@@ -264,6 +266,7 @@ def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder
     for key, (fits, expected) in _KINDS.items():
         if key in table and not fits(table[key]):
             raise LineupError(f"{where}.{key} is not known", where=str(path), expected=expected, found=table[key])
+    # "from" is a word of Python's own, which no field can be called
     base = table.pop("from", None)
     # what is made from another entry is fed as that one
     feeding = shared if base is None else None
@@ -284,6 +287,7 @@ def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder
 
 
 def _all(value: object, kind: type[_T]) -> TypeGuard[list[_T]]:
+    # true and false are whole numbers to Python
     return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
 
 

@@ -78,6 +78,7 @@ class Plan:
         self.path = path
         self._said = time.monotonic()
         self._ends = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
+        # counted batch by batch: the plan may be larger than memory
         with pq.ParquetFile(path) as file:
             self.photos = sum(batch.column("live").true_count for batch in file.iter_batches(columns=["live"]))
 
@@ -107,6 +108,7 @@ class Plan:
                 for batch in file.iter_batches(batch_size=4096):
                     yield from batch.to_pylist()
         except FileNotFoundError:
+            # the plan lies two folders below the store
             folder = self.path.parent.parent.parent
             raise StoreError(
                 "the store was deleted while the comparison ran", where=str(folder), fix="run again"
@@ -299,6 +301,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, statement: str) -> Iterator[st
     largest = connection.execute(
         "SELECT greatest((SELECT count(*) FROM listed), (SELECT count(*) FROM member), (SELECT count(*) FROM truth))"
     ).fetchone()[0]
+    # rounded up
     parts = -(-largest // _PART)
     return (statement.format(parts=parts, part=part) for part in range(parts))
 
@@ -324,6 +327,7 @@ def _recognise(connection: duckdb.DuckDBPyConnection, source: PhotoSource, store
                 )
         if same:
             _insert(connection, "live", same, "photo, slice, row")
+            # the version is noted, so that the file need not be read again next time
             _insert(connection, "recognised", same, "slice, row, now")
             _insert(connection, "stale", [{"slice": row["slice"]} for row in same if row["readable"]], "DISTINCT slice")
     _refresh(connection, store)

@@ -57,6 +57,7 @@ def random_sample(
     fed = [(a if a.image is not None or b.image is None else b, a, b) for a, b in pairs]
     structured = {a.name for drawn, a, _ in fed if drawn.holds and drawn.kind in ("dictionary", "sequence")}
     asked = {a.name: (shapes or {}).get(a.name) or lengths(a, b) for _, a, b in fed if a.name not in structured}
+    # one name of a length is one length, wherever it stands
     free = {
         dimension: length
         for _, a, _ in fed
@@ -145,6 +146,7 @@ def several(reference: Model, candidate: Model, seed: int = SEED, sessions: Sess
     if sessions is None or not draft.may_redraw:
         return Feeds(draft.pairs, draft.said(), draft.taken, draft.large)
     kept: dict[int, Pair] = {}
+    # zeros are what most divisions and logarithms fail on: without them a draw often has an answer
     for number, drawn in enumerate(draft.pairs):
         for pair in (drawn, draft.again(number)):
             if _answers(sessions[0], pair[0]):
@@ -216,6 +218,7 @@ class Draft:
         numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
         scaled = any(self._scales(a) for a in numbers)
         flexible = any(self.shapes(end) != self.shapes("usual") for end in ("low", "high"))
+        # the usual lengths first: a fault that shows at all mostly shows there
         ends: tuple[End, ...] = ("usual", "high", "low") if flexible else ("usual",) * 3
         # one further draw instead of two where a run takes long
         mixed = scaled and not flexible and self.ends.elements > _LARGE

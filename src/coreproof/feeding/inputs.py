@@ -46,6 +46,7 @@ def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> Pai
     for_candidate: dict[str, object] = {}
     for a, b in match_inputs(reference, candidate):
         if a.name not in sample and b.name not in sample:
+            # either side falls back to its own default; that both do the same is part of what is compared
             if a.optional and b.optional:
                 continue
             raise InputError(
@@ -118,11 +119,13 @@ def feeds_of(
 def _translated(reference: Model, candidate: Model, fed: Feeds, sessions: tuple[Session, Session] | None) -> Feeds:
     """The same picture for both sides, where one takes it as a picture and the other as numbers; anything else as it is."""
     matched = match_inputs(reference.signature, candidate.signature)
+    # a Core ML model may take the picture itself, with mean and scale inside; its source takes numbers
     mixed = [(a, b) for a, b in matched if (a.image is None) != (b.image is None) and a.name in fed.pairs[0][0]]
     for a, b in mixed:
         flip = b.image is None
         with _opened(reference, candidate, sessions) as (reference_session, candidate_session):
             sides = [Taker(reference, reference_session, a), Taker(candidate, candidate_session, b)]
+            # the side with the picture first, whichever it is
             picture, other = sides if flip else sides[::-1]
             feeding = _feeding_for(picture, other, fed.pairs, len(matched) == 1)
         saved = isinstance(other.model, Recording)
@@ -149,6 +152,7 @@ def _feeding_for(picture: Taker, other: Taker, pairs: Sequence[Pair], alone: boo
     if told is not None:
         return told
     listed = own_feedings(picture.running, picture.feature)
+    # beside other inputs, or of a saved run, nothing can be tried
     if not alone or isinstance(other.model, Recording):
         return listed[0]
     name = picture.feature.name
@@ -172,6 +176,7 @@ def _one_translated(pair: Pair, a: Feature, b: Feature, feeding: Feeding, from_n
         arrays[array.name] = value
         return for_reference, for_candidate
     saved = np.asarray(arrays[array.name])
+    # a saved run fed numbers: the pixels are computed back, and have to give those numbers again
     planes = pixels_of(saved, picture.image, feeding, array)
     again = numbers(planes, picture.image, feeding, array)
     # pixels are whole numbers, 1/255 apart: what is off by more than a quarter of that was no picture fed so

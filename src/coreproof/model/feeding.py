@@ -78,6 +78,7 @@ def check_numbers(whose: str, colour: str, *, scale: object, mean: object, std: 
     ``mean`` and ``std`` have one number, or one a channel; ``std`` divides, so none of it is 0.
     """
     told = whose if whose.endswith("-") else f"{whose} "
+    # every kind of grey has one channel
     channels = 1 if colour.startswith("GRAY") else 3
     listed: dict[str, Sequence[object]] = {"scale": (scale,)}
     for name, values in (("mean", mean), ("std", std)):
@@ -98,6 +99,7 @@ def check_numbers(whose: str, colour: str, *, scale: object, mean: object, std: 
 
 
 def _is_count(value: object) -> bool:
+    # NumPy's whole numbers count; true and false, which Python takes for such, do not
     return isinstance(value, Integral) and not isinstance(value, bool) and 0 < int(value) < 2**24
 
 

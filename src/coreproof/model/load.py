@@ -45,6 +45,7 @@ def load(
     """
     if example is not None:
         return _with_example(source, example, trust=trust, folder=folder, stored=stored)
+    # loaded as a whole first: what it is does not depend on the function
     if function is not None:
         return _at(load(source, trust=trust, folder=folder, stored=stored), function)
     base = None if folder is None else Path(folder)
@@ -78,6 +79,7 @@ def _with_example(source: object, example: object, *, trust: bool, folder: str |
     from coreproof.model.feeding import Source
     from coreproof.model.torch.user_models import from_object
 
+    # a list is one argument to PyTorch; here it means as many as it holds
     inputs = tuple(example) if isinstance(example, list) else example
     inputs = inputs if isinstance(inputs, dict | tuple) else (inputs,)
     return from_object(Source(source, inputs), name=type(source).__name__)
@@ -207,6 +209,7 @@ def _load_file(path: Path, *, trust: bool, query: str | None = None, example: ob
         from coreproof.model.torch.user_models import load_pickle, load_script, refuse_pickle
 
         regular_file(path, what="the model")
+        # before anything is unpickled: that is where the code would run
         if not trust:
             refuse_pickle(path)
         if is_script(path):
@@ -237,6 +240,7 @@ def _load_file(path: Path, *, trust: bool, query: str | None = None, example: ob
 def _from_object(given: object) -> Model:
     source: Any = given
     kind = f"{type(source).__module__}.{type(source).__name__}"
+    # whoever hands in a module has imported torch: it need not be done here, which takes seconds
     torch = sys.modules.get("torch")
     if kind.startswith("onnx_ir.") and hasattr(source, "graph"):
         from coreproof.model.onnx.model import from_ir
@@ -279,6 +283,7 @@ def from_mlmodel(source: MLModel) -> tuple[CoreMLModel, str | None]:
     spec, weights = source.get_spec(), source.weights_dir
     model = CoreMLModel(spec, name="model", folder=Path(weights).parent if weights else None)
     wanted = getattr(source, "function_name", None)
+    # a package of one function has no list of them (Model.proto, ModelDescription)
     own = not spec.description.functions or wanted == spec.description.defaultFunctionName
     return _sound(model), None if own else wanted
 

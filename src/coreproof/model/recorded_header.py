@@ -228,5 +228,6 @@ def _parameter(stored: Entry) -> tuple[str, tuple[int, ...]]:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
+        # strides, pads and the like; longer ones are weights, of which a header needs no copy
         return len(value) <= 16 and all(isinstance(v, int | float | str) for v in value)
     return value is None or isinstance(value, int | float | str)

@@ -91,6 +91,7 @@ def align(reference: ValueIndex, candidate: ValueIndex, values: Iterable[Pair] =
 
     A pair by name or structure needs as many elements on both sides, where both numbers are known.
     """
+    # counters that mean another value in each model are no names
     meaningless = _counted_apart(reference, candidate)
     by_origin = {
         own: (partner, how) for own, partner, how in _by_origin(reference, candidate) if partner not in meaningless
@@ -98,6 +99,7 @@ def align(reference: ValueIndex, candidate: ValueIndex, values: Iterable[Pair] =
     pairs = {own: partner for own, (partner, _) in by_origin.items()}
     taken = set(pairs.values())
     for own, partner in _by_name(reference, candidate):
+        # what a converter noted goes before what is only called the same
         if own not in pairs and partner not in taken and partner not in meaningless:
             pairs[own] = partner
             taken.add(partner)
@@ -202,6 +204,7 @@ def _by_structure(reference: ValueIndex, candidate: ValueIndex, found: Mapping[s
 
     Only operations of which the number of elements is known on both sides are paired this way.
     """
+    # fused groups as one: a folded bias is no operation of its own on the other side
     reference_tails, candidate_tails = _tails(reference), _tails(candidate)
     places = {value: i for i, (value, _) in enumerate(reference_tails)}
     anchors = [
@@ -228,6 +231,7 @@ def _increasing(anchors: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The anchors that do not cross an earlier one."""
     kept: list[tuple[int, int]] = []
     for own, partner in anchors:
+        # segments between crossing anchors would overlap
         if not kept or partner > kept[-1][1]:
             kept.append((own, partner))
     return kept
@@ -258,6 +262,7 @@ def _tails(of: ValueIndex) -> list[tuple[str, tuple[str, int]]]:
 def _folds_into(graph: Graph, node: Node) -> Node | None:
     """The single consumer of ``node`` when it is a bias or a batch normalisation, or unpacks one."""
     consumers = graph.consumers(node.outputs[0])
+    # a value that somebody else reads cannot be folded away
     if len(consumers) != 1 or node.outputs[0] in graph.outputs:
         return None
     following = consumers[0]
@@ -265,5 +270,6 @@ def _folds_into(graph: Graph, node: Node) -> Node | None:
     if word in ("norm", "getitem", "builtinfunctiongetitem"):
         return following
     others = [n for n in following.inputs if n != node.outputs[0]]
+    # a sum with another branch is no bias
     constant = all(graph.is_constant(n) or n in following.parameters for n in others)
     return following if word in ("add", "bias") and others and constant else None

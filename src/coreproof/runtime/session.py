@@ -144,6 +144,7 @@ def _numbers(feature: Feature, value: object, dtype: str, where: str) -> np.ndar
     """A value as numbers of a dtype; InputError where it holds others, or none."""
     try:
         array = np.asarray(value)
+        # objects may be whole numbers too large for any dtype, or tensors: the cast below tells
         if not is_number(array.dtype) and array.dtype.kind != "O":
             raise TypeError(f"an array of {array.dtype}")
         with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is said below, or is infinite
@@ -164,6 +165,7 @@ def _refuse_beyond(feature: Feature, array: np.ndarray, dtype: np.dtype, where: 
     if dtype.kind not in "iu" or array.dtype == dtype or not array.size or array.dtype.kind not in "iuf":
         return
     held = np.iinfo(dtype)
+    # the two ends speak for all between them
     least, most = array.min(), array.max()  # NaN where there is one
     if not (float(least) >= held.min and float(most) <= held.max):
         beyond = least if not float(least) >= held.min else most

@@ -57,6 +57,7 @@ class ChannelScale:
         """The factors of the elements from ``start`` to ``stop``, counted in stored order."""
         channels = np.arange(start // self.run, (stop - 1) // self.run + 1)
         expanded = np.repeat(self.per_channel[channels % self.per_channel.size], self.run)
+        # the first channel may begin before the block does
         first = start - start // self.run * self.run
         picked: Array = expanded[first : first + stop - start]
         return picked
@@ -85,6 +86,7 @@ def error_stats(a: Array, b: Array) -> ErrorStats | None:
         d = np.subtract(p, q)
         squares, others = known or (_dot(p, p), _dot(q, q))
         error_squares = _dot(d, d)
+        # NaN, an infinity, or squares beyond the format: these figures would mean nothing
         if not (math.isfinite(squares) and math.isfinite(error_squares)):
             return None
         np.abs(d, out=d)
@@ -100,6 +102,7 @@ def error_stats(a: Array, b: Array) -> ErrorStats | None:
 def any_size_stats(x: Array, y: Array) -> ErrorStats:
     """The same of finite float64 numbers that may be none, or so large that their squares are infinite; not in blocks."""
     error, scale, other = np.abs(x - y), rms(x), rms(y)
+    # scaled before they are multiplied, so that no product overflows
     products = float(np.mean((x / scale) * (y / other))) if scale and other else 0.0
     return ErrorStats(
         error=float(error.max(initial=0.0)),
@@ -116,6 +119,7 @@ def _cosine(a: float, b: float, products: float) -> float:
     """Of two lengths and the sum of products; two values of nothing but zeros point the same way."""
     if a == 0 or b == 0:
         return 1.0 if a == b else 0.0
+    # divided one after the other, since a * b may overflow; rounding may lead beyond 1
     return min(1.0, max(-1.0, products / a / b))
 
 
@@ -174,6 +178,7 @@ def exceedance(
         return Exceedance(0, 0, 0.0, 0.0)
     scale = known.scale
     over, worst, furthest, required_relative = 0, 0, -math.inf, 0.0
+    # the block with the largest error first: most others need not be looked at then
     for index in sorted(range(len(known.peaks)), key=lambda i: -known.peaks[i]):
         peak = known.peaks[index]
         beyond = peak - relative * scale
@@ -196,6 +201,7 @@ def block_exceedance(error: Array, size: Array, relative: float, absolute: float
     worst, over = int(np.argmax(beyond)), int(np.count_nonzero(beyond > absolute))
     left = error - absolute
     with np.errstate(divide="ignore", invalid="ignore"):
+        # what is within the absolute part needs no relative one
         ratios = np.divide(left, size, out=np.zeros_like(left), where=left > 0)
     return Exceedance(over, worst, float(beyond[worst]), float(ratios.max()))
 

@@ -57,6 +57,7 @@ class Steps:
             running.signature = as_free_as(model, other) if isinstance(model, TorchModel) else running.signature
         given, said = self._given(inputs, feeds, seed, wanted, judged)
         names = {side: frozenset(model.remembers) for side, model in enumerate((self.reference, self.candidate))}
+        # the same beginning for every sequence that is fed
         held = self._first(given[0])
         size = sum(as_array(value).nbytes for state in held for value in state.values())
         afford(f"what both models remember over {len(given)} steps", size=size * len(given), where=self.candidate.name)
@@ -112,6 +113,7 @@ class Steps:
         else:
             room = min((d for f in written for d in f.shape or () if isinstance(d, int) and d > 1), default=1)
         count = math.prod(shape)
+        # behind what the step before wrote, and from the start again where there is no more room
         first = (number * count) % max(1, room - count + 1)
         return (first + np.arange(count)).reshape(shape)
 
@@ -165,6 +167,7 @@ def steps_of(reference: Model, candidate: Model, states: Mapping[str, str] | Non
 def _matched(reference: Model, candidate: Model) -> Iterator[tuple[str, str]]:
     """The candidate's memories, each with the reference's: by name, spelled as Core ML does, else in their order."""
     known = {identifier(name): name for name in reference.remembers}
+    # Core ML's names hold no dots, ONNX's and PyTorch's may
     rest = [name for name in candidate.remembers if identifier(name) not in known]
     others = [name for own, name in known.items() if own not in {identifier(n) for n in candidate.remembers}]
     if len(rest) != len(others):
@@ -181,6 +184,7 @@ def _matched(reference: Model, candidate: Model) -> Iterator[tuple[str, str]]:
 def _as(own: object, other: object) -> np.ndarray:
     """The other side's memory in this side's dtype and shape."""
     mine, theirs = as_array(own), as_array(other)
+    # a memory of another size, as of another length, begins as its own side has it
     return theirs.reshape(mine.shape).astype(mine.dtype) if theirs.size == mine.size else mine
 
 

@@ -228,6 +228,7 @@ def judge(
     a, b = np.asarray(reference), np.asarray(candidate)
     if built := unlike(reference, candidate):
         return _unlike(a, tolerance, built)
+    # dimensions of length 1 come and go with the format; the number of elements does not
     if a.size != b.size:
         return _unlike(a, tolerance, f"shapes differ: {_shape(a)} and {_shape(b)}")
     if _is_text(a) or _is_text(b):
@@ -293,6 +294,7 @@ def _judge_numbers(
     limit: float = math.inf,
 ) -> Judgement:
     known = error_stats(a.reshape(-1), b.reshape(-1))
+    # NaN, infinities, or numbers whose squares overflow: the fast way says nothing of them
     if known is None:
         afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
         return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, channel_scale, limit)
@@ -319,6 +321,7 @@ def _judge_beside_fills(
         return whole
     among = None if channel_scale is None else PickedScale(channel_scale.per_channel, channel_scale.run, places)
     judged = _judge_numbers(flat[places], other[places], replace(tolerance, filled=None), among)
+    # the ordinary elements are as they should be, so that what fails is among the fills
     if judged and not whole:
         return whole
     beside = f"{judged.problem} (beside {filled} that are far larger)" if judged.problem else ""
@@ -407,9 +410,11 @@ def _judge_sparse(
     wrong = np.flatnonzero(~both & ~alike & ~at_limit)
     beyond, worst = Exceedance(0, 0, 0.0, 0.0), None
     if x.size:
+        # an element near zero in a tensor of large ones errs like the sum that made it
         size = np.maximum(np.abs(x), known.scale) * share[both]
         beyond = block_exceedance(np.abs(x - y), size, tolerance.relative, tolerance.single)
         worst = int(np.flatnonzero(both)[beyond.worst])
+    # a NaN on one side alone is worse than any number
     if wrong.size:
         worst = int(wrong[0])
     nan, infinite = ((int(found(a).sum()), int(found(b).sum())) for found in (np.isnan, np.isinf))
@@ -432,6 +437,7 @@ def _psnr(peak: float, rms_error: float) -> float:
     """Peak signal (the reference's range) to noise ratio in decibels; infinite where there is no error."""
     if rms_error == 0:
         return math.inf  # also where there are no elements, and ``peak`` is NaN
+    # a constant reference has no range: any error is infinitely loud beside it
     return 20 * math.log10(peak / rms_error) if peak > 0 else -math.inf
 
 

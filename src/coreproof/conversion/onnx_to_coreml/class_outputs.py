@@ -82,6 +82,7 @@ def take_classes(model: ir.Model, source: str) -> tuple[Classes | None, tuple[Na
     texts = [name for name, found in named.items() if found.is_text]
     if not zips and not texts:
         return None, ()
+    # a Core ML classifier has one label and one dictionary
     if len(zips) <= 1 and len(texts) <= 1 and (classes := _one_classifier(graph, zips, named, texts)) is not None:
         common.RemoveUnusedNodesPass()(model)
         return classes, ()
@@ -106,6 +107,7 @@ def _one_classifier(
         labels = () if decision is None else decision.labels
     if scores is None or not labels or not (decision is None or decision.names_the_best_of(scores)):
         return None
+    # first, where whoever writes the classifier looks for them
     others = [v for v in graph.outputs if v.name != label and v not in zips and v is not scores]
     graph.outputs[:] = [scores, *others]
     return Classes(labels, label or "classLabel", shares=(zips[0].name or "") if zips else "")
@@ -192,7 +194,9 @@ class _Decision:
             return False
         if self.by.op_type == "ArgMax":
             axis = self.by.attributes.get_int("axis", 0)
+            # scores are [samples, classes]: their place along the second axis is the class
             return axis in (1, -1) and self.by.inputs[0] is not None and _same_order(self.by.inputs[0]) is root
+        # of an estimator's two outputs the second holds the scores
         if root is not self.by.outputs[1]:
             return False
         how = self.by.attributes.get_string("post_transform", "NONE")
@@ -215,6 +219,7 @@ def _same_order(value: ir.Value) -> ir.Value:
             or (
                 node.domain == ML
                 and node.op_type == "Normalizer"
+                # L1 and L2 divide by a size, which is positive; the largest may be negative, and turns the order around
                 and node.attributes.get_string("norm", "MAX") != "MAX"
             )
         )
@@ -238,6 +243,7 @@ def _decision(value: ir.Value) -> _Decision | None:
         if held is not None and held.dtype == ir.DataType.STRING:
             number = node.inputs[1]
             by = _handed(number).producer()
+            # ONNX stores texts as bytes
             texts = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in held.numpy().reshape(-1))
             return _Decision(number, texts, by if by is not None and by.op_type == "ArgMax" else None)
     return None
@@ -273,6 +279,7 @@ def _scores_beside(graph: ir.Graph, decision: _Decision) -> ir.Value | None:
         and len(value.shape)
         and value.shape[-1] == len(decision.labels)
     ]
+    # of several it is not known which are the probabilities
     if len(fitting) == 1:
         return fitting[0]
     by = decision.by

@@ -78,6 +78,7 @@ def _compares(operator: str) -> bool:
 
 def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
+    # each finder reads the graph for itself; what one keeps in float32 does not hide it from the others
     constants = _constants(graph)
     found = (_guarded, _at_edges, _fine_steps, roots_of_powers, _large_angles, scales_at_run_time)
     wide = frozenset(name for kind in found for name in kind(graph, constants))
@@ -93,6 +94,7 @@ def raised(array: Array) -> Array:
     if array.dtype.kind != "f" or array.dtype == np.float16:
         return array
     gone = (array != 0) & (np.abs(array) < SMALLEST)
+    # with its sign: a negative epsilon guards from the other side
     return np.where(gone, np.copysign(SMALLEST, array), array).astype(array.dtype) if gone.any() else array
 
 
@@ -149,6 +151,7 @@ def _is_huge(array: Array) -> bool:
 def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
     """The values that are computed in float32 because of an epsilon."""
     for node in graph:
+        # the operators by which an epsilon comes in: added, or as a lower bound
         if node.op_type not in ("Add", "Sub", "Sum", "Max", "Clip", "Where"):
             continue
         given = [v for v in node.inputs if v is not None]
@@ -161,6 +164,7 @@ def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
         summed = any(_sums_squares(n) for n in before)
         path = _to_what_is_guarded(node, constants, summed)
         if path:
+            # squares of small numbers vanish in float16 before the epsilon reaches them
             squares = before if any(n.op_type in _SQUARED for n in before) else []
             yield from (o.name or "" for n in (node, *squares, *path) for o in n.outputs)
 
@@ -172,6 +176,7 @@ def _at_edges(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
     from 1 what is 1 there: an inverse sigmoid, a cross entropy.
     """
     for node in graph:
+        # both are infinite at the edge: log at 0, atanh at 1
         if node.op_type not in ("Log", "Atanh") or node.inputs[0] is None:
             continue
         if path := _towards_edge(node.inputs[0], constants):
@@ -198,6 +203,7 @@ def _towards_edge(
         if known is not None:
             bounds.append(known)
         else:
+            # what stands below a fraction bar grows as it shrinks: there a small bound is the edge
             under = divides or node.op_type == "Reciprocal" or (quotient and at == 1)
             found += _towards_edge(each, constants, depth - 1, divides=under)
     edge = node.op_type in _BOUNDS and any(_is_edge(bound, divides=divides) for bound in bounds)
@@ -242,8 +248,10 @@ def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str
             continue
         given = [v for v in node.inputs if v is not None]
         fine = any((v.name or "") in constants and _is_lost(constants[v.name or ""]) for v in given)
+        # what is counted in steps: the numbers and the zero point, not the scale
         counted = [given[0], *given[2:]] if node.op_type in _STEPPED else []
         many = any(v.dtype is not None and v.dtype.is_integer() and v.dtype not in narrow for v in counted)
+        # the first quantisation: all that follows counts on from its steps
         enters = node.op_type == "QuantizeLinear" and given[0].name in fed
         if fine or many or enters:
             yield from (o.name or "" for o in node.outputs)
@@ -321,6 +329,7 @@ def _exponent(node: ir.Node, at: int, constants: Mapping[str, Array]) -> float |
     if known is None or known.size != 1:
         return None
     exponent = float(known.reshape(-1)[0])
+    # a whole, positive power has no pole and a finite slope at zero
     return exponent if exponent < 0 or exponent != int(exponent) else None
 
 
@@ -388,6 +397,7 @@ def _masks(
             continue
         if operator not in _ARITHMETIC and "hands_on" not in meaning(operator):
             continue
+        # a Where hands on its two values, not its condition; a Div the size of what is divided
         found = max(read[1:3] if operator == "Where" else read[:1] if operator == "Div" else read, default=0)
         if not found:
             continue
@@ -408,6 +418,7 @@ def _binds(operator: str, place: int, bound: Array) -> bool:
 
 def _shown(graph: ir.Graph, levels: Mapping[str, int]) -> Iterator[str]:
     """What hands a minimum on to an output that float32 holds; from the end to the front, each node once."""
+    # a float16 output of the source holds float16's own minimum already
     wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
     shown = {value.name for value in graph.outputs if value.dtype in wide and levels.get(value.name or "")}
     for node in reversed(list(graph)):

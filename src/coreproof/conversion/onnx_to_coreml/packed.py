@@ -48,6 +48,7 @@ class Packed:
 
     def dense(self) -> np.ndarray:
         """The floats, in the precision of the scale."""
+        # int32: the difference of two bytes is no byte
         shift = 0 if self.zero is None else self._spread(self.zero).astype(np.int32)
         return np.asarray((self.numbers.astype(np.int32) - shift) * self._spread(self.scale))
 
@@ -79,6 +80,7 @@ class PackedArray(np.ndarray):
 
     packed: Packed | None
 
+    # called for every view and copy, whose floats need no longer be those of the integers
     def __array_finalize__(self, source: object) -> None:
         self.packed = None
 
@@ -141,6 +143,7 @@ def pack(
     Scales are one for all, one for each place along ``axis``, or in blocks of ``block_size`` along it.
     """
     width = _WIDTHS.get(ir.DataType.from_numpy(numbers.dtype))
+    # a number alone is written as one
     if width is None or not numbers.ndim or scale.size == 0:
         return None
     bits, signed = (bits or width[0]), width[1]
@@ -149,6 +152,7 @@ def pack(
     if zero is not None:
         if zero.shape != scale.shape and zero.size != 1:
             return None
+        # zero points of 0 are left out, as Core ML takes them then
         zero = None if not zero.astype(np.int32).any() else np.broadcast_to(zero.astype(kind), scale.shape)
     scale = scale.astype(np.float64 if scale.dtype == np.float64 else np.float32)
     if not np.isfinite(scale).all():

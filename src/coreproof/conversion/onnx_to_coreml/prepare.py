@@ -17,6 +17,7 @@ from coreproof.model.onnx.constants import known_tensor
 def prepare(model: ir.Model) -> ir.Model:
     """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied."""
     _sort(model)
+    # the user's model stays as it is; verification compares with that
     prepared = model.clone()
     _bind_branches(prepared.graph, {})
     _name_apart(prepared.graph)
@@ -50,6 +51,7 @@ def _sort(model: ir.Model) -> None:
     for graph in (model.graph, *(f.graph for f in model.functions.values())):
         made = {v for node in graph for v in node.outputs}
         for node in graph:
+            # a value that is still in the set is made by this node, or by one behind it
             if not made.isdisjoint(v for v in node.inputs if v is not None):
                 break
             made.difference_update(node.outputs)
@@ -140,6 +142,7 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
     if convolution is None or convolution.op_type not in ("Conv", "ConvTranspose"):
         return False
     middle = convolution.outputs[0]
+    # whoever else reads the convolution wants it unnormalised; a BatchNormalization that is asked for statistics trains
     if len(middle.uses()) != 1 or middle.is_graph_output() or len([o for o in node.outputs if o.uses()]) > 1:
         return False
     weight, bias = convolution.inputs[1], None
@@ -174,6 +177,7 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
     convolution.replace_input_with(1, new_weights)
     convolution.replace_input_with(2, new_bias)
     result = node.outputs[0]
+    # two values may not bear one name, not even while one takes the place of the other
     middle.name, kept = f"{middle.name}_before_{name}", result.name
     middle.shape, middle.type = result.shape, result.type
     ir.convenience.replace_all_uses_with(result, middle, replace_graph_outputs=True)

@@ -62,11 +62,13 @@ def torch_to_onnx(
     from onnxscript import optimizer
 
     freeze_state, freeze_branches = freeze_state or model.frozen_state, freeze_branches or model.frozen_branches
+    # an export runs the module: what it changes on the way is put back
     held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
     refuse_misfit(model.signature, model.labels, model.name)
     shapes = _traced_free(model, free) if free else None
     try:
+        # raised, so that it goes the way of whatever the current exporter fails on
         if model.scripted:
             raise _TorchScript("it is a TorchScript program, which the current exporter does not read")
         program = _exported(model, shapes, _longer(model, free or {}), optimize=fold_batchnorm)
@@ -75,6 +77,7 @@ def torch_to_onnx(
             with _small_addends_kept():
                 optimizer.optimize(exported)
         _adopt_constants(exported.graph)
+        # kept, so that inner values are compared by the names of this very trace
         model.program = program.exported_program
         notes = model.notes
     except Exception as error:
@@ -154,6 +157,7 @@ def _longer(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> list[tu
         name
         for feature, tensor in zip(model.input_names, inputs, strict=True)
         for axis, name in free.get(feature, {}).items()
+        # torch.export takes 0 and 1 for special lengths, and traces what holds for those alone
         if tensor.shape[axis] == 1
     }
     if not short:
@@ -227,6 +231,7 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
 def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tuple[object, ...]:
     """The free dimensions as torch.export takes them, input by input."""
     torch = import_torch()
+    # one Dim a name, so that equal names are equal lengths
     dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
     each = tuple({axis: dimensions[n] for axis, n in free.get(name, {}).items()} for name in model.input_names)
     # what forward takes as *args is one parameter to torch.export
@@ -265,6 +270,7 @@ def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -
         if getattr(m, "training", False)
     ]
     told = [said for said, m in training if "Dropout" in said and getattr(m, "p", None)]
+    # BatchNorm counts what it is fed into its running mean and variance
     told += [said for said, m in training if changing and getattr(m, "track_running_stats", False)]
     dropped = [node for node in exported.graph if node.op_type == "Dropout" and _is_training(node)]
     if not dropped and not (changing and told):
@@ -289,6 +295,7 @@ def _is_training(node: ir.Node) -> bool:
 def _users_line_of(node: ir.Node) -> str | None:
     """The user's line that called the operator, as the exporter noted it."""
     lines = node.metadata_props.get("pkg.torch.onnx.stack_trace", "").splitlines()
+    # frames of PyTorch's own are left out: the last one besides is the user's
     calls = [m for text in lines if (m := _CALL.search(text)) and "/torch/" not in m["file"].replace("\\", "/")]
     return line_of(calls[-1]["file"], int(calls[-1]["line"])) if calls else None
 

@@ -97,6 +97,7 @@ class _Reading:
             return
         numbers = {attribute.name: attribute.value for attribute in attributes if attribute.type in _NUMBERS}
         words = [attribute for attribute in attributes if attribute.type == ir.AttributeType.STRING]
+        # a word as a number of its own name: what reads a flow asks only whether it is there
         numbers.update({f"{attribute.name}={attribute.as_string()}": 1 for attribute in words})
         texts = next((t for name in _TEXTS if (t := node.attributes.get_strings(name, ()))), ())
         wholes = next((n for name in _WHOLES if (n := node.attributes.get_ints(name, ()))), ())
@@ -107,6 +108,7 @@ class _Reading:
         self, node: ir.Node, inputs: tuple[str, ...], outputs: tuple[str, ...], bodies: Iterable[ir.Graph]
     ) -> None:
         """What a body reads it is handed from outside, and what it makes goes out: both by name, as if it ran once."""
+        # without outputs: what it makes comes out of its bodies
         self.steps.append(FlowStep(node.op_type, inputs, ()))
         for body in bodies:
             own = [v.name or "" for v in body.inputs]

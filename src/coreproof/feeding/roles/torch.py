@@ -105,6 +105,7 @@ def torch_flow(model: TorchModel) -> Flow:
             held = program.state_dict.get(spec.target)
             stored[spec.arg.name] = program.constants.get(spec.target) if held is None else held
             titles[spec.arg.name] = str(spec.target)
+    # in the order of forward's arguments, which is that of the inputs
     users = [s.arg.name for s in signature.input_specs if s.kind.name == "USER_INPUT"]
     reading = _Reading(stored)
     outputs: tuple[str, ...] = ()
@@ -151,6 +152,7 @@ class _Reading:
     def operand(self, given: object) -> str:
         """The name of a node, or of a number, which becomes a constant; "" for what is neither."""
         if isinstance(given, bool | int | float):
+            # no node of a program is called so, since % begins no Python name
             name = f"%{given}"
             self.stored[name] = np.asarray(given)
             return name
@@ -171,6 +173,7 @@ class _Reading:
             yield FlowStep(_ONE_TO_ONE[name], tuple(self.operand(a) for a in args), out)
         elif name in _MOVES and args:
             to = self.dtypes.get(node.name)
+            # what is cast to bool is a question whether it is 0, and no number any more
             yield FlowStep("Cast" if to == "bool" else "Identity", (self.operand(args[0]),), out)
         elif name in ("scalar_tensor", "full", "tensor") and not node.all_input_nodes:
             given = args[1] if name == "full" else args[0]

@@ -120,6 +120,7 @@ class OnnxModel(Model):
         """Raises an error where the model, or a data file beside it, cannot be written."""
         super().check_place(target, replace=replace)
         if self._stored is not None:
+            # its data files go along, under their own names
             external_copies(self.ir, target, replace=replace)
         elif not self._fits:
             check_data_file(data_file(target), target, replace=replace)
@@ -137,6 +138,7 @@ class OnnxModel(Model):
                 shutil.copyfile(source, data)
             fresh.write_bytes(self.stored())
             return
+        # weights that lie in files of the source would else be named, not written
         whole = in_memory(self.ir, initializers=self._fits)
         if self._fits:
             ir.save(whole, fresh)
@@ -146,6 +148,7 @@ class OnnxModel(Model):
     @property
     def _fits(self) -> bool:
         """Whether all weights go into one protobuf message."""
+        # a tensor of texts does not say how many bytes it takes
         size = sum(t.nbytes for t in stored_tensors(self.ir) if t.dtype != ir.DataType.STRING)
         # the graph around the weights needs room as well
         return size < _PROTOBUF_LIMIT * 0.9

@@ -43,6 +43,7 @@ def load_repository(repository: Repository, *, trust: bool = False) -> TorchMode
     if path is None:
         raise _no_network(repository)
     config = _read(path, repository.where)
+    # timm writes config.json too, with its own words
     if "architecture" in config and "model_type" not in config:
         from coreproof.model.torch.timm import load_timm_repository
 
@@ -69,6 +70,7 @@ def _load(repository: Repository, said: Mapping[str, Any], path: Path, *, trust:
     more = {"trust_remote_code": True} if foreign else {}
     with quiet(), made_by("transformers", where):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **more)
+        # a cache would make past keys and values outputs, and inputs of the next call
         config.use_cache = False
     seed = whole_number(options, "seed", 0, 0, where)
     kind = _class(transformers, said)
@@ -83,6 +85,7 @@ def _load(repository: Repository, said: Mapping[str, Any], path: Path, *, trust:
     preprocessor = repository.optional("preprocessor_config.json")
     feeding, unsaid = (None, ()) if preprocessor is None else feeding_of(_read(preprocessor, where), transformers)
     inputs, remarks = _example(module, config, feeding, repository)
+    # a feeding is of the one picture that a model takes; beside a text it would be half of it
     if "pixel_values" in inputs and len(inputs) == 1:
         notes += unsaid
     else:
@@ -105,6 +108,7 @@ def _named(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch
 def import_transformers() -> ModuleType:
     """transformers, or a message with the line that installs it."""
     import_torch()
+    # transformers does without it, where it is not there
     with suppress(MissingDependencyError):
         import_torchvision()  # transformers imports it, too
     with quiet():
@@ -203,6 +207,7 @@ def _random(
     kind: type[PreTrainedModel], config: PretrainedConfig, seed: int, where: str, more: Mapping[str, Any]
 ) -> torch.nn.Module:
     torch = import_torch()
+    # the same numbers on every machine: what is reported can be repeated
     torch.manual_seed(seed)
     with quiet(), made_by("transformers", where):
         return kind.from_config(config, **more) if hasattr(kind, "from_config") else kind(config)
@@ -217,6 +222,7 @@ def _example(
     main = getattr(module, "main_input_name", "input_ids")
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     both = all(getattr(config, f"{part}_config", None) is not None for part in ("text", "vision"))
+    # the example decides nothing but the shapes; a seed keeps exports the same
     torch.manual_seed(0)
     inputs: dict[str, Tensor] = {}
     remarks: list[str] = []
@@ -239,11 +245,13 @@ def _example(
         inputs["input_values"] = torch.randn(1, *(drawn if spectrogram else [_SAMPLES]))
     if main == "input_features":
         bins = int(getattr(config, "num_mel_bins", 80))
+        # Whisper halves the frames by a stride of 2 before it gives them positions
         frames = 2 * int(getattr(config, "max_source_positions", 50))
         shape = (1, bins, frames) if config.model_type == "whisper" else (1, frames, bins)
         inputs["input_features"] = torch.randn(*shape)
     if "decoder_input_ids" in taken and getattr(config, "is_encoder_decoder", False):
         start = getattr(config, "decoder_start_token_id", None)
+        # one step of the decoder, from the token that starts every text
         inputs["decoder_input_ids"] = torch.full((1, 1), 0 if start is None else int(start))
     if not inputs:
         raise InputError(
@@ -284,6 +292,7 @@ def _labels(config: PretrainedConfig) -> tuple[str, ...] | None:
     named = getattr(config, "id2label", None)
     if not isinstance(named, Mapping) or not named or "Classification" not in str(getattr(config, "architectures", "")):
         return None
+    # transformers numbers classes LABEL_0, LABEL_1, ... where nobody named them
     if sorted(map(int, named)) != list(range(len(named))) or all(str(v) == f"LABEL_{k}" for k, v in named.items()):
         return None
     return tuple(str(label) for _, label in sorted(named.items(), key=lambda item: int(item[0])))

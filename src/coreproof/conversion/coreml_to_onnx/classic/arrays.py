@@ -46,6 +46,7 @@ def lower_scaler(stage: Stage) -> None:
         if constants:
             constant = f64(constants[0]) if single or len(constants) == 1 else f64(list(constants))
             value = b.op(operator, value, constant)
+    # an output of whole numbers holds no fraction, and none is cut off
     output = stage.model.signature.outputs[0]
     if output.kind == "int64" or output.dtype in ("int32", "int64"):
         value = stage.require(
@@ -119,6 +120,7 @@ def lower_imputer(stage: Stage) -> None:
         return
     value = stage.cast(value, INT64 if whole else DOUBLE)
     wanted = getattr(imputer, replaced) if replaced is not None else np.nan
+    # no whole number is NaN: nothing can be missing
     if whole and replaced is None:
         stage.write_only(value)
         return
@@ -173,6 +175,7 @@ def lower_normalizer(stage: Stage) -> None:
         norm = b.op("ReduceSum", b.op("Abs", flat), _FIRST, keepdims=1)
     else:
         norm = b.op("Sqrt", b.op("ReduceSum", b.op("Mul", flat, flat), _FIRST, keepdims=1))
+    # 0 / 0 would be NaN
     norm = b.op("Where", b.op("Equal", norm, f64(0)), f64(1), norm)
     result = b.op("Div", flat, norm)
     stage.write_only(result if flat is value else b.op("Reshape", result, b.op("Shape", value), allowzero=1))

@@ -62,6 +62,7 @@ def lower_one_hot(stage: Stage) -> None:
     hot = b.op("Equal", np.arange(count, dtype=np.int64), place)
     result = stage.cast(hot, ir.DataType.DOUBLE)
     if encoder.handleUnknown == encoder.ErrorOnUnknown:
+        # what is unknown gets the place behind the last category
         known = b.op("Less", b.op("Reshape", place, np.zeros(0, np.int64)), np.array(count, np.int64))
         result = stage.require(known, result, "the value is none of the categories")
     if stage.model.signature.outputs[0].kind == "dictionary":
@@ -101,6 +102,7 @@ def lower_mapping(stage: Stage) -> None:
     result = stage.encoded(value, keys, values, fallback)
     if unknown is None:
         place = stage.flat(stage.positions(value, keys))
+        # with a 0, so that an empty sequence has a largest place too
         most = b.op(
             "ReduceMax", b.op("Concat", place, np.zeros(1, np.int64), axis=0), np.array([0], np.int64), keepdims=0
         )

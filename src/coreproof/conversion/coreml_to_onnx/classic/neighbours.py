@@ -65,14 +65,17 @@ def lower_classifier(stage: Stage) -> None:
         _write_default(stage, _default(neighbours))
         return
     labels = read_labels(stage.model.spec) or ()
+    # the file labels samples; votes are counted by class
     of_samples = np.array([list(labels).index(label) for label in _of_samples(stage.model)], np.int64)
     places = b.constant(f64([list(sample.vector) for sample in samples]), "samples")
     apart = b.op("Sub", places, stage.vector())
     distance = b.op("ReduceSum", b.op("Mul", apart, apart), _SECOND, keepdims=0)
     count = np.array([min(int(neighbours.numberOfNeighbors.defaultValue), len(samples))], np.int64)
+    # the squared distance has the same order as the distance itself
     nearest, which = b.op("TopK", distance, count, axis=0, largest=0, outputs=2)
     weight = b.op("Expand", f64(1), b.op("Shape", nearest))
     if neighbours.WhichOneof("WeightingScheme") == "inverseDistanceWeighting":
+        # 1 / 0 would be infinite: a sample at the very place decides, and several of them vote
         here = b.op("Cast", b.op("Equal", nearest, f64(0)), to=int(ir.DataType.DOUBLE))
         any_here = b.op("Greater", b.op("ReduceMax", here, _FIRST, keepdims=1), f64(0))
         weight = b.op("Where", any_here, here, b.op("Div", f64(1), nearest))

@@ -53,6 +53,7 @@ def _problems(model: CoreMLModel) -> Iterator[str]:
         if isinstance(lower, ModelLowerer):
             yield from lower.problems(stage, place)
         for feature in stage.signature.outputs:
+            # a later stage of the same name takes the earlier one's place
             there[feature.name] = (f"the output of {stage_name(model, index)}", feature)
     for feature in model.signature.outputs:
         if feature.name not in there:
@@ -69,6 +70,7 @@ def _connects(made: Feature, read: Feature) -> bool:
     if made.kind in _NUMBERS and read.kind in _NUMBERS:
         return True
     if made.kind != read.kind:
+        # a picture is an array of its pixels to the next stage, and the other way round
         return "image" in (made.kind, read.kind) and "tensor" in (made.kind, read.kind)
     return made.kind != "dictionary" or made.holds == read.holds
 

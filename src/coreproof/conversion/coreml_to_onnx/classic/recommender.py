@@ -27,6 +27,7 @@ def _items(recommender: Model_pb2.ItemSimilarityRecommender) -> Labels:
 
 
 def _largest(recommender: Model_pb2.ItemSimilarityRecommender) -> int:
+    # an item may stand in the rows of others and have none of its own
     numbers = [int(row.itemId) for row in recommender.itemItemSimilarities]
     numbers += [int(item.itemId) for row in recommender.itemItemSimilarities for item in row.similarItemList]
     return max(numbers, default=-1)
@@ -76,6 +77,7 @@ def _unfit(features: dict[str, Feature], name: str, kinds: tuple[str, ...], role
 
 def _item_input(model: CoreMLModel) -> str:
     named = str(model.spec.itemSimilarityRecommender.itemInputFeatureName)
+    # a model of one input need not name it
     return named or (model.signature.inputs[0].name if len(model.signature.inputs) == 1 else "")
 
 
@@ -93,6 +95,7 @@ def lower_recommender(stage: Stage) -> None:
     fed = _item_input(stage.model)
     places = _places(stage, fed, items)
     held = stage.read(fed)
+    # a list of items says that each is liked, as much as any other
     amounts = held.values if isinstance(held, Dictionary) else b.op("Expand", f64(1), b.op("Shape", places))
     seen = _marked(stage, places, count)
     given = _cut(
@@ -137,6 +140,7 @@ def _scores(
     stage: Stage, recommender: Model_pb2.ItemSimilarityRecommender, given: ir.Value, seen: ir.Value, count: int
 ) -> ir.Value:
     b = stage.b
+    # items without a row of their own are not adjusted
     shift = np.zeros(count)
     sources, targets, likeness = [], [], []
     for row in recommender.itemItemSimilarities:
@@ -162,6 +166,7 @@ def _candidates(
     excluded = seen
     exclusion, restriction = recommender.itemExclusionInputFeatureName, recommender.itemRestrictionInputFeatureName
     if exclusion in stage.held:
+        # a list that holds nothing counts as one that is not fed
         own, any_given = _list(stage, exclusion, items)
         excluded = b.op("Where", any_given, own, seen)
     left = b.op("Less", excluded, f64(0.5))

@@ -66,6 +66,7 @@ class Stage:
 
     def may_be_left_out(self, name: str) -> None:
         """An input of the whole that the file declares as one to be fed, and Core ML does without."""
+        # what an earlier stage makes is there in any case
         held = self.held[name]
         if isinstance(held, ir.Value) and held in self.b.inputs:
             self.shared.optional[held] = name
@@ -79,6 +80,7 @@ class Stage:
             tensor: ir.TensorProtocol = ir.Tensor(nothing, name=held.name)
             if held.dtype == STRING:
                 tensor = ir.StringTensor([], shape=ir.Shape([0]), name=held.name)
+            # ONNX: an input that has an initializer of its name need not be fed
             held.const_value = tensor
             self.b.initializers[held.name or ""] = held
 
@@ -109,6 +111,7 @@ class Stage:
         known = value.const_value
         shape = [d if isinstance(d, int) else 1 for d in value.shape or ()]
         filled = np.full(shape, default).astype(dtype)
+        # one input has one default in ONNX
         if known is not None and not np.array_equal(known.numpy(), filled, equal_nan=dtype.kind == "f"):
             raise self.refuse(
                 f"the optional input {self.shared.optional[value]!r} is read by several stages that say different defaults"
@@ -136,7 +139,9 @@ class Stage:
         if signature.predicted_label in names:
             assert signature.predicted_label is not None
             if signature.probabilities not in names:
+                # a label alone hides how sure it is: the scores stay there for whoever compares
                 self.made[scores_of(signature.predicted_label)] = Dictionary(labels, scores)
+            # of equal ones the first (ONNX, ArgMax: select_last_index is 0)
             index = self.b.op("ArgMax", scores, axis=0, keepdims=0)
             self.write(signature.predicted_label, self.b.op("Gather", label_array(labels), index))
 

@@ -22,6 +22,7 @@ def _activated(ctx: Context, x: Operand, activation: str, parameters: Sequence[f
     """The activations that the optimiser fuses, with their attributes in the order of their definition."""
     if not activation:
         return x
+    # ONNX Runtime's Clip without limits clips nothing
     usual = (-np.inf, np.inf) if activation == "Clip" else PARAMETERS.get(activation, (None, None))
     alpha, beta = (float(number or 0.0) for number in (*parameters[:2], *usual[len(parameters) :]))
     if activation == "Clip":
@@ -81,6 +82,7 @@ def fused_matmul(
     """
     left, right = _turned(ctx, a, transA, transBatchA), _turned(ctx, b, transB, transBatchB)
     if alpha != 1 and isinstance(right, np.ndarray):
+        # known weights take the factor, rounded once; no multiplication is left to run
         return matmul(ctx, left, ctx.floats(right.astype(np.float64) * alpha))
     product = matmul(ctx, left, right)
     return product if alpha == 1 else ctx.mb.mul(x=product, y=ctx.scalar(alpha))
@@ -92,6 +94,7 @@ def _turned(ctx: Context, x: Operand, transposed: int, batch: int) -> Operand:
     if rank < 2:
         return x
     if batch:
+        # transBatch: the first axis comes to stand just before the last
         order = [*order[1:-1], 0, order[-1]]
     if transposed:
         order = [*order[:-2], order[-1], order[-2]]

@@ -86,6 +86,7 @@ def resize(
     regions: Sequence[Sequence[float]] = [(0.0, 1.0)] * len(chosen)
     if coordinate_transformation_mode == "tf_crop_and_resize":
         regions = _raw(ctx, 1, "region of interest").reshape(2, -1).T.tolist()
+    # before opset 13 sizes come with scales that are there and empty
     if scales is not None and 0 not in tuple(scales.shape):
         if (computed := _computed(scales)) is not None:
             return _by_computed(ctx, x, chosen, computed, sampling)
@@ -168,6 +169,7 @@ def _free(ctx: Context, x: Operand, scales: dict[int, float], sampling: Sampling
         if sampling.mode == "nearest" and _repeats(sampling, max(height, width)):
             nearest = ctx.mb.upsample_nearest_neighbor
             return in_floats(ctx, x, lambda wide: nearest(x=wide, scale_factor_height=height, scale_factor_width=width))
+        # pytorch_half_pixel differs from half_pixel only where a result is 1 long, which a whole factor makes of 1 alone
         layers = ("half_pixel", "pytorch_half_pixel", "align_corners")
         if sampling.mode == "linear" and sampling.transformation in layers:
             return ctx.mb.upsample_bilinear(
@@ -210,6 +212,7 @@ def _nearest(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) ->
         and a.target % a.length == 0
     }
     spatial = [factors.get(rank - 2, 1), factors.get(rank - 1, 1)]
+    # Core ML's layer repeats along height and width; other axes, and other selections, are gathered
     if rank >= 3 and max(spatial) > 1:
         layer, (height, width) = ctx.mb.upsample_nearest_neighbor, spatial
         x = in_floats(ctx, x, lambda wide: layer(x=wide, scale_factor_height=height, scale_factor_width=width))
@@ -252,6 +255,7 @@ def _samples_like(axis: Axis, matrix: Array, grid: str) -> bool:
     """Whether Core ML's linear resize, which knows lengths but no scales, weights as ``matrix`` does."""
     scale = axis.target / axis.length
     places = coordinates(axis.length, axis.target, scale, (0.0, 1.0), grid)
+    # Core ML's layers repeat the border where they look beyond it
     own = weights(np.clip(places, 0, axis.length - 1), axis.length, scale, Sampling("linear", grid))
     return bool(np.allclose(own, matrix, atol=1e-6, rtol=0))
 
@@ -272,6 +276,7 @@ def _factor(target: int, length: int) -> np.float32:
     """A factor from which the layer, that rounds down in float32, gets ``target`` and no less."""
     factor = np.float32(target / length)
     while np.floor(np.float32(length) * factor) < target:
+        # the quotient may be rounded down, and the product with it below the target
         factor = np.nextafter(factor, np.float32(np.inf))
     return factor
 
@@ -284,6 +289,7 @@ def _apply(ctx: Context, x: Operand, matrix: Array, index: int) -> Operand:
         return ctx.mb.matmul(x=x, y=np.ascontiguousarray(matrix.T))
     if index == rank - 2:
         return ctx.mb.matmul(x=matrix, y=x)
+    # a product of matrices works on the last axes
     order = [i for i in range(rank) if i != index] + [index]
     moved = ctx.mb.matmul(x=ctx.mb.transpose(x=x, perm=order), y=np.ascontiguousarray(matrix.T))
     return ctx.mb.transpose(x=moved, perm=[order.index(i) for i in range(rank)])

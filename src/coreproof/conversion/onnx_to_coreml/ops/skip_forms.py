@@ -64,6 +64,7 @@ def skip_layer_normalization(
     if _is_asked(ctx, 1) or _is_asked(ctx, 2):
         return [*layer_normalized_with_statistics(ctx, total, gamma, beta, axes, epsilon), total]
     made = layer_normalized(ctx, total, gamma, beta, axes, epsilon)
+    # mean and deviation are asked for by nobody, so that any value may stand in their places
     return [made, made, made, total]
 
 
@@ -95,6 +96,7 @@ def embed_layer_normalization(
     if places is not None:
         own = gather(ctx, positions, places, axis=0)
     elif is_known(length):
+        # without places the tokens stand at 0, 1, 2, ...
         own = part(ctx, positions, 0, 0, int(length))
     else:
         end = mb.squeeze(x=mb.slice_by_index(x=mb.shape(x=ids), begin=[1], end=[2]), axes=[0])

@@ -26,10 +26,12 @@ def resample(
     """ONNX's GridSample, whose two conventions at the border are MIL's reflection (centres) and symmetric (edges)."""
     if padding_mode not in _PADDING:
         raise low.refuse("this padding mode is not known", expected=sorted(_PADDING), found=padding_mode)
+    # pixels of a large picture are not told apart in float16
     points = low.cast(coordinates, ir.DataType.FLOAT)
     extent = _extent(low, x)
     centres = align_corners
     if coordinates_mode == "normalized_zero_to_one":
+        # GridSample knows [-1, 1] alone
         points = low.op("Sub", low.op("Mul", points, 2.0), 1.0)
     elif coordinates_mode == "unnormalized" and sampling_mode != "nearest":
         centres = padding_mode != "symmetric"
@@ -40,6 +42,7 @@ def resample(
     if sampling_mode == "nearest":
         pixels = points if coordinates_mode == "unnormalized" else _pixels(low, points, extent, centres)
         return _nearest(low, x, pixels, padding_mode, fill)
+    # GridSample reflects about the ends of its coordinates: they have to be those that MIL means
     wanted = {"reflection": True, "symmetric": False}.get(padding_mode, centres)
     if wanted != centres:
         points = _normalized(low, _pixels(low, points, extent, centres), extent, wanted)
@@ -72,6 +75,7 @@ def _nearest(low: Lowering, x: Operand, pixels: ir.Value, padding_mode: str, fil
     width = low.op("Gather", _extent(low, x), np.array(0, np.int64))
     place = low.i64(low.op("Add", low.op("Mul", row, width), column))
     size = low.dims(place)
+    # [N, C, height * width], of which the places pick the same pixels in every channel
     flat = low.op("Reshape", x, np.array([0, 0, -1], np.int64))
     channels = low.op("Slice", low.dims(x), [1], [2])
     here = low.op(
@@ -129,6 +133,7 @@ def affine(
         )
     batch, channels = low.fixed(low.shape(x)[:2], "the batch size is not known")
     theta = low.op("Reshape", transform_matrix, [-1, 2, 3])
+    # one matrix may stand for the whole batch; AffineGrid wants one each
     theta = low.op("Expand", theta, [batch, 2, 3])
     size = [batch, channels, int(output_height), int(output_width)]
     grid = low.op("AffineGrid", theta, size, align_corners=1)
@@ -212,6 +217,7 @@ def crop_resize_ios17(
         if scale != 1:
             start, end = low.op("Mul", start, scale), low.op("Mul", end, scale)
         if sampling_mode not in ("ALIGN_CORNERS", "STRICT_ALIGN_CORNERS"):
+            # the whole axis, from its first pixel to its last
             inverted = low.op("Less", end, start)
             start, end = low.op("Where", inverted, 0.0, start), low.op("Where", inverted, last, end)
         axes.append(box_points(low.b, start, end, points, sampling_mode))

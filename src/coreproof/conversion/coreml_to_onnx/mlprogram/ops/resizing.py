@@ -72,6 +72,7 @@ def resize(
 ) -> ir.Value:
     """The last ``resized_dims`` entries of ``shape`` are the new lengths of the last dimensions; 0 keeps a length."""
     count = int(resized_dims)
+    # resized as floats, whatever is stored, and whole numbers again behind it
     is_integer = not low.is_float(x)
     data = low.cast(x, ir.DataType.FLOAT)
     nearest = interpolation_mode == "NEAREST_NEIGHBOR"
@@ -90,6 +91,7 @@ def resize(
         raise low.refuse("this sampling mode needs a target size that is known", found=sampling_mode)
     dims = low.dims(x)
     kept = low.op("Slice", dims, [0], [low.rank(x) - count])
+    # ONNX cuts an end off at the length: so large a number is the end of any axis
     tail = low.op("Slice", low.i64(shape), [-count], [2**62])
     old = low.op("Slice", dims, [-count], [2**62])
     tail = low.op("Where", low.op("Equal", tail, np.array(0, np.int64)), old, tail)
@@ -152,6 +154,7 @@ def _nearest(low: Lowering, x: Operand, size: tuple[int, int], sampling_mode: st
     """The pixel nearest to each grid point; half way between two, the later one."""
     lengths = low.fixed(low.shape(x)[-2:], f"the sampling mode {sampling_mode} needs an input of known size")
     for axis, length, count in zip((low.rank(x) - 2, low.rank(x) - 1), lengths, size, strict=True):
+        # the last half would round up to a pixel behind the last
         picked = np.minimum(np.floor(grid_points(length, count, sampling_mode) + 0.5), length - 1).astype(np.int64)
         x = low.op("Gather", x, picked, axis=axis)
     return low.value(x)

@@ -29,6 +29,7 @@ def fill_like(low: Lowering, *, ref_tensor: Operand, value: Operand = 0.0) -> ir
 @lowers("range_1d")
 def range_1d(low: Lowering, *, end: Operand, start: Operand, step: Operand) -> ir.Value:
     scalars = [low.value(v) for v in (start, end, step)]
+    # ONNX's Range takes scalars alone, MIL vectors of one number too
     return low.op("Range", *(low.op("Squeeze", v) if low.rank(v) else v for v in scalars))
 
 
@@ -42,6 +43,7 @@ def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: b
     # first of each, second of each, ...: side by side behind the axis, and merged into it
     stacked = stack(low, values=values, axis=at + 1)
     lengths = [0 if n is None else n for n in low.shape(values[0])]
+    # ONNX, Reshape: 0 copies a length, so that those before the axis may be free
     merged = [*(0 if i < at else n for i, n in enumerate(lengths[:at])), -1, *lengths[at + 1 :]]
     if any(n is None for n in low.shape(values[0])[at + 1 :]):
         raise low.refuse("interleave needs the lengths behind its axis", found=low.shape(values[0]))
@@ -50,6 +52,7 @@ def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: b
 
 @lowers("stack", exact=True, error="move", variadic="values")
 def stack(low: Lowering, *, values: Sequence[Operand], axis: int) -> ir.Value:
+    # counted in the result, which has one dimension more
     at = int(axis) % (low.rank(values[0]) + 1)
     return low.op("Concat", *(low.op("Unsqueeze", v, [at]) for v in values), axis=at)
 
@@ -98,8 +101,10 @@ def cumsum(low: Lowering, *, x: Operand, axis: int = 0, exclusive: bool = False,
 
 @lowers("band_part", exact=True)
 def band_part(low: Lowering, *, x: Operand, lower: int = -1, upper: int = -1) -> ir.Value:
+    # carried as numbers, of which Trilu leaves zeros, and made truths again below
     carried = low.i32(x) if low.is_bool(x) else low.value(x)
     kept = carried
+    # -1 keeps all of a side
     if lower >= 0:
         kept = low.op("Trilu", kept, np.array(-int(lower), np.int64), upper=1)
     if upper >= 0:
@@ -120,6 +125,7 @@ def one_hot(
     depth = low.op("Reshape", low.i64(one_hot_vector_size), [1])
     # A negative index is hot nowhere; ONNX would count it from the end.
     index = low.op("Where", low.op("Less", indices, 0), depth, low.value(low.i64(indices)))
+    # 0 and 1 first: the two values may be computed, and OneHot wants them as one vector
     hot = low.op("OneHot", index, depth, np.array([0, 1], np.float32), axis=int(axis))
     if low.is_bool(on_value):
         on_value, off_value = int(low.constant(on_value, "on_value")), int(low.constant(off_value, "off_value"))

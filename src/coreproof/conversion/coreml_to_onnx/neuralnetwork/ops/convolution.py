@@ -103,10 +103,12 @@ def convolution3d(
         (customPaddingLeft, customPaddingRight),
     ]
     if paddingType != "CUSTOM":
+        # VALID pads nothing
         pads = None if paddingType == "SAME" else [(0, 0)] * 3
     b = read_weights(bias, (outputChannels,), "bias") if hasBias else None
     reach = reaches(size, dilations)
     if isDeconvolution:
+        # a deconvolution stores its input channels first (NeuralNetwork.proto)
         w = read_weights(weights, (inputChannels, outputChannels // nGroups, *size), channel_axis=1)
         padding = _deconvolution_pads(layer, x, reach, stride, pads, False, outputShape)
     else:
@@ -139,7 +141,9 @@ def _deconvolution_pads(
         sizes = layer.fixed(layer.shape(x)[-len(reach) :], "its output shape is fixed, and the size of its input")
         total = [(n - 1) * s + k - out for n, s, k, out in zip(sizes, stride, reach, output_shape, strict=True)]
     else:
+        # same: n * s long, and without padding (n - 1) * s + k
         total = [k - s for k, s in zip(reach, stride, strict=True)]
+    # what is cut off in all is the same: only its distribution over both ends was open
     if pads is not None and (not output_shape or [before + after for before, after in pads] == total):
         return {"pads": flat(pads)}
     ends, missing = zip(*(cropped(t, lower=lower) for t in total), strict=True)

@@ -33,12 +33,14 @@ def batchnorm(
     scale = np.ones(channels, np.float32) if gamma is None else read_weights(gamma, (channels,), "gamma")
     shift = np.zeros(channels, np.float32) if beta is None else read_weights(beta, (channels,), "beta")
     b = layer.b
+    # the mean and variance of training are stored, unless those of the input itself are asked for
     if not computeMeanVar:
         m = np.zeros(channels, np.float32) if mean is None else read_weights(mean, (channels,), "mean")
         v = np.ones(channels, np.float32) if variance is None else read_weights(variance, (channels,), "variance")
         return restore(b.op("BatchNormalization", value, scale, shift, m, v, epsilon=epsilon))
     if instanceNormalization:
         return restore(b.op("InstanceNormalization", value, scale, shift, epsilon=epsilon))
+    # over the batch too, one mean and variance a channel
     normalised = _normalised(layer, value, [0, 2, 3], epsilon)
     return restore(b.op("Add", b.op("Mul", normalised, scale.reshape(-1, 1, 1)), shift.reshape(-1, 1, 1)))
 
@@ -71,6 +73,7 @@ def _normalised(layer: Layer, value: ir.Value, axes: Sequence[int], epsilon: flo
 def l2normalize(layer: Layer, x: Blob, *, epsilon: float = 1e-6) -> Blob:
     layer.at_least(x, 3)
     b = layer.b
+    # over the whole picture: x / sqrt(sum of x^2 + epsilon) (NeuralNetwork.proto)
     squares = b.op("ReduceSumSquare", x.value, i64([-3, -2, -1]))
     return Blob(b.op("Div", x.value, b.op("Sqrt", b.op("Add", squares, f32(epsilon)))), x.hidden)
 
@@ -80,6 +83,7 @@ def lrn(layer: Layer, x: Blob, *, alpha: float = 0.0, beta: float = 0.0, localSi
     value, restore = layer.batched(x)
     b = layer.b
     if localSize % 2:
+        # ONNX's LRN divides alpha by the size, as NeuralNetwork.proto writes it
         return restore(b.op("LRN", value, alpha=alpha, beta=beta, size=localSize, bias=k))
     # ONNX Runtime has odd windows only; an even one reaches one channel further back
     square = b.op("Unsqueeze", b.op("Mul", value, value), i64([1]))

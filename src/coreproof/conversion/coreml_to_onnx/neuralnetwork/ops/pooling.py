@@ -41,6 +41,7 @@ def pooling(
         lengths = layer.fixed(layer.shape(x)[-2:], "it includes the last pixel, and the size of its input")
         axes = zip(lengths, kernelSize, stride, pads, strict=True)
         inside = any(before for before, _ in pads)
+        # Caffe's rule: where there is padding, no window starts behind the picture
         beyond = [reach_beyond(n, k, s, p, p, inside=inside) for n, k, s, (p, _) in axes]
     else:
         pads = borders(layer, valid.paddingAmounts if valid is not None else None)

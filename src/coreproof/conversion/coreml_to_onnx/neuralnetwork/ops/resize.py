@@ -32,6 +32,7 @@ def upsample(
     # a nearest neighbour is picked by the factor itself, which rounding the size down would change
     if None not in shape and (mode != "NN" or all(f == int(f) for f in factors)):
         *lead, height, width = layer.fixed(shape)
+        # in float32, in which the file has its factors
         scaled = (int(np.floor(np.float32(n) * np.float32(f))) for n, f in zip((height, width), factors, strict=True))
         sizes = i64([*lead, *scaled])
     is_nearest = mode == "NN"
@@ -104,10 +105,12 @@ def crop_resize(
         )
     flat = b.op("Reshape", layer.exact(boxes), i64([-1, numbers]))
     if numbers == 5:
+        # the first of five numbers is the image that the box lies in
         ids = b.op("Cast", b.op("Gather", flat, i64(0), axis=1), to=int(ir.DataType.INT64))
         picked = b.op("Unsqueeze", b.op("Gather", value, ids), i64([1]))
         flat = b.op("Slice", flat, i64([1]), i64([5]), i64([1]))
     else:
+        # every box crops every image
         picked = b.op("Unsqueeze", value, i64([0]))
     order = NeuralNetwork_pb2.BoxCoordinatesMode() if boxIndicesMode is None else boxIndicesMode
     sides = corners(b, flat, NeuralNetwork_pb2.BoxCoordinatesMode.Coordinates.Name(order.boxMode))
@@ -115,8 +118,10 @@ def crop_resize(
     for (first, last), length, count in zip(sides, layer.fixed(size), targetSize, strict=True):
         factor = f32(spatialScale * (length - 1 if normalizedCoordinates else 1))
         points = box_points(b, b.op("Mul", first, factor), b.op("Mul", last, factor), count, _sampling(mode))
+        # beyond the picture its border goes on
         points = b.op("Clip", points, f32(0), f32(length - 1))
         distance = b.op("Abs", b.op("Sub", b.op("Unsqueeze", points, i64([2])), f32(range(length))))
+        # linear interpolation as a matrix: 1 at the point itself, falling to 0 one pixel away
         weights.append(b.op("Relu", b.op("Sub", f32(1), distance)))  # [N, count, length]
     rows = b.op("Unsqueeze", weights[0], i64([1, 2]))
     columns = b.op("Transpose", b.op("Unsqueeze", weights[1], i64([1, 2])), perm=[0, 1, 2, 4, 3])
