@@ -82,7 +82,7 @@ def onnx_to_coreml(
     keep_fp32 = _known(model, keep_fp32)
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
-    graph = _prepared(model)
+    graph = _prepared(model, joined=to == "mlprogram", kept=keep_fp32)
     classical = is_classical(graph.graph)
     classes, named = take_classes(graph, model.name)
     texts = number_texts(graph, model.name)
@@ -291,10 +291,10 @@ def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) ->
     )
 
 
-def _prepared(model: OnnxModel) -> ir.Model:
+def _prepared(model: OnnxModel, *, joined: bool, kept: Collection[str]) -> ir.Model:
     """The graph to be lowered. ConversionError where its nodes are not what its operators need."""
     try:
-        graph = prepare(model.ir)
+        graph = prepare(model.ir, joined=joined, kept=kept)
     except CoreproofError:
         raise
     except Exception as error:  # onnx-ir's passes and the merging of weights, on a file that anybody may have made

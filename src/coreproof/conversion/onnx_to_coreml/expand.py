@@ -84,10 +84,28 @@ def inline(model: ir.Model) -> None:
 def _is_open(node: ir.Node, model: ir.Model) -> bool:
     """Whether nothing lowers the node and the standard says what it is."""
     opset = model.opset_imports.get(node.domain, 1)
-    if ONNX.find(node.op_type, opset, node.domain) is not None:
+    if ONNX.find(node.op_type, opset, node.domain) is not None and not (node.op_type == "Attention" and _adds(node)):
         return False
     schema = _schema(node, opset)
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _adds(node: ir.Node) -> bool:
+    """Whether an Attention of the standard is more than softmax(q k^T * scale) v of four dimensions, by as many heads."""
+    if node.domain:
+        return False
+    shapes = [value.shape for value in node.inputs if value is not None]
+    plain = (
+        len(shapes) == len(node.inputs) == 3
+        and all(shape is not None and len(shape) == 4 for shape in shapes)
+        and not any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+        and set(node.attributes) <= {"scale"}
+    )
+    if not plain:
+        return True
+    heads = {shape[1] for shape in shapes if shape is not None}
+    widths = {shape[3] for shape in shapes[:2] if shape is not None}
+    return len(heads) != 1 or len(widths) != 1 or not isinstance(next(iter(widths)), int)
 
 
 def _schema(node: ir.Node, opset: int) -> Schema | None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from coreproof.conversion.onnx_to_coreml.expand import expand
+from coreproof.conversion.onnx_to_coreml.fuse import fuse
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.errors import ConversionError
 from coreproof.model.onnx.constants import known_tensor
 
 
-def prepare(model: ir.Model) -> ir.Model:
-    """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied."""
+def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()) -> ir.Model:
+    """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied.
+
+    ``joined``: several nodes that an ML Program has one operation for are one, save values and operators that are ``kept``.
+    """
     _sort(model)
     # the user's model stays as it is; verification compares with that
     prepared = model.clone()
@@ -27,6 +31,8 @@ def prepare(model: ir.Model) -> ir.Model:
     for node in list(prepared.graph):
         if node.op_type == "BatchNormalization":
             fold_batchnorm(prepared.graph, node)
+    if joined:
+        fuse(prepared.graph, kept)
     return prepared
 
 

@@ -42,6 +42,12 @@ def attended(
     return mb.matmul(x=mb.softmax(x=scores if added is None else mb.add(x=scores, y=added), axis=-1), y=v)
 
 
+@lowering("Attention", error="linear")
+def plain_attention(ctx: Context, q: Operand, k: Operand, v: Operand, *, scale: float | None = None) -> Result:
+    """The standard's form of four dimensions with nothing added to the scores; others are its own definition, put in place."""
+    return attended(ctx, q, k, v, 1 / float(np.sqrt(int(q.shape[-1]))) if scale is None else scale)
+
+
 def by_head(ctx: Context, x: Operand, heads: int) -> Operand:
     """[B, S, H * E] as [B, H, S, E]."""
     split = reshape(ctx, x, np.array([0, 0, heads, int(x.shape[2]) // heads], np.int32))

@@ -238,8 +238,9 @@ def _spatial(ctx: Context, x: Operand) -> list[int]:
 
 
 @lowering("GlobalAveragePool", error="average", word="mean", channelwise=True)
-def global_average_pool(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.reduce_mean(x=x, axes=_spatial(ctx, x), keep_dims=True)
+def global_average_pool(ctx: Context, x: Operand, *, keepdims: int = 1) -> Result:
+    """``keepdims=0``, which no file says: the Flatten behind it is part of it (``fuse``)."""
+    return ctx.mb.reduce_mean(x=x, axes=_spatial(ctx, x), keep_dims=bool(keepdims))
 
 
 @lowering("GlobalMaxPool", error="move", channelwise=True)
