@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
 from coreproof.conversion.onnx_to_coreml.run_time_scales import scales_at_run_time
@@ -80,7 +81,10 @@ def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
     # each finder reads the graph for itself; what one keeps in float32 does not hide it from the others
     constants = _constants(graph)
-    found = (_guarded, _at_edges, _fine_steps, roots_of_powers, _large_angles, scales_at_run_time)
+    found = (
+        *(_guarded, _at_edges, _fine_steps, _large_angles),
+        *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time),
+    )
     wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded, levels = _masks(graph, constants, fed)

@@ -13,12 +13,15 @@ import onnx_ir as ir
 from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
 from coreproof.conversion.torch_to_onnx.experts import expert_operators
+from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
+from coreproof.conversion.torch_to_onnx.placed import placing_operators
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
+from coreproof.conversion.torch_to_onnx.special import special_operators
 from coreproof.conversion.torch_to_onnx.writing import NowhereRightError
 from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
@@ -225,6 +228,9 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
         **adaptive_operators(),
         **expert_operators(),
         **recurrent_operators(),
+        **special_operators(),
+        **factor_operators(),
+        **placing_operators(),
     }
 
 

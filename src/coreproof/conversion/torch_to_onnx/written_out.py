@@ -106,10 +106,15 @@ _FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.005739
 
 def erfinv(x: ir.Value) -> ir.Value:
     """The x whose erf is given; infinite at 1 and -1."""
+    op, one = operators(), number(1, x.dtype)
+    return erfinv_beside(x, op.Mul(op.Sub(one, x), op.Add(one, x)), x.dtype)
+
+
+def erfinv_beside(x: ir.Value, beside: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    """The same where 1 - x^2 is known."""
     op = operators()
-    dtype = x.dtype
     one = number(1, dtype)
-    w = op.Neg(op.Log(op.Mul(op.Sub(one, x), op.Add(one, x))))
+    w = op.Neg(op.Log(beside))
     near, far = op.Sub(w, number(2.5, dtype)), op.Sub(op.Sqrt(w), number(3, dtype))
     made = op.Where(op.Less(w, number(5, dtype)), polynomial(near, _NEAR, dtype), polynomial(far, _FAR, dtype))
     at_end = op.Equal(op.Abs(x), one)

@@ -284,3 +284,20 @@ def test_scales_that_are_computed_while_the_model_runs_say_the_lengths(
             wanted = functional.interpolate(torch.from_numpy(x), scale_factor=(height, width), mode=pytorch, **how)
             # 6 times 1.3 in float16 is less, and one row less would come of 10 times 0.7
             np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_region_is_cut_out_for_lengths_that_are_given() -> None:
+    model = node_model(
+        "Resize",
+        {"x": PICTURE},
+        {"roi": np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32), "sizes": sizes_of(PICTURE, (3, 5))},
+        order=["x", "roi", "", "sizes"],
+        opset=13,
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+    )
+    with session(convert_node(model, "mlprogram", "iOS15"), "onnxruntime") as running:
+        found = running.run({"x": PICTURE})["y0"]
+    np.testing.assert_allclose(
+        found, interpolated(PICTURE, (3, 5), "bilinear", align_corners=True), rtol=1e-5, atol=1e-5
+    )

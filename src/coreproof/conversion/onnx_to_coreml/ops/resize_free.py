@@ -33,6 +33,8 @@ class FreeAxis:
 
 def resized(ctx: Context, x: Operand, axes: Sequence[FreeAxis], sampling: Sampling) -> Operand:
     """``x`` with these axes resized one after another. Raises ConversionError for a form that is not written here."""
+    if not axes:
+        return x
     if sampling.transformation == "tf_crop_and_resize" or (sampling.antialias and not sampling.exclude_outside):
         what = "a region is cut out of" if sampling.transformation == "tf_crop_and_resize" else "antialias goes beyond"
         raise ctx.refuse(f"{what} an axis that has a free length", "fixed lengths", "fix the input's height and width")

@@ -1,0 +1,164 @@
+"""Operators that stack, put and compare numbers, and that PyTorch's exporter does not know, or writes as sequences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.torch_to_onnx.rewritten import scatter_reduce
+from coreproof.conversion.torch_to_onnx.writing import lengths, number, numbers, operators, whole
+from coreproof.model.torch.model import import_torch
+
+
+def placing_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
+    """PyTorch operator -> how it is written in ONNX, as ``torch.onnx.export`` takes them."""
+    torch = import_torch()
+    aten = torch.ops.aten
+    return {
+        aten.hstack.default: hstack,
+        aten.vstack.default: vstack,
+        aten.dstack.default: dstack,
+        aten.column_stack.default: column_stack,
+        aten.fmax.default: fmax,
+        aten.fmin.default: fmin,
+        aten.hypot.default: hypot,
+        aten.copysign.Tensor: copysign,
+        aten.copysign.Scalar: copysign,
+        aten.frexp.Tensor: frexp,
+        aten.put.default: put,
+        aten.index_reduce.default: index_reduce,
+        aten.as_strided_scatter.default: as_strided_scatter,
+        torch.ops.prims.view_of.default: operators().Identity,
+    }
+
+
+# stacks
+
+
+def _of_rank(x: ir.Value, least: int) -> ir.Value:
+    """At least one axis; at least two, with the row as the second; or three, with the columns in front."""
+    rank, op = len(lengths(x)), operators()
+    if rank >= least:
+        return x
+    if rank == 0:
+        return op.Reshape(x, whole(*[1] * least))
+    if least == 2:
+        return op.Unsqueeze(x, whole(0))
+    return op.Unsqueeze(x, whole(0, 2) if rank == 1 else whole(2))
+
+
+def hstack(tensors: Sequence[ir.Value]) -> ir.Value:
+    """Side by side: vectors behind one another, anything else along the second axis."""
+    axis = int(len(lengths(tensors[0])) > 1)
+    return operators().Concat(*(_of_rank(t, 1) for t in tensors), axis=axis)
+
+
+def vstack(tensors: Sequence[ir.Value]) -> ir.Value:
+    """Below one another."""
+    return operators().Concat(*(_of_rank(t, 2) for t in tensors), axis=0)
+
+
+def dstack(tensors: Sequence[ir.Value]) -> ir.Value:
+    """Behind one another, along the third axis."""
+    return operators().Concat(*(_of_rank(t, 3) for t in tensors), axis=2)
+
+
+def column_stack(tensors: Sequence[ir.Value]) -> ir.Value:
+    """Vectors as columns beside one another."""
+    op = operators()
+    return op.Concat(*(op.Reshape(t, whole(-1, 1)) if len(lengths(t)) < 2 else t for t in tensors), axis=1)
+
+
+# two numbers
+
+
+def fmax(x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger one; of a NaN and a number the number."""
+    op = operators()
+    return op.Where(op.IsNaN(x), y, op.Where(op.IsNaN(y), x, op.Max(x, y)))
+
+
+def fmin(x: ir.Value, y: ir.Value) -> ir.Value:
+    """The smaller one; of a NaN and a number the number."""
+    op = operators()
+    return op.Where(op.IsNaN(x), y, op.Where(op.IsNaN(y), x, op.Min(x, y)))
+
+
+def hypot(x: ir.Value, y: ir.Value) -> ir.Value:
+    """sqrt(x^2 + y^2), of which the squares may be beyond the format."""
+    op, dtype = operators(), x.dtype
+    a, b = op.Abs(x), op.Abs(y)
+    large, small = op.Max(a, b), op.Min(a, b)
+    plain = op.Or(op.Equal(large, number(0, dtype)), op.IsInf(large))
+    share = op.Div(small, op.Where(plain, number(1, dtype), large))
+    made = op.Mul(large, op.Sqrt(op.Add(number(1, dtype), op.Mul(share, share))))
+    return op.Where(plain, large, made)
+
+
+def copysign(x: ir.Value, y: ir.Value | float) -> ir.Value:
+    """The size of x with the sign of y, which a zero has too."""
+    op, size = operators(), operators().Abs(x)
+    if not isinstance(y, ir.Value):
+        return op.Neg(size) if math.copysign(1.0, float(y)) < 0 else size
+    zero = number(0, y.dtype)
+    negative = op.Less(op.Where(op.Equal(y, zero), op.Reciprocal(y), y), zero)
+    return op.Where(negative, op.Neg(size), size)
+
+
+def frexp(x: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Mantissas of a half to one, and powers of two."""
+    op, dtype = operators(), x.dtype
+    half, one, two = (number(n, dtype) for n in (0.5, 1, 2))
+    whole_number = op.And(op.Not(op.Equal(x, number(0, dtype))), op.Not(op.Or(op.IsInf(x), op.IsNaN(x))))
+    size = op.Where(whole_number, op.Abs(x), half)
+    power = op.Add(op.Floor(op.Div(op.Log(size), number(math.log(2), dtype))), one)
+    share = op.Div(size, op.Pow(two, power))
+    # a logarithm is rounded: near a power of two it may be a step off
+    power = op.Where(op.GreaterOrEqual(share, one), op.Add(power, one), power)
+    power = op.Where(op.Less(share, half), op.Sub(power, one), power)
+    mantissa = op.Where(whole_number, op.Div(x, op.Pow(two, power)), x)
+    return mantissa, op.Cast(op.Where(whole_number, power, number(0, dtype)), to=int(ir.DataType.INT32))
+
+
+# into places
+
+
+def put(x: ir.Value, index: ir.Value, source: ir.Value, accumulate: bool = False) -> ir.Value:
+    """Numbers put, or added, to places that are counted through all of the tensor."""
+    op = operators()
+    flat, places, numbers_put = (op.Reshape(v, whole(-1)) for v in (x, index, source))
+    written = op.ScatterElements(flat, places, numbers_put, axis=0, reduction="add" if accumulate else "none")
+    return op.Reshape(written, op.Shape(x))
+
+
+def index_reduce(
+    x: ir.Value, dim: int, index: ir.Value, source: ir.Value, reduce: str, *, include_self: bool = True
+) -> ir.Value:
+    """Slices that come to one place of an axis are reduced there."""
+    op, rank = operators(), len(lengths(x))
+    if rank == 0:
+        raise NotImplementedError("index_reduce of a single number")
+    at = dim % rank
+    behind = op.Reshape(index, whole(-1, *[1] * (rank - 1 - at)))
+    each = op.Expand(behind, op.Shape(source))
+    each.type, each.shape = index.type, source.shape
+    name = {"mean": "mean", "prod": "prod", "amax": "amax", "amin": "amin"}[reduce]
+    return scatter_reduce(x, at, each, source, name, include_self)
+
+
+def as_strided_scatter(
+    x: ir.Value, src: ir.Value, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> ir.Value:
+    """Numbers put where a view by strides looks."""
+    op = operators()
+    if not all(isinstance(n, int) for n in (*size, *stride)):
+        raise NotImplementedError("a view by strides asks for known lengths")
+    places = np.full([1] * len(size), storage_offset or 0, np.int64)
+    for axis, (n, step) in enumerate(zip(size, stride, strict=True)):
+        shape = [n if a == axis else 1 for a in range(len(size))]
+        places = places + (np.arange(n) * step).reshape(shape)
+    flat, index = op.Reshape(x, whole(-1)), numbers(places.reshape(-1), ir.DataType.INT64)
+    return op.Reshape(op.ScatterElements(flat, index, op.Reshape(src, whole(-1)), axis=0), op.Shape(x))
