@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 import coreproof as cp
+from tests.build import onnx_proto
 from tests.cli.conftest import Ran
 from tests.verification.test_weakness import VACUOUS, net
 
@@ -87,13 +88,47 @@ def test_the_doctor_alone_calls_no_model_healthy_whose_output_is_one_constant(
     assert coreproof("doctor", one, "--allow-weak").code == 0
 
 
-def test_the_doctor_alone_says_of_an_empty_output_that_it_is_empty_and_no_more(
-    tmp_path: Path, coreproof: Callable[..., Ran]
+QUIET: dict[str, tuple[int, list[onnx.NodeProto], dict[str, np.ndarray], str]] = {
+    "a detector that finds nothing": (
+        TensorProto.FLOAT,
+        [helper.make_node("Slice", ["x", "end", "end"], ["y"])],
+        {"end": np.array([1000])},
+        "output 'y' has no elements",
+    ),
+    "a map of one class": (
+        TensorProto.BOOL,
+        [helper.make_node("Greater", ["x", "high"], ["y"])],
+        {"high": np.float32(1e6)},
+        "output 'y' is all zero",
+    ),
+    "one label": (
+        TensorProto.INT64,
+        [helper.make_node("Add", ["x", "bias"], ["s"]), helper.make_node("ArgMax", ["s"], ["y"], axis=1, keepdims=0)],
+        {"bias": np.float32([0, 0, 1e6, 0, 0, 0])},
+        "output 'y' is the same in all 3 samples",
+    ),
+}
+"""What noise makes of a healthy model: the dtype of its output, nodes, weights, and what is said of the output."""
+
+
+@pytest.mark.parametrize("kind", QUIET)
+def test_the_doctor_alone_says_what_noise_does_not_move_and_accuses_nobody(
+    kind: str, tmp_path: Path, coreproof: Callable[..., Ran]
 ) -> None:
-    """A detector finds nothing in noise: that is nothing against it."""
+    dtype, nodes, weights, said = QUIET[kind]
     one = tmp_path / "net.onnx"
-    nodes = [helper.make_node("Mul", ["x", "x"], ["y"]), helper.make_node("Slice", ["y", "end", "end"], ["found"])]
-    onnx.save(net(nodes, ["y", "found"], end=np.array([1000])), one)
+    onnx.save(onnx_proto(nodes, {"x": [1, 6]}, {"y": (dtype, None)}, weights), one)
     ran = coreproof("doctor", one)
     assert ran.code == 0
-    assert ran.out.startswith("healthy: runs (output 'found' has no elements)")
+    assert ran.out.startswith(f"healthy: runs ({said})")
+
+
+def test_the_doctor_alone_knows_a_row_of_numbers_that_nothing_moves(
+    tmp_path: Path, coreproof: Callable[..., Ran]
+) -> None:
+    one = tmp_path / "net.onnx"
+    nodes = [helper.make_node("Mul", ["x", "none"], ["still"]), helper.make_node("Add", ["still", "fixed"], ["y"])]
+    onnx.save(net(nodes, ["y"], none=np.float32(0), fixed=np.arange(6, dtype=np.float32)), one)
+    ran = coreproof("doctor", one)
+    assert ran.code == 1
+    assert ran.out.startswith("not known: runs, but that proves little: output 'y' is the same in all 3 samples")

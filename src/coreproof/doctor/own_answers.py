@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from coreproof.doctor.case import Case
 from coreproof.feeding.drawn import several
@@ -14,8 +15,8 @@ from coreproof.verification.weaknesses import weaknesses_alone
 def weak_answers(case: Case) -> tuple[Weakness, ...]:
     """Why it shows little that the model runs: an output that is zero or constant on all it is fed, or all the same.
 
-    Empty where there is a source (the verification says it) or the model does not run. An output without elements is said and
-    no more: a detector finds nothing in noise.
+    Empty where there is a source (the verification says it) or the model does not run. Drawn numbers are noise, in which a
+    detector finds nothing, a classifier of few features sees one class, and a tree goes one way: that is said and no more.
     """
     if case.source is not None or not case.evidence.runs:
         return ()
@@ -25,4 +26,7 @@ def weak_answers(case: Case) -> tuple[Weakness, ...]:
             draws = several(case.evidence.model, case.evidence.model, sessions=(running, running))
             # at what is larger than usual a healthy float16 model may leave its range
             feeds = [fed for at, (fed, _) in enumerate(draws.pairs) if at not in draws.large] or feeds
-        return weaknesses_alone([running.run(fed) for fed in feeds], moving=True, empty_fails=False)
+        found = weaknesses_alone([running.run(fed) for fed in feeds], moving=True, strict=False)
+    if any("TreeEnsemble" in node.operator for node in case.graph.nodes):
+        return tuple(replace(weakness, fails=weakness.fails and weakness.kind != "unmoved") for weakness in found)
+    return found

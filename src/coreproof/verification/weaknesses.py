@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from coreproof.model.weakness import Kind, Weakness, listed
 from coreproof.pairing.taps import as_array
 from coreproof.verification.content import Content, Contents
@@ -88,12 +90,12 @@ def _held(content: Content, kind: Kind, sides: str) -> str:
 
 
 def weaknesses_alone(
-    answers: Sequence[Mapping[str, object]], *, moving: bool = False, empty_fails: bool = True
+    answers: Sequence[Mapping[str, object]], *, moving: bool = False, strict: bool = True
 ) -> tuple[Weakness, ...]:
     """What one model's own answers, sample by sample, would prove nothing of if another model gave the same.
 
-    ``moving``: the samples were fed differently, so that outputs which are all the same count as well. ``empty_fails``:
-    whether an output without elements leaves nothing proved; else that is said and no more.
+    ``moving``: the samples were fed differently, so that outputs which are all the same count as well. Not ``strict``: only
+    rows of floating-point numbers leave nothing proved; labels, classes and what has no elements are said and no more.
     """
     moving = moving and len(answers) > 1
     contents = Contents(moving)
@@ -101,18 +103,23 @@ def weaknesses_alone(
         for name, value in answer.items():
             array = as_array(value)
             contents.add(name, judge(array, array, EXACT), array)
+    counts = {name: strict or _is_row_of_numbers(value) for name, value in answers[0].items()}
     found, unmoved = [], []
     for name in answers[0]:
         content = contents.content_of(name)
         if content is None:
             continue
         if (kind := content.kind) is not None:
-            fails = empty_fails or kind != "empty"
-            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=fails))
+            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=counts[name]))
         elif content.unmoved:
             unmoved.append(name)
     if unmoved and len(unmoved) + len(found) == len(answers[0]):
         is_ = "is" if len(unmoved) == 1 else "are"
         text = f"{_outputs(unmoved)} {is_} the same in all {len(answers)} samples"
-        found.append(Weakness("unmoved", text, tuple(unmoved), fails=True))
-    return tuple(found)
+        found.append(Weakness("unmoved", text, tuple(unmoved), fails=all(counts[name] for name in unmoved)))
+    return tuple(sorted(found, key=lambda weakness: not weakness.fails))
+
+
+def _is_row_of_numbers(value: object) -> bool:
+    """Whether an output is an array of several floating-point numbers, which differ in a network that works."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size > 1
