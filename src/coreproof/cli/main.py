@@ -20,6 +20,7 @@ from coreproof.cli import (
     doctor,
     edit,
     fault,
+    init,
     interrupt,
     limits,
     predict,
@@ -32,6 +33,7 @@ from coreproof.cli import (
     verify,
     view,
 )
+from coreproof.cli.examples import EXAMPLES
 from coreproof.cli.say import say
 from coreproof.errors import CoreproofError
 from coreproof.visible import visible
@@ -70,11 +72,12 @@ app = typer.Typer(
     cls=Verbs,
     help="Carry a model from PyTorch or ONNX to Core ML, on any operating system, and prove that it is still the same.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 VERBS: dict[str, Callable[..., None]] = {
+    "init": init.command,
     "prove": prove.command,
     "check": check.command,
     "convert": convert.command,
@@ -95,7 +98,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "view": view.command,
 }
 for _name, _command in VERBS.items():
-    app.command(_name)(limits.with_limits(_command))
+    app.command(_name, epilog=f"Example: {EXAMPLES[_name]}")(limits.with_limits(_command))
 
 
 @app.callback(invoke_without_command=True)

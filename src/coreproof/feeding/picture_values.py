@@ -17,7 +17,6 @@ from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 
 _GIVE_ARRAYS = "give the inputs as arrays: --inputs FILE.npz"
-_GIVE_FEEDING = "give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255"
 
 
 class PictureInput(NamedTuple):
@@ -32,7 +31,7 @@ class PictureInput(NamedTuple):
         return found if self.feature.image is not None else in_rank(found, self.feature)
 
 
-def picture_input(model: Model, feeding: Feeding | None = None, fix: str = _GIVE_FEEDING) -> PictureInput:
+def picture_input(model: Model, feeding: Feeding | None = None, fix: str | None = None) -> PictureInput:
     """How a model of pictures is fed: as ``feeding`` says, else as the model itself does.
 
     Raises InputError for a model that takes something else than one input, or numbers of which nobody says how pictures
@@ -92,12 +91,36 @@ def at_size_of(feature: Feature, feeding: Feeding | None = None) -> Feeding:
     return replace(feeding or Feeding(), size=(feature.image.width, feature.image.height))
 
 
-def unknown_feeding(model: str, feature: Feature, fix: str = _GIVE_FEEDING) -> InputError:
-    """Nobody says how pictures become the numbers that this input takes."""
+def unknown_feeding(model: str, feature: Feature, fix: str | None = None) -> InputError:
+    """Nobody says how pictures become the numbers that this input takes; the options are proposed, filled in from its shape."""
     return InputError(
         "how photos are fed to this model is not known",
         where=model,
-        expected="size, mean and std that it was trained with",
+        expected="size, scale, mean and std that it was trained with",
         found=f"a plain tensor input, {feature}",
-        fix=fix,
+        fix=fix or _proposed(feature),
     )
+
+
+def _proposed(feature: Feature) -> str:
+    """What to type and what to write, as most PyTorch models of this shape were trained."""
+    width, height, channels = _shape_of_pictures(feature)
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
+    size = str(width) if width == height else f"{width}x{height}"
+    option, argument = ("", "") if channels == 3 else (" --colour GRAY", ', colour="GRAY"')
+    typed_mean, typed_std = ",".join(map(str, mean)), ",".join(map(str, std))
+    line = f"feeding=cp.Feeding(size=({width}, {height}){argument}, scale=1 / 255, mean={mean}, std={std})"
+    return (
+        f"give them, for example: --size {size}{option} --scale 1/255 --mean {typed_mean} --std {typed_std}; "
+        f"in the function of a PyTorch model: cp.Source(..., {line})"
+    )
+
+
+def _shape_of_pictures(feature: Feature) -> tuple[int, int, int]:
+    """Width, height and channels that an input declares, 224, 224 and 3 where it does not."""
+    shape = tuple(d if isinstance(d, int) and d > 0 else None for d in feature.shape or ())
+    # the channels stand in front, or behind where that is where a 1 or a 3 stands
+    *_, depth, high, wide = (None, None, None, *shape)
+    if depth not in (1, 3) and wide in (1, 3):
+        depth, high, wide = wide, depth, high
+    return wide or 224, high or 224, 1 if depth == 1 else 3

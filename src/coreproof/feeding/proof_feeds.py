@@ -66,8 +66,7 @@ class ProofFeeds:
         taken = lone_input(self.source, "give arrays: --inputs FILE.npz, or neither, and inputs are drawn")
         feeding, shape = self.feeding, taken.shape
         if feeding is None:
-            fix = "give them: --size 224 --resize-to 256 --scale 1/255 --mean ... --std ..."
-            raise unknown_feeding(self.source.name, taken, fix)
+            raise unknown_feeding(self.source.name, taken)
         if shape is None or len(shape) != 4:
             return
         wanted = shape[1:3] if feeding.layout == "NHWC" else shape[2:4]

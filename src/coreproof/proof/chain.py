@@ -64,6 +64,10 @@ _FORMATS: Mapping[Target, tuple[str, str]] = {
 }
 """What each format is called, and how its files end."""
 
+_UNNAMED = (
+    "its classes have no names, and an app will show numbers: give --labels FILE, or cp.Source(..., labels=(...))"
+)
+
 
 def prove(
     source: object,
@@ -188,7 +192,11 @@ class _Chain:
         self.models[name] = self.source
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         fed = f"fed {self.fed.feeding}" if self.photos is not None else f"inputs: {self.fed.said}"
-        text, notes = f"{self.source.name} as {name}: {features}", (*self.source.notes, fed)
+        unnamed = self.photos is not None and class_count(self.source.signature) and not self.source.signature.labels
+        text, notes = (
+            f"{self.source.name} as {name}: {features}",
+            (*self.source.notes, fed, *([_UNNAMED] if unnamed else [])),
+        )
         self.add(ProofStep("Obtain", "obtain", text, candidate=name, notes=notes), started)
         started = time.monotonic()
         with session(self.source) as running:
