@@ -108,7 +108,7 @@ def test_only_a_classifier_of_photos_is_sent_to_compare(coreproof: Run, data: Pa
         (("picture.mlpackage", "--photos", "photos", "--out", "net.onnx/app"), "cannot be written"),
         (("picture.mlpackage", "--photos", "photos", "--format", "swiftpm"), "--out out.swiftpm"),
         (("picture.mlpackage", "--photos", "photos", "--identifier", "a b"), "bundle identifier"),
-        (("array.mlpackage", "--photos", "photos"), "--size 224"),
+        (("array.mlpackage", "--photos", "photos"), "--size 8"),
         (("picture.mlpackage", "--photos", "photos", "--screen", "detector"), "no detector"),
     ],
 )
