@@ -1,4 +1,4 @@
-"""What every test may ask for: the folder of real models and photos, where there is one."""
+"""What every test may ask for (the folder of real models and photos, where there is one), and what it begins with."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coreproof.verification.collector import only_what_is_new
+from tests import drawn
 
 # A shell starts what stands in the background deaf to Ctrl-C, and so are its children: tests that interrupt need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,6 +53,17 @@ def freeze() -> None:
 def pytest_unconfigure() -> None:
     _set_aside.close()
     gc.unfreeze()  # libraries tell at the end what was never given back
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    if isinstance(collector, pytest.Module):
+        drawn.begin_file()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    own = getattr(getattr(item, "module", None), "RNG", None)
+    drawn.begin_test(own if isinstance(own, np.random.Generator) else None)
 
 
 @pytest.fixture(scope="session")

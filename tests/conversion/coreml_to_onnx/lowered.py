@@ -14,8 +14,6 @@ from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.model.coreml.model import CoreMLModel
 from tests.build import layer, network
 
-RNG = np.random.default_rng(7)
-
 
 def run(model: CoreMLModel, precision: Any = "stored", **inputs: np.ndarray) -> dict[str, np.ndarray]:
     """All outputs of the lowered model."""
@@ -55,17 +53,6 @@ def run_layer(
     )
     results = run(model, **{n: v.astype(np.float32) for n, v in zip(names, inputs, strict=True)})
     return results["y0"] if outputs == 1 else [results[n] for n in made]
-
-
-def normal(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def t(array: np.ndarray) -> Any:
-    """An array as PyTorch takes it."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def close(found: Any, expected: Any) -> None:

@@ -14,7 +14,8 @@ from coreproof.errors import ConversionError, UnreadableModelError, UnsupportedO
 from coreproof.model.coreml.model import load_coreml
 from coreproof.runtime.open import session
 from tests.build import mil, program
-from tests.conversion.coreml_to_onnx.lowered import RNG, normal, only, run
+from tests.conversion.coreml_to_onnx.lowered import only, run
+from tests.drawn import RNG, normal
 
 
 def test_float16_results_are_rounded_as_the_program_stores_them(tmp_path: Path) -> None:

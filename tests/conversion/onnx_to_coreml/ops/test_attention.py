@@ -13,17 +13,13 @@ from coreproof.errors import ConversionError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from tests.conversion.onnx_to_coreml.microsoft_node import PROGRAMS, check_microsoft, microsoft_model
+from tests.drawn import RNG, normal
 
-RNG = np.random.default_rng(0)
 B, S, T, H, E = 2, 4, 6, 3, 8
 
 
-def numbers(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-SELF = {"q": numbers(B, S, H * E), "k": numbers(B, S, H * E), "v": numbers(B, S, H * E)}
-CROSS = {"q": SELF["q"], "k": numbers(B, T, H * E), "v": numbers(B, T, H * E)}
+SELF = {"q": normal(B, S, H * E), "k": normal(B, S, H * E), "v": normal(B, S, H * E)}
+CROSS = {"q": SELF["q"], "k": normal(B, T, H * E), "v": normal(B, T, H * E)}
 LENGTHS = np.array([4, 2], np.int32)
 BY_KEY = np.array([[1, 1, 1, 0, 1, 1], [1, 0, 0, 1, 0, 0]], np.int32)
 
@@ -37,7 +33,7 @@ def test_multi_head_attention(inputs: dict[str, np.ndarray], said: dict[str, Any
 
 
 def test_multi_head_attention_with_a_bias_and_presents() -> None:
-    constants = {"b": numbers(3 * H * E)}
+    constants = {"b": normal(3 * H * E)}
     check_microsoft("MultiHeadAttention", SELF, constants, outputs=("y", "pk", "pv"), num_heads=H)
 
 
@@ -48,13 +44,13 @@ def test_multi_head_attention_with_masked_keys(mask: np.ndarray) -> None:
 
 @pytest.mark.parametrize("shape", [(B, H, S, T), (1, H, S, T), (1, 1, S, T), (B, 1, S, T)])
 def test_multi_head_attention_with_a_bias_of_its_scores(shape: tuple[int, ...]) -> None:
-    inputs = CROSS | {"m": BY_KEY, "a": numbers(*shape)}
+    inputs = CROSS | {"m": BY_KEY, "a": normal(*shape)}
     check_microsoft("MultiHeadAttention", inputs, order=["q", "k", "v", "", "m", "a"], num_heads=H)
 
 
 @pytest.mark.parametrize("said", [{}, {"unidirectional": 1}])
 def test_multi_head_attention_behind_a_past(said: dict[str, Any]) -> None:
-    inputs = SELF | {"pk": numbers(B, H, 5, E), "pv": numbers(B, H, 5, E)}
+    inputs = SELF | {"pk": normal(B, H, 5, E), "pv": normal(B, H, 5, E)}
     order = ["q", "k", "v", "", "", "", "pk", "pv"]
     check_microsoft("MultiHeadAttention", inputs, order=order, outputs=("y", "nk", "nv"), num_heads=H, **said)
 
@@ -88,16 +84,16 @@ MASKS = [
 @pytest.mark.parametrize("said", [{}, {"unidirectional": 1}, {"scale": 0.1, "mask_filter_value": -500.0}])
 @pytest.mark.parametrize("mask", MASKS)
 def test_attention(mask: np.ndarray | None, said: dict[str, Any]) -> None:
-    inputs = {"x": numbers(B, S, 10), **({} if mask is None else {"m": mask})}
-    constants = {"w": numbers(10, 3 * H * E), "b": numbers(3 * H * E)}
+    inputs = {"x": normal(B, S, 10), **({} if mask is None else {"m": mask})}
+    constants = {"w": normal(10, 3 * H * E), "b": normal(3 * H * E)}
     order = ["x", "w", "b", *(["m"] if mask is not None else [])]
     check_microsoft("Attention", inputs, constants, order, num_heads=H, targets=PROGRAMS, half=2e-2, **said)
 
 
 @pytest.mark.parametrize("said", [{}, {"unidirectional": 1}])
 def test_attention_behind_a_past(said: dict[str, Any]) -> None:
-    inputs = {"x": numbers(B, S, 10), "p": numbers(2, B, H, 5, E)}
-    constants = {"w": numbers(10, 3 * H * E), "b": numbers(3 * H * E)}
+    inputs = {"x": normal(B, S, 10), "p": normal(2, B, H, 5, E)}
+    constants = {"w": normal(10, 3 * H * E), "b": normal(3 * H * E)}
     check_microsoft(
         "Attention", inputs, constants, ["x", "w", "b", "", "p"], outputs=("y", "n"), num_heads=H, targets=PROGRAMS,
         half=2e-2, **said,
@@ -105,11 +101,11 @@ def test_attention_behind_a_past(said: dict[str, Any]) -> None:
 
 
 def test_attention_whose_values_are_wider() -> None:
-    constants = {"w": numbers(10, 2 * H * E + H * 4), "b": numbers(2 * H * E + H * 4)}
+    constants = {"w": normal(10, 2 * H * E + H * 4), "b": normal(2 * H * E + H * 4)}
     sizes = [H * E, H * E, H * 4]
     check_microsoft(
         "Attention",
-        {"x": numbers(B, S, 10)},
+        {"x": normal(B, S, 10)},
         constants,
         ["x", "w", "b"],
         num_heads=H,
@@ -118,28 +114,28 @@ def test_attention_whose_values_are_wider() -> None:
     )
 
 
-ROTARY = {"cos": np.cos(numbers(20, E // 2)), "sin": np.sin(numbers(20, E // 2))}
+ROTARY = {"cos": np.cos(normal(20, E // 2)), "sin": np.sin(normal(20, E // 2))}
 
 
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("places", [np.array([3]), np.array([[0, 1, 2, 3], [7, 5, 19, 0]])])
 @pytest.mark.parametrize("flat", [False, True])
 def test_rotary_embedding(flat: bool, places: np.ndarray, interleaved: int) -> None:
-    x = numbers(B, S, H * E) if flat else numbers(B, H, S, E)
+    x = normal(B, S, H * E) if flat else normal(B, H, S, E)
     check_microsoft("RotaryEmbedding", {"x": x, "p": places}, ROTARY, interleaved=interleaved)
 
 
 def test_rotary_embedding_of_a_part() -> None:
     half = {n: a[:, : E // 4] for n, a in ROTARY.items()}
     said: dict[str, Any] = {"num_heads": H, "rotary_embedding_dim": E // 2}
-    check_microsoft("RotaryEmbedding", {"x": numbers(B, S, H * E), "p": np.array([2])}, half, **said)
+    check_microsoft("RotaryEmbedding", {"x": normal(B, S, H * E), "p": np.array([2])}, half, **said)
 
 
 W = 16
 """The width of a head: the kernel turns no other."""
-GROUPED = {"q": numbers(B, S, 6 * W), "k": numbers(B, S, 2 * W), "v": numbers(B, S, 2 * W)}
-PAST = {"pk": numbers(B, 2, 5, W), "pv": numbers(B, 2, 5, W)}
-WAVES = {"cos": np.cos(numbers(20, W // 2)), "sin": np.sin(numbers(20, W // 2))}
+GROUPED = {"q": normal(B, S, 6 * W), "k": normal(B, S, 2 * W), "v": normal(B, S, 2 * W)}
+PAST = {"pk": normal(B, 2, 5, W), "pv": normal(B, 2, 5, W)}
+WAVES = {"cos": np.cos(normal(20, W // 2)), "sin": np.sin(normal(20, W // 2))}
 HEADS = {"num_heads": 6, "kv_num_heads": 2}
 
 

@@ -10,10 +10,7 @@ import pytest
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from tests.build import onnx_model
 from tests.conversion.onnx_to_coreml.one_node import check_node
-
-
-def ints(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
+from tests.drawn import ints
 
 
 @pytest.mark.parametrize("to", [np.float32, np.float64, np.int32, np.int64, np.bool_])

@@ -7,12 +7,7 @@ import pytest
 import torch
 
 from tests.conversion.onnx_to_coreml.one_node import check_node
-
-RNG = np.random.default_rng(0)
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
+from tests.drawn import normal
 
 
 @pytest.mark.parametrize(
@@ -40,13 +35,13 @@ def numbers(*shape: int) -> np.ndarray:
     ],
 )
 def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
-    operands = {f"x{i}": numbers(*shape) for i, shape in enumerate(shapes)}
+    operands = {f"x{i}": normal(*shape) for i, shape in enumerate(shapes)}
     expected = torch.einsum(equation, *(torch.from_numpy(x) for x in operands.values())).numpy()
     check_node("Einsum", operands, expected, equation=equation)
 
 
 def test_einsum_with_a_free_batch_and_a_constant_operand() -> None:
-    x, w = numbers(2, 3, 4), numbers(5, 4)
+    x, w = normal(2, 3, 4), normal(5, 4)
     check_node(
         "Einsum",
         {"x": x},

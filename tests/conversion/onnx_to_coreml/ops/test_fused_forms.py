@@ -14,12 +14,7 @@ from coreproof.errors import ConversionError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from tests.conversion.onnx_to_coreml.microsoft_node import check_microsoft, microsoft_model
-
-RNG = np.random.default_rng(0)
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
+from tests.drawn import normal
 
 
 @pytest.mark.parametrize(
@@ -35,16 +30,16 @@ def numbers(*shape: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("rest", [(), ("b",), ("b", "z")])
 def test_fused_conv(activation: str, parameters: list[float], rest: tuple[str, ...]) -> None:
-    inputs = {"x": numbers(1, 3, 7, 8), **({"z": numbers(1, 4, 7, 8)} if "z" in rest else {})}
-    constants = {"w": numbers(4, 3, 3, 3), **({"b": numbers(4)} if rest else {})}
+    inputs = {"x": normal(1, 3, 7, 8), **({"z": normal(1, 4, 7, 8)} if "z" in rest else {})}
+    constants = {"w": normal(4, 3, 3, 3), **({"b": normal(4)} if rest else {})}
     said: dict[str, Any] = {"activation_params": parameters} if parameters else {}
     check_microsoft("FusedConv", inputs, constants, ["x", "w", *rest], pads=[1, 1, 1, 1], activation=activation, **said)
 
 
 @pytest.mark.parametrize(("activation", "said"), [("Relu", {}), ("LeakyRelu", {"activation_alpha": 0.3}), ("Tanh", {})])
 def test_fused_gemm(activation: str, said: dict[str, float]) -> None:
-    constants = {"b": numbers(4, 5), "c": numbers(4)}
-    check_microsoft("FusedGemm", {"a": numbers(3, 5)}, constants, activation=activation, transB=1, alpha=0.5, **said)
+    constants = {"b": normal(4, 5), "c": normal(4)}
+    check_microsoft("FusedGemm", {"a": normal(3, 5)}, constants, activation=activation, transB=1, alpha=0.5, **said)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +55,7 @@ def test_fused_gemm(activation: str, said: dict[str, float]) -> None:
 )
 @pytest.mark.parametrize("is_constant", [False, True])
 def test_fused_matmul(shapes: tuple[tuple[int, ...], ...], said: dict[str, Any], is_constant: bool) -> None:
-    a, b = (numbers(*shape) for shape in shapes)
+    a, b = (normal(*shape) for shape in shapes)
     if is_constant:
         check_microsoft("FusedMatMul", {"a": a}, {"b": b}, **said)
     else:
@@ -70,9 +65,9 @@ def test_fused_matmul(shapes: tuple[tuple[int, ...], ...], said: dict[str, Any],
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("operator", ["Gelu", "FastGelu", "QuickGelu", "BiasGelu"])
 def test_gelu_forms(operator: str, bias: bool) -> None:
-    x = np.concatenate([numbers(3, 6) * 3, np.array([[0, -0.0, 30, -30, 1e-4, -1e-4]], np.float32)])
+    x = np.concatenate([normal(3, 6) * 3, np.array([[0, -0.0, 30, -30, 1e-4, -1e-4]], np.float32)])
     if operator == "BiasGelu" or (operator == "FastGelu" and bias):
-        check_microsoft(operator, {"x": x}, {"b": numbers(6)})
+        check_microsoft(operator, {"x": x}, {"b": normal(6)})
     else:
         check_microsoft(operator, {"x": x}, **({"alpha": 1.2} if operator == "QuickGelu" and bias else {}))
 
@@ -114,6 +109,6 @@ def test_group_norm_of_pictures_against_pytorch(last: int, activation: int) -> N
 
 
 def test_an_activation_that_nobody_fuses_is_refused_by_name() -> None:
-    constants = {"b": numbers(5, 4), "c": numbers(4)}
+    constants = {"b": normal(5, 4), "c": normal(4)}
     with pytest.raises(ConversionError, match="the activation 'Sine'"):
-        converted("FusedGemm", {"a": numbers(3, 5)}, constants, activation="Sine")
+        converted("FusedGemm", {"a": normal(3, 5)}, constants, activation="Sine")

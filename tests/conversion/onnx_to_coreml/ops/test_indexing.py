@@ -11,13 +11,10 @@ import torch
 from coreproof.errors import ConversionError
 from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node, convert_node
+from tests.drawn import ints
 
 X = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
 FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 5, 6]}}
-
-
-def ints(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
 
 
 @pytest.mark.parametrize(

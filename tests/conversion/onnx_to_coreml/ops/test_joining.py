@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from tests.conversion.onnx_to_coreml.one_node import check_node
+from tests.drawn import ints
 
 PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
-
-
-def ints(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
 
 
 def test_concat() -> None:

@@ -10,12 +10,7 @@ import pytest
 from coreproof.model.coreml.graph import read_graph
 from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
-
-RNG = np.random.default_rng(0)
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
+from tests.drawn import normal
 
 
 @pytest.mark.parametrize(
@@ -33,7 +28,7 @@ def numbers(*shape: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("constant", [False, True])
 def test_matmul_of_all_ranks(left: tuple[int, ...], right: tuple[int, ...], constant: bool) -> None:
-    a, b = numbers(*left), numbers(*right)
+    a, b = normal(*left), normal(*right)
     inputs, constants = ({"a": a}, {"b": b}) if constant else ({"a": a, "b": b}, {})
     check_node("MatMul", inputs, np.matmul(a, b), constants)
 
@@ -42,11 +37,11 @@ def test_matmul_of_all_ranks(left: tuple[int, ...], right: tuple[int, ...], cons
 @pytest.mark.parametrize("bias", [None, (), (1,), (5,), (1, 5), (3, 1), (3, 5)])
 @pytest.mark.parametrize("constant", [False, True])
 def test_gemm(transposed: tuple[int, int], bias: tuple[int, ...] | None, constant: bool) -> None:
-    a, b = numbers(3, 4), numbers(4, 5)
+    a, b = normal(3, 4), normal(4, 5)
     expected = 0.5 * (a @ b)
     given = {"b": b.T.copy() if transposed[1] else b}
     if bias is not None:
-        given["c"] = np.asarray(numbers(*bias), np.float32)
+        given["c"] = np.asarray(normal(*bias), np.float32)
         expected = expected + 0.25 * given["c"]
     inputs: dict[str, Any] = {"a": a.T.copy() if transposed[0] else a}
     if not constant and "c" not in given:
@@ -65,18 +60,18 @@ def test_gemm(transposed: tuple[int, int], bias: tuple[int, ...] | None, constan
 
 
 def test_gemm_with_a_bias_that_is_computed() -> None:
-    a, b, c = numbers(3, 4), numbers(4, 5), numbers(3, 5)
+    a, b, c = normal(3, 4), normal(4, 5), normal(3, 5)
     check_node("Gemm", {"a": a, "c": c}, a @ b + 2 * c, {"b": b}, order=["a", "b", "c"], beta=2.0)
 
 
 def test_a_constant_matrix_becomes_one_linear_layer() -> None:
-    model = node_model("Gemm", {"a": numbers(3, 4)}, {"b": numbers(4, 5), "c": numbers(5)})
+    model = node_model("Gemm", {"a": normal(3, 4)}, {"b": normal(4, 5), "c": normal(5)})
     graph = read_graph(convert_node(model, "mlprogram", "iOS15").spec)
     assert [node.operator for node in graph.nodes if node.operator != "const"] == ["linear"]
 
 
 def test_the_batch_may_be_free() -> None:
-    a, b = numbers(3, 7, 4), numbers(4, 5)
+    a, b = normal(3, 7, 4), normal(4, 5)
     check_node("MatMul", {"a": a}, a @ b, {"b": b}, free={"a": [0]}, shapes={"a": [(1, 8), 7, 4]})
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 from torch.nn import functional as F
 
 from tests.conversion.onnx_to_coreml.one_node import check_node
+from tests.drawn import t
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 6, 4, 5)).astype(np.float32)
 SCALE, SHIFT, MEAN = (RNG.normal(size=6).astype(np.float32) for _ in range(3))
 VARIANCE = RNG.uniform(0.5, 2, 6).astype(np.float32)
-
-
-def t(array: np.ndarray) -> Any:
-    return torch.from_numpy(array)
 
 
 @pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5), (2, 6, 4, 5)])

@@ -14,13 +14,10 @@ from torch.nn import functional as F
 
 from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node
+from tests.drawn import t
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 8)).astype(np.float32)
 WINDOW: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
-
-
-def t(array: np.ndarray) -> Any:
-    return torch.from_numpy(array)
 
 
 @pytest.mark.parametrize("ceil", [0, 1])

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from tests.conversion.onnx_to_coreml.microsoft_node import EVERYWHERE, check_microsoft
+from tests.drawn import RNG, normal
 
-RNG = np.random.default_rng(0)
 FULL = [t for t in EVERYWHERE if t[2] == "fp32"]
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(("bits", "block", "k"), [(4, 16, 32), (4, 32, 96), (4, 16, 40), (8, 32, 64), (2, 16, 32)])
@@ -34,10 +30,10 @@ def test_weights_of_few_bits(bits: int, block: int, k: int, zero: str | None, bi
         constants["z"] = RNG.uniform(0, 2**bits, (n, blocks)).astype(np.float32)
     order = ["a", "b", "s", "z" if zero else ""]
     if bias:
-        constants["bias"] = numbers(n)
+        constants["bias"] = normal(n)
         order += ["", "bias"]
     for shape in ((3, k), (2, 3, k)):
-        check_microsoft("MatMulNBits", {"a": numbers(*shape)}, constants, order, K=k, N=n, bits=bits, block_size=block)
+        check_microsoft("MatMulNBits", {"a": normal(*shape)}, constants, order, K=k, N=n, bits=bits, block_size=block)
 
 
 @pytest.mark.parametrize("per_column", [False, True])
@@ -56,7 +52,7 @@ def test_integers_to_floats(per_column: bool, with_zero: bool, bias: bool) -> No
         constants |= {"az": np.uint8(117), "bz": np.full(columns, 3, np.int8) if per_column else np.int8(3)}
         order += ["az", "bz"]
     if bias:
-        constants["bias"] = numbers(4)
+        constants["bias"] = normal(4)
         order += [*(["", ""] if not with_zero else []), "bias"]
     check_microsoft("MatMulIntegerToFloat", inputs, constants, order)
 
@@ -68,7 +64,7 @@ def test_a_product_counted_as_it_comes(shape: tuple[int, ...], bias: bool) -> No
         "b": RNG.integers(0, 256, (6, 4)).astype(np.uint8),
         "bs": np.float32(0.03),
         "bz": np.uint8(129),
-        **({"bias": numbers(4)} if bias else {}),
+        **({"bias": normal(4)} if bias else {}),
     }
     # float16 rounds what is counted, so that a step is another here and there
-    check_microsoft("DynamicQuantizeMatMul", {"a": numbers(*shape)}, constants, targets=FULL)
+    check_microsoft("DynamicQuantizeMatMul", {"a": normal(*shape)}, constants, targets=FULL)

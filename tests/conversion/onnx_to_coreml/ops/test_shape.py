@@ -12,14 +12,11 @@ from coreproof.errors import CoreproofError
 from coreproof.runtime.open import session
 from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
+from tests.drawn import ints
 
 PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 3, 4]}}
-
-
-def ints(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (2, -1), (0, -1), (4, 0, -1), (1, 2, 3, 4), (24,)])

@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 
 from tests.conversion.onnx_to_coreml.microsoft_node import check_microsoft
-
-RNG = np.random.default_rng(0)
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
+from tests.drawn import normal
 
 
 @pytest.mark.parametrize("outputs", [("y",), ("y", "", "", "sum")])
 @pytest.mark.parametrize("rest", [(), ("beta",), ("beta", "bias"), ("", "bias")])
 @pytest.mark.parametrize("skip", [(2, 4, 8), (1, 4, 8), (4, 8)])
 def test_skip_layer_normalization(skip: tuple[int, ...], rest: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-    constants = {"gamma": numbers(8), **{n: numbers(8) for n in rest if n}}
-    inputs = {"x": numbers(2, 4, 8), "skip": numbers(*skip)}
+    constants = {"gamma": normal(8), **{n: normal(8) for n in rest if n}}
+    inputs = {"x": normal(2, 4, 8), "skip": normal(*skip)}
     check_microsoft(
         "SkipLayerNormalization", inputs, constants, ["x", "skip", "gamma", *rest], outputs=outputs, epsilon=1e-4
     )
@@ -30,8 +25,8 @@ def test_skip_layer_normalization(skip: tuple[int, ...], rest: tuple[str, ...], 
 @pytest.mark.parametrize("outputs", [("y",), ("y", "", "", "sum")])
 @pytest.mark.parametrize("rest", [(), ("bias",)])
 def test_skip_simplified_layer_normalization(rest: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-    constants = {"gamma": numbers(8), **{n: numbers(8) for n in rest}}
-    inputs = {"x": numbers(2, 4, 8), "skip": numbers(2, 4, 8)}
+    constants = {"gamma": normal(8), **{n: normal(8) for n in rest}}
+    inputs = {"x": normal(2, 4, 8), "skip": normal(2, 4, 8)}
     order = ["x", "skip", "gamma", *rest]
     check_microsoft("SkipSimplifiedLayerNormalization", inputs, constants, order, outputs=outputs, epsilon=1e-6)
 
@@ -39,7 +34,7 @@ def test_skip_simplified_layer_normalization(rest: tuple[str, ...], outputs: tup
 @pytest.mark.parametrize("shape", [(3, 8), (2, 4, 8), (1, 2, 4, 8)])
 def test_simplified_layer_normalization(shape: tuple[int, ...]) -> None:
     check_microsoft(
-        "SimplifiedLayerNormalization", {"x": numbers(*shape)}, {"s": numbers(8)}, domain="", axis=-1, epsilon=1e-6,
+        "SimplifiedLayerNormalization", {"x": normal(*shape)}, {"s": normal(8)}, domain="", axis=-1, epsilon=1e-6,
         stash_type=1,
     )  # fmt: skip
 
@@ -53,8 +48,8 @@ def test_embed_layer_normalization(segments: bool, rest: tuple[str, ...]) -> Non
         **({"mask": np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.int32)} if "mask" in rest else {}),
         **({"places": np.array([[3, 2, 1, 0], [5, 4, 4, 0]], np.int32)} if "places" in rest else {}),
     }
-    rows = {"words": numbers(10, 8), "positions": numbers(6, 8), **({"kinds": numbers(2, 8)} if segments else {})}
-    constants = rows | {"gamma": numbers(8), "beta": numbers(8)}
+    rows = {"words": normal(10, 8), "positions": normal(6, 8), **({"kinds": normal(2, 8)} if segments else {})}
+    constants = rows | {"gamma": normal(8), "beta": normal(8)}
     order = [
         "ids",
         "seg" if segments else "",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.conversion.coreml_to_onnx.lowered import RNG, normal
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import RNG, normal
 
 family = Family("attention")
 Array = np.ndarray

@@ -10,8 +10,9 @@ import pytest
 
 from coreproof.runtime.open import session
 from tests.build import program
-from tests.conversion.coreml_to_onnx.lowered import RNG, normal, only
+from tests.conversion.coreml_to_onnx.lowered import only
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family
+from tests.drawn import RNG, normal
 
 family = Family("compression")
 Array = np.ndarray

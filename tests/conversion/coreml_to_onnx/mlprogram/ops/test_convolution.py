@@ -13,8 +13,9 @@ import torch
 from coreproof.errors import ConversionError
 from coreproof.runtime.open import session
 from tests.build import program
-from tests.conversion.coreml_to_onnx.lowered import RNG, normal, only
+from tests.conversion.coreml_to_onnx.lowered import only
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import RNG, normal
 
 family = Family("convolution")
 Array = np.ndarray

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from tests.conversion.coreml_to_onnx.lowered import normal
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import normal
 
 family = Family("elementwise_unary")
 Array = np.ndarray

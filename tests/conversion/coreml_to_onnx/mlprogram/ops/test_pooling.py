@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conversion.coreml_to_onnx.lowered import normal
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import normal
 
 family = Family("pooling")
 Array = np.ndarray

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from tests.conversion.coreml_to_onnx.lowered import normal
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import normal
 
 family = Family("recurrent")
 Array = np.ndarray

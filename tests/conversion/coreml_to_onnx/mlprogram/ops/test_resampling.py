@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.build import mil
-from tests.conversion.coreml_to_onnx.lowered import normal, only, run
+from tests.conversion.coreml_to_onnx.lowered import only, run
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
 from tests.conversion.coreml_to_onnx.mlprogram.ops.test_resizing import points
+from tests.drawn import normal
 
 family = Family("resampling")
 Array = np.ndarray

@@ -9,8 +9,9 @@ import pytest
 
 from coreproof.runtime.open import session
 from tests.build import program
-from tests.conversion.coreml_to_onnx.lowered import normal, only
+from tests.conversion.coreml_to_onnx.lowered import only
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import normal
 
 family = Family("resizing")
 Array = np.ndarray

@@ -13,8 +13,8 @@ import pytest
 from coreproof.errors import RunError
 from coreproof.runtime.open import session
 from tests.build import program
-from tests.conversion.coreml_to_onnx.lowered import normal
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import normal
 
 family = Family("scattering")
 Array = np.ndarray

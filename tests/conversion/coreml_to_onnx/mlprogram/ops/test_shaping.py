@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.conversion.coreml_to_onnx.lowered import normal, t
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.drawn import normal, t
 
 family = Family("shaping")
 Array = np.ndarray

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.conversion.coreml_to_onnx.lowered import close, normal, run_layer
+from tests.conversion.coreml_to_onnx.lowered import close, run_layer
+from tests.drawn import normal
 
 
 def test_average_dot_and_sequence_repeat() -> None:

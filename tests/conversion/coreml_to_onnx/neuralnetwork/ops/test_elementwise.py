@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conversion.coreml_to_onnx.lowered import close, normal, run_layer
+from tests.conversion.coreml_to_onnx.lowered import close, run_layer
+from tests.drawn import normal
 
 
 @pytest.mark.parametrize(

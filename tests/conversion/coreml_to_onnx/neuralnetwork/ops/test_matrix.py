@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conversion.coreml_to_onnx.lowered import close, normal, run_layer
+from tests.conversion.coreml_to_onnx.lowered import close, run_layer
+from tests.drawn import normal
 
 
 @pytest.mark.parametrize("shape", [(24,), (5, 24), (2, 5, 24), (5, 2, 3, 4), (2, 5, 2, 3, 4)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conversion.coreml_to_onnx.lowered import close, normal, run_layer, t
+from tests.conversion.coreml_to_onnx.lowered import close, run_layer
+from tests.drawn import normal, t
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.conversion.coreml_to_onnx.lowered import close, normal, run_layer, t
+from tests.conversion.coreml_to_onnx.lowered import close, run_layer
+from tests.drawn import normal, t
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
