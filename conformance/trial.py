@@ -8,15 +8,17 @@ from __future__ import annotations
 import faulthandler
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import TimeoutError, get_context
+from multiprocessing.pool import IMapIterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -314,7 +316,9 @@ def faults(record: Mapping[str, Any]) -> dict[str, Any]:
 _MEMORY = 14 << 30
 """Address space of a worker in bytes: what runs wild gets a MemoryError before the machine has nothing left."""
 _SECONDS = 240
-"""After so long the place is printed at which a trial still works."""
+"""After so long it is said that a trial still works, and written down where."""
+_STANDING = Path(__file__).parent.parent / "build" / "trials"
+"""Where a worker's file says in which lines its trial stands, once that takes so long; no output that looks like a failure."""
 
 
 def _bounded() -> None:
@@ -326,11 +330,27 @@ def _bounded() -> None:
 
 
 def _watched(judge: Callable[[Task], dict[str, Any]], task: Task) -> dict[str, Any]:
-    faulthandler.dump_traceback_later(_SECONDS, repeat=True)
-    try:
-        return judge(task)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    with open(_STANDING / f"{os.getpid()}.txt", "w", encoding="utf-8") as standing:
+        faulthandler.dump_traceback_later(_SECONDS, repeat=True, file=standing)
+        try:
+            return judge(task)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _as_they_end(outcomes: IMapIterator[dict[str, Any]], tasks: int) -> Iterator[dict[str, Any]]:
+    """The outcomes in the order of their tasks; a line on the console for one that is long in coming."""
+    for number in range(1, tasks + 1):
+        while True:
+            try:
+                outcome = outcomes.next(_SECONDS)
+            except TimeoutError:
+                print(
+                    f"waiting for trial {number} of {tasks}; {_STANDING}/*.txt say where each worker stands", flush=True
+                )
+            else:
+                yield outcome
+                break
 
 
 def carry_out(
@@ -338,9 +358,10 @@ def carry_out(
 ) -> int:
     """Judges all tasks in worker processes, prints what must not be and a summary, and writes the record; 1 for any fault."""
     found: list[dict[str, Any]] = []
+    _STANDING.mkdir(parents=True, exist_ok=True)
     # a Pool waits for ever for a worker that the system kills, which the bound on its memory keeps from happening
     with get_context("forkserver").Pool(jobs, initializer=_bounded, maxtasksperchild=40) as pool:
-        for outcome in pool.imap(partial(_watched, judge), tasks):
+        for outcome in _as_they_end(pool.imap(partial(_watched, judge), tasks), len(tasks)):
             found.append(outcome)
             if bad := faults(outcome):
                 print(next(iter(outcome.values())), json.dumps(bad), flush=True)
