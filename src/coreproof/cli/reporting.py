@@ -39,5 +39,6 @@ def tell_ci(reporting: Reporting, checks: Checks, *, replace: bool) -> bool:
     if reporting.markdown is not None:
         save_markdown(whole, reporting.markdown, replace=replace)
     misses = asked.misses(checks.shares)
+    # standard error: standard output may be JSON that another program reads
     say(*(f"not enough agrees: {miss}" for miss in misses), err=True)
     return not misses

@@ -131,6 +131,7 @@ def _fault(
     if test is not None:
         with TemporaryFolder() as scratch:
             runner = CommandTest(test, Path(scratch) / f"candidate{suffix}", timeout)
+            # a command that does not see the fault at all would find every part too small
             runner.check(whole)
             search.still_faulty = runner
             yield lambda small: {"command": test}
@@ -151,6 +152,7 @@ def _fault(
         search.still_faulty = divergence.still_faulty
         search.feedable, search.observable = divergence.feedable, divergence.observable
         search.starts = divergence.starts(search.builder)
+        # values are held against the source's: no layer may be left out between them
         search.skip = search.resize = False
         yield lambda small: _evidence(divergence, small, log.target, overwrite)
 
@@ -209,6 +211,7 @@ class CommandTest:
         with subprocess.Popen(
             self.line,
             shell=True,
+            # a command that asks something would wait for ever
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -220,6 +223,7 @@ class CommandTest:
             try:
                 said, _ = process.communicate(timeout=self.timeout)
             except subprocess.TimeoutExpired:
+                # a command that hangs does not see the fault: that part is not taken
                 return f"none within {self.timeout:g} s", ""
             finally:
                 if process.poll() is None:

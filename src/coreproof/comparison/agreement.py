@@ -25,6 +25,7 @@ def wilson(successes: float, trials: float, z: float = _Z_95) -> tuple[float, fl
     if trials == 0:
         return 0.0, 1.0
     share = min(1.0, successes / trials)  # parts of pictures add up to a little more than they are
+    # Wilson (1927): the shares p for which (share - p)^2 <= z^2 p (1 - p) / trials
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     low, high = ((centre + sign * spread) / (1 + z * z / trials) for sign in (-1, 1))
@@ -41,6 +42,7 @@ def cohen_kappa(agreeing: int, a: Integers, b: Integers) -> float:
     total = int(a.sum())
     if total == 0:
         return math.nan
+    # what two labellings of these frequencies agree on by chance (Cohen, 1960)
     chance = float((a / total) @ (b / total))
     return math.nan if chance == 1.0 else (agreeing / total - chance) / (1 - chance)
 

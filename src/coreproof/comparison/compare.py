@@ -63,6 +63,7 @@ def compare(
     source = photo_source(photos)
     truth = _truth(photos, source, labels if labels is not None else lineup.labels)
     runs = [run for path in devices for run in read_device(path)]
+    # only photos that every device saw: others could not be compared with it
     if runs:
         lineup, source = with_devices(lineup, runs), SeenByDevices(source, runs)
     kept = TemporaryStore() if store is None else Store(store)
@@ -114,6 +115,7 @@ class _Job:
         self.factory = ModelFactory(lineup)
         self.keys = {name: self.factory.key(name) for name in lineup.names}
         self.calibrations = {name: about for name in lineup.names if (about := self._kept(name)) is not None}
+        # the plan is made once: photos that come later wait for the next run
         self.plan: Plan = make_plan(source, store, truth)
 
     # predictions
@@ -225,6 +227,7 @@ class _Job:
                     seconds[name] = seconds.get(name, 0.0) + done.seconds.get(name, 0.0)
                     seen[name] = seen.get(name, 0) + done.seen
         finally:
+            # closed here, so that its workers end now, and not when somebody collects it
             if isinstance(finished, Generator):
                 finished.close()
             with suppress(StoreError):  # no reason to hide another error, as of a disk that is full
@@ -269,9 +272,11 @@ class _Job:
         """The parts in order, made side by side."""
         slices = self.plan.slices()
         waiting: deque[Future[Part]] = deque()
+        # reading and NumPy release the interpreter's lock, so that threads do for this
         with ThreadPoolExecutor(self.workers, thread_name_prefix="statistics") as pool:
             try:
                 while True:
+                    # a few ahead of whoever adds them up; all of them would fill the memory
                     while len(waiting) <= 2 * self.workers and (piece := next(slices, None)) is not None:
                         waiting.append(pool.submit(agreement.part, self.store, piece))
                     if not waiting:
@@ -288,6 +293,7 @@ class _Job:
         """
         names = dict(self.truth.names)
         orders: dict[str, ClassOrder] = {}
+        # models whose labels are given say most: they are matched first
         waiting = sorted(self.lineup.names, key=lambda name: self.lineup.entry(name).labels is None)
         while waiting:
             refused: list[str] = []
@@ -296,6 +302,7 @@ class _Job:
                 try:
                     orders[name] = match_classes(name, labels, self.calibrations[name].classes, names)
                 except LineupError:
+                    # nobody in this round could be matched: another one would be the same
                     if len(refused) + 1 == len(waiting):
                         raise
                     refused.append(name)

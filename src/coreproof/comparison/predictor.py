@@ -56,6 +56,7 @@ class Calibration:
     @classmethod
     def from_json(cls, document: Mapping[str, object]) -> Calibration | None:
         """None for what another version kept, or makes no sense."""
+        # a field more or less is another version's: the model is calibrated anew
         if set(document) != {field.name for field in fields(cls)}:
             return None
         entry = Document(dict(document), "", StoreError)
@@ -87,6 +88,7 @@ class Predictor:
     def __init__(self, entry: LineupEntry, model: Model, feeding: Feeding | None, *, threads: int | None = 1) -> None:
         self.entry = entry
         self.model = model
+        # one thread each: how a sum is split over threads decides its last bits
         self.running: Session = session(model, entry.engine, entry.arithmetic, threads)
         self.calibration: Calibration | None = None
         self.doubtful = False

@@ -132,6 +132,7 @@ class Store:
 
     def _said_of(self, key: str) -> list[Path]:
         shards = [path for path in self.folder.glob(f"*/{key}.parquet") if path != self._slice(key)]
+        # statistics first: a run that is killed between leaves shards without them, which is made good
         return [*(self._agreement(key) if shards else ()), *shards]
 
     def _slice(self, key: str) -> Path:
@@ -188,6 +189,7 @@ class Store:
         """Writes a shard in one step; a reader sees the old one or the new one. What was made of an old one is forgotten."""
         import pyarrow as pa
 
+        # the statistics of a slice rest on every shard of it
         if self.shard_path(model_key, slice_key).exists():
             self._delete(self._agreement(slice_key))
         table = pa.table(
@@ -288,6 +290,7 @@ class Store:
         import pyarrow.parquet as pq
 
         with self.writing(path) as fresh:
+            # checksums, so that a bit that fell over on the disk is seen, and enters no statistic
             pq.write_table(table, fresh, compression="zstd", write_page_checksum=True)
 
     @contextmanager
@@ -391,6 +394,7 @@ class Store:
         for left in self._scratch.glob("*-*-*"):
             host, process, _ = left.name.rsplit("-", 2)
             with suppress(OSError, ValueError):
+                # of another machine's process nothing can be asked but how old its file is
                 here = host == socket.gethostname()
                 old = time.time() - left.stat().st_mtime > _ABANDONED
                 if not _alive(int(process)) if here else old:

@@ -206,6 +206,7 @@ def _layer_change(pairs: LayerPairs, name: str) -> LayerChange | None:
         rewired=_rewired(pairs, name),
         weights=_weights(pairs, name),
     )
+    # compared with no change at all, so that a field that is added later counts by itself
     nothing = LayerChange(name, name, (_operator(old), _operator(old)))
     return None if change == nothing else change
 
@@ -246,6 +247,7 @@ def _makes(before: Model, after: Model, old: Node, new: Node) -> tuple[Setting, 
         a, b = before.graph.values.get(was), after.graph.values.get(now)
         if a is None or b is None:
             continue
+        # a file that does not say a dtype or shape contradicts none
         if a.dtype and b.dtype and a.dtype != b.dtype:
             changed.append(Setting("output dtype", a.dtype, b.dtype))
         if a.shape is not None and b.shape is not None and a.shape != b.shape:
@@ -256,6 +258,7 @@ def _makes(before: Model, after: Model, old: Node, new: Node) -> tuple[Setting, 
 
 def _rewired(pairs: LayerPairs, name: str) -> tuple[tuple[str | None, str | None], ...]:
     old, new = pairs.before.read(name), pairs.after.read(pairs.partner[name])
+    # another number of inputs: which of them went is not known by their places
     if len(old) != len(new):
         return ((", ".join(old) or None, ", ".join(new) or None),)
     return tuple((was, now) for was, now in zip(old, new, strict=True) if pairs.translate(was) != now)
@@ -273,6 +276,7 @@ def _weights(pairs: LayerPairs, name: str) -> tuple[WeightChange, ...]:
         if a is None or b is None:
             words = "added" if a is None else "removed"
             changes.append(WeightChange(now or was or "", *ends, None, None, None, words))
+        # equal digests are equal numbers; only those that differ are read once more
         elif digests[was or ""] != others[now or ""]:
             changes.append(weight_change(now or "", a.read(), b.read(), (a.dtype, b.dtype)))
         elif a.dtype != b.dtype:

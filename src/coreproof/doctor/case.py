@@ -97,6 +97,7 @@ class Case:
 
     def after(self, edits: Sequence[Edit]) -> Case:
         """The same case with an edited model; EditError where the edits cannot be carried out."""
+        # everything else of the case is the same, and evidence about the source stays true
         edited = copy(self)
         edited.model = edit(self.model, edits, check=False).model
         edited.evidence = self.evidence.of_edited(edited)
@@ -156,6 +157,7 @@ class Evidence:
 
     def of_edited(self, case: Case) -> Evidence:
         """The evidence of the same case with an edited model: what is known of the source, fed the same, holds for it still."""
+        # other inputs are fed otherwise: what was chosen for the old ones says nothing
         if self._feeds is None or case.model.signature.inputs != self.model.signature.inputs:
             return Evidence(case, self._of_source)
         return Evidence(case, self._of_source, self._feeds, self._reference_values)
@@ -326,6 +328,7 @@ class Evidence:
             agreeing = sum(row.agrees for row in found.rows)
             if best is None or agreeing > best[0]:
                 best = (agreeing, fed, found)
+            # no other way of feeding can do better
             if found.agrees:
                 break
         assert best is not None
@@ -359,6 +362,7 @@ class Evidence:
         found = self.verification
         if found is None or found.agrees:
             return ()
+        # where no stretch could be judged alone, the first value that diverges stands for the fault
         first = found.first_divergence
         return found.faults or (() if first is None else (first,))
 
@@ -383,6 +387,7 @@ class Evidence:
         for known in found.stretches:
             if known.row == row:
                 return known.layers, known.nodes
+        # a stretch begins where both sides are known to agree
         good = [r for r in found.rows if r.agrees]
         layers = self.case.graph.between({r.candidate for r in good}, [row.candidate])
         return layers, self.source_graph.between({r.reference for r in good}, [row.reference])
@@ -454,6 +459,7 @@ def relative_error(reference: Array, value: Array) -> float:
         return math.inf
     if not all(array.dtype.kind in "biuf" for array in (a, b)):  # texts are the same, or they are not
         return 0.0 if np.array_equal(a, b) else math.inf
+    # of zeros the error counts as it is
     return relative_rms(a, b, rms(a.astype(np.float64)) or 1.0)
 
 

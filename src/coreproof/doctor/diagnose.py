@@ -214,6 +214,7 @@ class RepairLoop:
             self.case.evidence, self._known = whole, {}
             before = before if self.repaired else _describe(self.case)
             self._repair_all()
+        # sorted() keeps the order of what weighs the same: repairs before what is left
         findings = sorted([*self.repaired, *self._left()], key=lambda f: -f.weight)
         seen = self.case.evidence
         return Diagnosis(

@@ -74,6 +74,7 @@ def draw(
         raise InputError(
             f"input {feature.name!r} takes text, which is not drawn at random", fix="give the inputs yourself"
         )
+    # bounded by a free length, which has been drawn already
     if role.symbol is not None and math.isinf(role.high):
         length = (free or {}).get(role.symbol, 1)
         role = replace(role, high=role.low + length - (role.kind == "index"))
@@ -127,6 +128,7 @@ def _additive(shape: tuple[int, ...], rng: np.random.Generator, number: int, dty
     """0 or a large negative number; in every third draw numbers, as a bias has them."""
     if number % 3 == 2:
         return rng.standard_normal(shape).astype(np.float32).astype(dtype)
+    # -1e9 is no number of float16
     low = MASKED[0] if dtype.itemsize < 4 else MASKED[number % 2]
     return np.where(_both(shape, rng, number) == 1, 0.0, low).astype(dtype)
 
@@ -141,6 +143,7 @@ def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Ar
             picked = rng.choice(many, rows, replace=False)
         else:
             picked = rng.integers(0, many, rows)
+            # the last entry, at which tables that are cut short show
             picked[: min(rows, 1)] = many - 1
         return np.stack(np.unravel_index(picked, columns), -1).reshape(shape)
     if role.distinct and size <= high - low + 1:
@@ -187,6 +190,7 @@ def _whole(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Arra
     low = min(low, high)
     if role.nonzero and low <= 0 <= high:
         low, high = (1, high) if high > 0 else (low, -1)
+    # what a model compares with decides its branches: each has to be met
     value = rng.integers(low, high + 1, shape)
     compared = [n for n in sorted(role.among) if n or not role.nonzero]
     return _scattered(value, rng, compared, role.low, role.high)
@@ -238,6 +242,7 @@ def _degenerate(value: Array, rng: np.random.Generator, role: Role, number: int)
         return flat.reshape(value.shape)
     flat[places[2 * few :]] = 0
     zeroed: Array = flat.reshape(value.shape)
+    # a value of lower rank counts as one row, or one number
     rows, columns = (1, 1, *zeroed.shape)[-2:]
     if rows >= (_MANY if number == 0 else 2):
         zeroed[..., int(rng.integers(rows)), :] = 0

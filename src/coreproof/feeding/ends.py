@@ -68,6 +68,7 @@ class Ends:
     def _affordable(self, high: Shapes) -> Shapes:
         """The lengths of the high end, nearer to the usual ones where the values of a run would take too much memory."""
         usual = self.shapes("usual")
+        # nothing is free: the model is run at these lengths in any case
         if high == usual:
             return high
         stated = {a.name: _elements(a.shape) or _elements(b.shape) for a, b in self.matched}
@@ -144,6 +145,7 @@ def _elements(shape: Shape | None) -> int:
 def _nearer(a: Feature, b: Feature, low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:
     """The shape that lies this part of the way from low to high; of enumerated shapes the largest that lies before it."""
     if a.enumerated or b.enumerated:
+        # enumerated shapes have no order but their size
         most = math.prod(low) + (math.prod(high) - math.prod(low)) * share
         return max((shape for shape in listed(a, b) if math.prod(shape) <= most), key=math.prod, default=low)
     return tuple(a + int((b - a) * share) for a, b in zip(low, high, strict=True))

@@ -75,6 +75,7 @@ def app(
     name = _name(shown)
     bundle = _bundle(identifier, name)
     samples = _samples(loaded, photos, inputs, limit, feeding)
+    # an ML Program needs its folder of weights; other kinds may be one file
     single = not loaded.is_program and (loaded.path is None or loaded.path.suffix == ".mlmodel")
     model_file = f"{name}{'.mlmodel' if single else '.mlpackage'}"
     bundled = ("proof.json", "Samples", "Assets.xcassets")
@@ -93,6 +94,7 @@ def app(
             (resources / "proof.json").write_text(
                 in_json(json.dumps(plan, indent=1, ensure_ascii=False)), encoding="utf-8"
             )
+            # only the classifier's screen looks through the camera: no other app asks for it
             camera = document["kind"] == "classifier" and document["picture"] is not None
             _write_sources(fresh, inner, project, shown, form, camera=camera)
             readme = _readme(name, shown, form, len(answered.entries), str(document["engine"]), camera=camera)
@@ -130,6 +132,7 @@ def _check_place(out: Path, form: Form, replace: bool, inputs: Iterable[str | Pa
             "an App Playground is a folder that ends in .swiftpm", found=str(out), fix=f"--out {out}.swiftpm"
         )
     outputs.check_output(out, APP, replace=replace, inputs=inputs)
+    # more careful than elsewhere: a project is a thing that people go on working in
     if _is_app(out) and not replace:
         raise OutputExistsError(
             "there is an app already; with it, what was changed in Xcode would be lost",

@@ -44,6 +44,7 @@ def app_icon() -> Image.Image:
         for a in ahead:
             for b in behind:
                 draw.line([at(*a), at(*b)], fill=_LINES, width=12 * scale)
+    # dots over the ends of the lines
     for x, y in first + second:
         draw.ellipse([at(x - 0.055, y - 0.055), at(x + 0.055, y + 0.055)], fill="white")
     x, y = answer

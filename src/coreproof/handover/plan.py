@@ -65,6 +65,7 @@ def build_plan(
             "outputs": named,
             **_classes(running, known.outputs[0], kind, labels),
         }
+        # a classifier's answer is its probabilities: the stored outputs would say it once more
         document["samples"] = with_scores(running, known, folder) if kind == "classifier" else known.entries
     if kind == "detector":
         reading = reading_of(known.outputs)
@@ -85,6 +86,7 @@ def _picture(model: CoreMLModel, feature: Feature, seen: Feeding, feeding: Feedi
     """The picture input: Plan.Picture in Plan.swift."""
     shape: Sequence[int] = ()
     if feature.image is None:
+        # fed once, to see the shape that the model's declaration leaves open
         shape = np.asarray(feed(model, Image.new("RGB", seen.size), feeding)[feature.name]).shape
     return {
         "name": feature.name,
@@ -135,12 +137,14 @@ def _classes(running: Session, outputs: Values, kind: Kind, labels: Sequence[str
     else:
         name = next(n for n, v in outputs.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f")
         document["scores"], raw = name, outputs[name]
+    # scores that are no distribution yet are logits, which the app turns into one
     document["softmax"] = not is_distribution(np.asarray(raw, np.float64).reshape(-1))
     return document
 
 
 def fingerprint(model: CoreMLModel) -> str:
     """Changes with the model: its protobuf and its weights, as they are stored."""
+    # deterministic: maps in protobuf have no order of their own
     digest = hashlib.blake2b(model.spec.SerializeToString(deterministic=True), digest_size=12)
     if model.folder is not None:
         # sorted: file systems list in any order

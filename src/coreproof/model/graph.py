@@ -60,6 +60,7 @@ class Graph(NotebookView):
     def _consumers(self) -> dict[str, list[Node]]:
         consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
+            # x * x reads x once
             for name in dict.fromkeys(node.inputs):
                 consumers.setdefault(name, []).append(node)
         return consumers
@@ -115,6 +116,7 @@ class Graph(NotebookView):
         """
         makers = {name: list(places) for name, places in self._makers.items()}
         for place, node in enumerate(self.nodes):
+            # a write_state makes no value: it counts as a maker of the state that it names
             for name in node.inputs if not _made(node) else ():
                 if name in self.inputs:
                     makers.setdefault(name, []).append(place)

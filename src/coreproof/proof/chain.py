@@ -202,6 +202,7 @@ class _Chain:
         with session(self.source) as running:
             sample = self.fed.samples_for(self.source)[0]
             problem = unsteady(self.source, running, sample)
+            # twice: what is drawn anew in each run cannot be verified by anything behind
             first, second = running.run(sample), running.run(sample)
             engines = (running.engine,)
         # what is drawn anew in each run cannot be held against anything, and NaN may stand at the same places
@@ -230,6 +231,7 @@ class _Chain:
         for name, to, precision in made:
             if self.convert_step(name, self.models[reference], to, precision) is not None:
                 self.verify_step(name, reference)
+        # coremltools converts PyTorch alone; it has given up ONNX
         if witness and isinstance(self.source, TorchModel):
             self.witness_step(self.source)
 
@@ -272,6 +274,7 @@ class _Chain:
         folder, before = self.out / FOLDER, self.out / "models" / path.name
         kept = None if self.fresh else kept_export(source, folder, before, digest)
         if kept is not None:
+            # weights beyond 2 GB lie in a file beside it
             for file in (before, data_file(before)):
                 if file.is_file():
                     shutil.copyfile(file, path.with_name(file.name))
@@ -280,6 +283,7 @@ class _Chain:
                 "exported in an earlier run from the same weights and code; --fresh exports anew",
             )
             return kept
+        # PyTorch's exporter may take minutes and says nothing meanwhile
         with waiting(self.progress):
             state, branches = self.freeze["freeze_state"], self.freeze["freeze_branches"]
             model = convert(source, "onnx", freeze_state=state, freeze_branches=branches)
@@ -331,6 +335,7 @@ class _Chain:
         try:
             model = coremltools_route(source, path, target=self.target)
         except CoreproofError as error:
+            # no model stands there: nothing is to be opened in the end
             del self.stored["ct"]
             shutil.rmtree(path, ignore_errors=True)
             text, notes = f"fails on this model: {error.found}", tuple(str(error).splitlines())
@@ -340,6 +345,7 @@ class _Chain:
         self.models["ct"] = model
         text = f"ct: {len(model.graph.nodes)} layers"
         self.add(ProofStep(title, "witness", text, candidate="ct", notes=model.notes), started)
+        # against the module: it was made of that, by no way of ours
         self.verify_step("ct", "torchm")
 
     def compare(self) -> Comparison | None:

@@ -68,6 +68,7 @@ class Requirement:
         if not self.asked:
             return ()
         if not shares:
+            # what cannot be measured must not pass for agreement: CI would stay green for ever
             return ("no share was measured: nothing that can agree or differ was compared",)
         found = []
         for share in shares:
@@ -109,6 +110,7 @@ def of_verification(found: Verification, group: str = "", seconds: float = 0.0) 
     group = group or f"{found.candidate} against {found.reference}"
     rows = [Check(row.candidate, _outcome(row), _measured(row), group) for row in found.rows]
     lone = [Check(name, "failed", "an output without a partner", group) for name in found.lone]
+    # the time of a run cannot be divided among its values: the first one carries it
     if rows:
         rows[0] = Check(rows[0].name, rows[0].outcome, rows[0].text, group, seconds)
     return Checks(
@@ -135,6 +137,7 @@ def of_comparison(found: Comparison) -> Checks:
         share = Share(name, pair.count, pair.photos, "photos", pair.low)
         checks.append(Check(name, "passed", f"{share}, 95% interval {pair.low:.2%} to {pair.high:.2%}", "agreement"))
         shares.append(share)
+        # named by the photos: a share alone shows nobody where to look
         if differing := found.disagreements(pair.a, pair.b, _WORST):
             worst[name] = tuple(differing)
     skipped = [Check(photo, "skipped", why, "photos") for photo, why in found.skipped.items()]
@@ -164,6 +167,7 @@ def of_input_comparison(found: InputComparison) -> Checks:
 
 def of_diagnosis(found: Diagnosis, name: str) -> Checks:
     """Whether it runs is a check, and each finding; against a source, the share of values that agree is measured, too."""
+    # not run here is no fault of the model's
     ran: Outcome = "skipped" if found.not_run is not None else "passed"
     checks = [Check("before any repair", ran, found.not_run or found.before, "doctor")]
     for finding in found:
@@ -197,6 +201,7 @@ def together(title: str, parts: Mapping[str, Checks]) -> Checks:
 def _outcome(row: Row) -> Outcome:
     if not row.agrees:
         return "failed"
+    # inner values may well be constant; an output that is proves nothing
     return "weak" if row.how == "output" and row.weakness is not None else "passed"
 
 

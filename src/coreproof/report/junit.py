@@ -20,6 +20,7 @@ def junit(checks: Checks) -> str:
 
     The elements are those of Jenkins' JUnit schema, which GitHub, GitLab, Azure and Buildkite read.
     """
+    # JUnit knows no third outcome, and what proves nothing must not pass
     failed, skipped = checks.count("failed") + checks.count("weak"), checks.count("skipped")
     numbers = {"tests": str(len(checks.checks)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
     seconds = f"{sum(check.seconds for check in checks.checks):.3f}"
@@ -48,6 +49,7 @@ def _add(suite: ElementTree.Element, check: Check) -> None:
     text = _told(check.text)
     if check.outcome in ("failed", "weak"):
         kind = "disagreement" if check.outcome == "failed" else "weak"
+        # as attribute and as text: some readers show the one, some the other
         ElementTree.SubElement(case, "failure", message=text, type=kind).text = text
     elif check.outcome == "skipped":
         ElementTree.SubElement(case, "skipped", message=text)

@@ -51,6 +51,7 @@ def error_plot(verification: Verification) -> Figure:
     axes.set_xlim(-0.8, len(rows) - 0.2)
     axes.set_ylabel("error, as a share of the value's scale", color=_INK, fontsize=9)
     axes.grid(axis="y", color="#e8eaed", linewidth=0.6)
+    # the grid behind the dots
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -69,6 +70,7 @@ def save_plot(verification: Verification, path: str | Path, *, replace: bool = F
     figure = error_plot(verification)
     from matplotlib import rc_context
 
+    # matplotlib writes the time of day into both
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     with replacing(path, PLOT, replace=replace) as fresh, rc_context({"svg.hashsalt": "coreproof"}):
         figure.savefig(fresh, metadata=undated)  # the same numbers give the same bytes
@@ -176,6 +178,7 @@ def _draw_first(axes: Axes, verification: Verification) -> None:
     rows = verification.rows
     place = rows.index(first)
     axes.axvline(place, color=_BAD, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    # words at the right end would leave the figure
     left = place > 0.6 * len(rows)
     words = f"first divergence: {_short(first.candidate, 34)} ({drawn(first.operator)})"
     if first.source and first.source != first.candidate:
@@ -245,6 +248,7 @@ def _layer(row: Row) -> str:
 def _short(name: str, most: int) -> str:
     """A long name without its middle, as it is drawn."""
     name = visible(name)
+    # both ends: names of layers differ in their first and in their last parts
     half = (most - 1) // 2
     return drawn(name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}")
 

@@ -28,6 +28,7 @@ def markdown(checks: Checks) -> str:
     lines = [SUMMARY_MARK, f"### {sign} {_plain(checks.title)}", "", _plain(checks.verdict), "", ", ".join(counts), ""]
     if checks.shares:
         lines += ["| compared | agree | share | 95% interval from |", "| --- | ---: | ---: | ---: |"]
+        # the least first: those are what a reader has to see, and what a long list must not cut off
         worst_first = sorted(checks.shares, key=lambda share: share.value)
         lines += [
             f"| {_plain(s.name)} | {s.agreeing:,} of {s.total:,} {s.unit} | {s.value:.2%} | {s.low:.2%} |"

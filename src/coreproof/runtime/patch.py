@@ -29,9 +29,11 @@ def patch_coremltools() -> None:
 
     import coremltools
 
+    # Core ML itself is there, and the only judge of itself
     if sys.platform == "darwin":
         return
     models = coremltools.models
+    # patched before: the one underneath, not ours upon ours
     original = getattr(models.MLModel.predict, "original", models.MLModel.predict)
 
     def predict(
@@ -50,6 +52,7 @@ def patch_coremltools() -> None:
 
 def _serve(model: MLModel) -> _Proxy:
     """What answers for a model, which keeps it: so all that coremltools checks and converts is checked and converted by it."""
+    # None where coremltools found no Core ML to ask
     if not isinstance(model.__proxy__, _Proxy):
         from coreproof.runtime.open import session
 

@@ -58,6 +58,7 @@ def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ..
     wrong = [row for row in rows[first:] if not _proves(row)]
     found = _judge_alone(run, rows, [*wrong, *_right_behind_guesses(run.candidate.graph, rows)])
     mistaken = _mistaken(run, rows, found)
+    # the rows right behind guesses were computed only to test these
     found = [a for a in found if a.row in wrong]
     if mistaken:
         kept = [row for row in rows if row not in mistaken]

@@ -470,6 +470,7 @@ def _most_crossed(error: float, elements: int) -> float:
         # so many events are all but normally distributed
         count = mean + _DEVIATIONS * math.sqrt(mean)
     else:
+        # P(k) = exp(-m) m^k / k!, each from the one before by m / k
         term = math.exp(-mean)
         count, beyond = 0, 1.0 - term
         while beyond > _CHANCE:

@@ -80,6 +80,7 @@ class VerificationRun:
         self.inner = aligned if outputs_only else [*aligned, *self._before_casts(aligned)]
         paired = {p.candidate for p in self.pairs}
         self.order = {name: i for i, name in enumerate(self.candidate_index.inner_values)}
+        # in the candidate's order, in which errors are predicted and values brought out
         self.inner.sort(key=lambda p: self.order.get(p.candidate, len(self.order)))
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
@@ -99,6 +100,7 @@ class VerificationRun:
         """The pairs of inner values; by what is in them where the two sides have few names in common."""
         found = align(self.reference_index, self.candidate_index)
         named = [p for p in found if p.how in ("provenance", "name")]
+        # half of the smaller side has names in common: looking at values, which costs a run, is not worth it
         if 2 * len(named) >= min(len(self.reference_index.inner_values), len(self.candidate_index.inner_values)):
             return found
         # this pass also finds the sizes that neither file says: alignment by structure and batches by memory need them
@@ -187,6 +189,7 @@ class VerificationRun:
         own, other = as_array(value), as_array(reference_fed[self.remembered[name]])
         if own.size != other.size or not own.size:
             return 0.0
+        # what is not finite on either side shows in the values themselves
         off = own.astype(np.float64).reshape(-1) - other.astype(np.float64).reshape(-1)
         return float(np.sqrt(np.mean(np.square(off[np.isfinite(off)])))) if np.isfinite(off).any() else 0.0
 
@@ -238,6 +241,7 @@ class VerificationRun:
                 kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
                 found = self._judged(pair, reference[pair.reference], as_array(candidate[pair.candidate]), error_model)
                 needed[pair] = most(needed.get(pair), needs(found[0]))
+                # a row stands for all samples: it tells the worst of them
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
                     worst[pair] = found
             del reference, candidate  # before the next sample's are made: two of them may not fit

@@ -95,6 +95,7 @@ def verify(
         reference, candidate = steps.reference, steps.candidate
     elif feeds is None:  # a module is held at the fixed lengths that were asked for
         reference, candidate = as_long_as(reference, candidate), as_long_as(candidate, reference)
+    # each export may lie in the other's output folder
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
     with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:
@@ -185,6 +186,7 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
             continue
         now = _concluded(run, judged, () if found is None else found.dismissed)
         first = now.first_divergence
+        # only at the large draws: at usual ones a value that leaves the range is a fault
         if found is not None and stage == list(fed.large) and first is not None and _leaves_range(first):
             told = f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
             continue
@@ -214,6 +216,7 @@ def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) ->
     found = judged(numbers)
     if found.agrees or len(numbers) == 1:
         return found if found.agrees else replace(found, first_step=1)
+    # each step begins with what each side remembers itself: the first that fails alone is where it began
     for number in numbers:
         now = judged([number])
         if not now.agrees:
@@ -267,6 +270,7 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
 
 def _concluded(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
     """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault."""
+    # pairs that earlier draws showed to be none
     gone = {row.candidate for row in dismissed}
     rows = settle_choices(run, settle_carried(run, tuple(row for row in judged if row.candidate not in gone)))
     # a switched index is right, so what is made from it may be judged on the same indices

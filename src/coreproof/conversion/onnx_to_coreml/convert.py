@@ -106,6 +106,7 @@ def onnx_to_coreml(
             *about_classes,
             "computed in float32: its estimators compare what is fed with what they learnt",
         )
+    # a NeuralNetwork's weights and values are float32 here
     half = not is_network and (precision or "fp16") == "fp16"
     pictures = dict(images or {})
     planned, notes = _planned(model.name, graph, shapes or {}, is_network=is_network)
@@ -215,6 +216,7 @@ def _known(model: OnnxModel, keep_fp32: Collection[str]) -> list[str]:
 
 def _for_blocks(graph: ir.Model, version: int, *, is_said: bool) -> tuple[int, list[str]]:
     """The version that a program is made for, newer where only that holds the weights as they are, and what to say of it."""
+    # below iOS 15 there are no ML Programs, and from 18 on blocks are held anyway
     if not 15 <= version < 18 or not holds_blocks(graph.graph):
         return version, []
     if is_said:
@@ -310,6 +312,7 @@ def _io_dtype(graph: ir.Model, name: str, *, half: bool) -> str:
     dtype = next(v.dtype for v in graph.graph.inputs if v.name == name)
     if dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
         return "float16" if half and dtype == ir.DataType.FLOAT16 else "float32"
+    # of whole numbers int32 is what multi-arrays of every version hold
     if dtype == ir.DataType.BOOL or (dtype is not None and dtype.is_integer() and dtype.bitwidth >= 8):
         return "int32"
     raise ConversionError(f"Core ML has no input of type {dtype}", where=f"input {name!r}")

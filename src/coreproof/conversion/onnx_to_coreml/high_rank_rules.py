@@ -165,6 +165,7 @@ def _repeated(folder: Folder, value: Folded, lengths: tuple[int, ...]) -> Folded
 @_rule("softmax", "reduce_argmax", "reduce_argmin", "argsort", "topk", "cumsum")
 def _along_an_axis(folder: Folder, operation: Operation) -> Sequence[Var]:
     x = _x(folder, operation)
+    # kept as lengths of 1, so that the elements' order is that of the folded result
     said = {"keep_dims": True} if "keep_dims" in operation.inputs else {}
     return _again(folder, operation, x=folder.around(x, _axis(operation, len(x.lengths))), axis=1, **said)
 
@@ -210,8 +211,10 @@ def _layer_norm(folder: Folder, operation: Operation) -> Sequence[Var]:
     x = _x(folder, operation)
     rank = len(x.lengths)
     axes = sorted(a % rank for a in _numbers(operation, "axes"))
+    # elements that are normalised together have to lie together
     if axes != list(range(axes[0], rank)):
         raise CannotFoldError
+    # the axes are one now, and gamma and beta with them
     flat = {k: _known(operation, k).reshape(-1) for k in ("gamma", "beta") if operation.inputs.get(k) is not None}
     return _again(folder, operation, x=folder.grouped(x, range(axes[0]), axes), axes=[1], **flat)
 
@@ -272,6 +275,7 @@ def _shape(folder: Folder, operation: Operation) -> Sequence[Var]:
     known = [int(n) for n in x.lengths if is_known(n)]
     if len(known) == len(x.lengths):
         return [mb.const(val=np.array(known, np.int32))]
+    # one product cannot tell two free lengths apart
     if len(known) < len(x.lengths) - 1:
         raise CannotFoldError
     count = mb.reduce_prod(x=mb.shape(x=x.held), axes=[0], keep_dims=True)

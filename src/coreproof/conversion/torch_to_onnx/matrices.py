@@ -48,8 +48,10 @@ def solve(a: ir.Value, b: ir.Value, left: bool = True) -> ir.Value:
     """X of A X = B, or of X A = B; B may be a vector for each matrix."""
     op = operators()
     size, ranks = _size(a), (len(lengths(a)), len(lengths(b)))
+    # torch.linalg.solve: B holds vectors where its shape is that of A without the last length
     is_vector = ranks[1] == 1 or (ranks[1] == ranks[0] - 1 and str(lengths(b)) == str(lengths(a)[:-1]))
     rank = max(ranks[0], ranks[1] + is_vector)
+    # X A = B is A' X' = B', with ' for transposed
     matrix = a if left else _swapped(a, ranks[0])
     right = op.Unsqueeze(b, whole(-1)) if is_vector else b if left else _swapped(b, ranks[1])
     columns = 1 if is_vector else known_length(b, -1 if left else -2, "a system of equations")

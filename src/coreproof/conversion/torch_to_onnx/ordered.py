@@ -42,6 +42,7 @@ def ordered_operators() -> Mapping[Callable[..., object], Callable[..., object]]
 def cumprod(x: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     """By doubling: each element times the one that is 1, 2, 4 ... places before it."""
     op = operators()
+    # PyTorch multiplies whole numbers up in int64, whatever they are
     wanted = ir.DataType(dtype) if dtype is not None and dtype >= 0 else x.dtype if is_float(x) else ir.DataType.INT64
     value = x if wanted is None or wanted == x.dtype else op.Cast(x, to=int(wanted))
     rank = len(lengths(x))
@@ -89,6 +90,7 @@ def _running(x: ir.Value, dim: int, beats: str) -> tuple[ir.Value, ir.Value]:
         other, other_place = op.Gather(value, earlier, axis=axis), op.Gather(places, earlier, axis=axis)
         wins = getattr(op, beats)(value, other)
         if is_float(x):
+            # every comparison with a NaN is false, and a NaN has to win
             wins = op.Or(wins, op.IsNaN(value))
         value, places = op.Where(wins, value, other), op.Where(wins, places, other_place)
         by *= 2
@@ -165,6 +167,7 @@ def _median(x: ir.Value, dim: int, length: int | ir.Value, floats: bool) -> tupl
         value, place = (op.Gather(v, middle, axis=dim) for v in sorted_along(x, length, dim))
     if not floats:
         return value, place
+    # where one is NaN, it is the median, and the first of them the place
     lost = op.Cast(op.IsNaN(x), to=int(ir.DataType.INT64))
     is_lost = op.Cast(op.ReduceMax(lost, whole(dim), keepdims=1), to=int(ir.DataType.BOOL))
     nothing = op.CastLike(number(float("nan"), ir.DataType.FLOAT), x)
@@ -202,6 +205,7 @@ def sorted_along(x: ir.Value, count: int | ir.Value, dim: int) -> tuple[ir.Value
     """The smallest ones in their order, and where they stand."""
     many = whole(count) if isinstance(count, int) else count
     made: object = operators().TopK(x, many, axis=dim, largest=0, sorted=1)
+    # the operators are declared with one output each
     assert isinstance(made, tuple | list)
     values, places = made
     return values, places
@@ -267,6 +271,7 @@ def searchsorted(
     op = operators()
     ordered = sorted_sequence if sorter is None else op.GatherElements(sorted_sequence, sorter, axis=-1)
     if len(lengths(sorted_sequence)) > 1:
+        # each row of values has a sorted row of its own
         ordered = op.Unsqueeze(ordered, whole(-2))
     each = op.Unsqueeze(values, whole(-1))
     before = op.LessOrEqual(ordered, each) if right or side == "right" else op.Less(ordered, each)

@@ -81,6 +81,7 @@ def embedding_bag(
             rows = op.Mul(rows, op.Unsqueeze(per_sample_weights, whole(1)))
         made = op.MatMul(share, rows)
         if mode == 1:
+            # an empty bag is 0, and not 0 / 0
             made = op.Div(made, op.Max(total, op.CastLike(number(1, ir.DataType.FLOAT), weight)))
     # what is handed on itself would be taken for the input
     return made, bag, op.Identity(offsets), op.Identity(offsets)
@@ -107,6 +108,7 @@ _FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.005739
 def erfinv(x: ir.Value) -> ir.Value:
     """The x whose erf is given; infinite at 1 and -1."""
     op, one = operators(), number(1, x.dtype)
+    # (1 - x)(1 + x), since 1 - x^2 loses the digits of an x near 1
     return erfinv_beside(x, op.Mul(op.Sub(one, x), op.Add(one, x)), x.dtype)
 
 
@@ -136,7 +138,9 @@ def lgamma(x: ir.Value) -> ir.Value:
     for k, coefficient in enumerate(_LANCZOS, start=1):
         total = op.Add(total, op.Div(number(coefficient, dtype), op.Add(z, number(k, dtype))))
     t = op.Add(z, number(7.5, dtype))
+    # log gamma(z + 1) = (z + 1/2) log t - t + log(sqrt(2 pi) A(z)), with t = z + g + 1/2
     made = op.Mul(op.Add(z, number(0.5, dtype)), op.Log(t))
     made = op.Add(op.Sub(made, t), op.Add(op.Log(total), number(0.5 * math.log(2 * math.pi), dtype)))
+    # Euler's reflection: gamma(x) gamma(1 - x) = pi / sin(pi x)
     wave = op.Abs(op.Sin(op.Mul(x, number(math.pi, dtype))))
     return op.Where(mirrored, op.Sub(op.Log(op.Div(number(math.pi, dtype), wave)), made), made)

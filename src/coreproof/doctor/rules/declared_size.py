@@ -56,6 +56,7 @@ def last_resort(case: Case) -> Iterator[Hypothesis]:
             weight=89,
             about=about,
         )
+    # the source says which size is right: nothing has to be guessed
     if case.evidence.reference is not None:
         return
     for fitting in _sizes(case):
@@ -110,6 +111,7 @@ def _of_source(case: Case) -> Shapes:
     named = {f.name: f for f in of_source}
     found = {}
     for place, feature in enumerate(inputs):
+        # converters rename inputs, and keep their order
         other = named.get(feature.name) or (of_source[place] if len(of_source) == len(inputs) else None)
         own, right = _shape(feature), None if other is None else _shape(other)
         if own is None or right is None or feature.ranges or len(feature.enumerated) > 1:
@@ -128,6 +130,7 @@ def _sizes(case: Case) -> Iterator[Shapes]:
         f.name
         for f in case.model.signature.inputs
         if f.name in fixed
+        # a square plane is taken for a picture, whatever the feature is called
         and (f.image is not None or (len(fixed[f.name]) >= 3 and fixed[f.name][-2] == fixed[f.name][-1]))
     }
     yield from islice(chain(_crops(fixed, pictures), _lengths(case, fixed, pictures)), _MOST)
@@ -146,6 +149,7 @@ def _lengths(case: Case, fixed: Shapes, pictures: Collection[str]) -> Iterator[S
     rest = {name: shape for name, shape in fixed.items() if name not in pictures}
     stored = sorted(_stored_lengths(case))
     for length in dict.fromkeys(n for shape in rest.values() for n in shape if n > 1):
+        # near ones first, since only so many are tried
         for other in sorted(stored, key=lambda n: abs(n - length)):
             if other != length:
                 yield {
@@ -206,6 +210,7 @@ def _allowed(flexible: Sequence[Feature]) -> Iterator[Shapes]:
         return
     seen = [default]
     most = max(len(f.enumerated) for f in flexible)
+    # each costs a run, and a size that was folded in shows at any other one
     for number in range(min(most, 4)):
         chosen = {f: f.enumerated[min(number, len(f.enumerated) - 1)] for f in flexible if f.enumerated}
         shapes = {f.name: tuple(shape[-2:] if f.image is not None else shape) for f, shape in chosen.items()}

@@ -99,8 +99,10 @@ def _aligned(case: Case, conversion: Model, layers: Sequence[Node], converted: S
                 found.extend(_of_layer(case, conversion, own, other))
         elif tag == "delete":
             found.extend(_surplus(node) for node in layers[i1:i2])
+        # as many of other kinds: one stands in the place of the other; else nothing says which belong together
         elif tag == "replace" and i2 - i1 == j2 - j1:
             found.extend(_replaced(conversion, own, other) for own, other in pairs)
+        # behind the layer before; without one there is no place to name
         elif tag == "insert" and i1:
             found.append(_missing(conversion, layers[i1 - 1], converted[j1:j2]))
     return found
@@ -142,6 +144,7 @@ def _of_layer(case: Case, conversion: Model, own: Node, other: Node) -> Iterator
         wanted = {weight_name(own, other, key): weight for key, weight in wanted.items()}
     for key in dict.fromkeys((*wanted, *weights)):
         if key not in wanted:
+            # where the source computes it, or says it as an attribute, it is there all the same
             if key in own.parameters and key not in other.attributes and not _is_computed(own, other, key):
                 words = f"{key} is not in the source"
                 yield _of_weight(own, key, weights[key], None, words)
@@ -222,6 +225,7 @@ def _missing(conversion: Model, before: Node, lacking: Sequence[Node]) -> LayerD
 
 def _near(a: float, b: float) -> bool:
     """Whether two numbers are the same but for rounding to float16."""
+    # float16 rounds by 2^-11 of a number, which is half of this
     return abs(a - b) <= 1e-3 * max(abs(a), abs(b))
 
 

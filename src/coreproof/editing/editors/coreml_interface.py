@@ -119,6 +119,7 @@ class CoreMLInterface(Interface):
             self.require_no_label(feature.name)
         shape = self.shape_of(value)
         if feature is not None and value == instead_of and is_image(feature):
+            # a picture stays one, of the size that the layers make now
             if len(shape) >= 2:
                 feature.type.imageType.height, feature.type.imageType.width = (n or 0 for n in shape[-2:])
             self.document.changed()

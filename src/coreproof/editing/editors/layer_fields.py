@@ -56,6 +56,7 @@ def set_field(layer: NeuralNetwork_pb2.NeuralNetworkLayer, path: str, value: obj
     if operator is None:
         raise EditError("the layer has no operator", where=f"layer {layer.name!r}")
     fields: Message = getattr(layer, operator)
+    # set on a copy: what fails half way leaves the layer as it was
     trial = type(fields)()
     trial.CopyFrom(fields)
     try:
@@ -119,6 +120,7 @@ def _unknown(message: Message, step: str) -> EditError:
 def _assign(message: Message, field: Field, value: object) -> None:
     """``value`` as the whole of a field."""
     name, of_messages = field.name, field.message_type is not None
+    # a message that is there means yes, so that false takes it away
     if value is None or (of_messages and not field.is_repeated and value is False):
         message.ClearField(name)
     elif field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -213,6 +215,7 @@ def _scalar(field: Field, value: object) -> object:
     if kind == FieldDescriptor.CPPTYPE_BOOL and isinstance(value, bool):
         return value
     if kind == FieldDescriptor.CPPTYPE_STRING and isinstance(value, str):
+        # bytes and texts have one cpp_type
         return value.encode() if field.type == FieldDescriptor.TYPE_BYTES else value
     if isinstance(value, int | float) and not isinstance(value, bool):
         if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
@@ -246,6 +249,7 @@ def write_weights(params: NeuralNetwork_pb2.WeightParams, value: object) -> None
         raise EditError("a weight is an array of numbers", expected="numbers", found=repr(value)) from None
     empty = params.ByteSize() == 0
     wants_half = bool(params.float16Value) or (empty and getattr(value, "dtype", None) == np.float16)
+    # only one of them may be set
     for field in ("floatValue", "float16Value", "rawValue", "int8RawValue", "quantization"):
         params.ClearField(field)
     if (

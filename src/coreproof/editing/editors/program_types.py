@@ -73,6 +73,7 @@ class EditedTypes:
         try:
             yield
         except EditError:
+            # the whole model: a change may reach operations, description and types
             self._document.restore(kept)
             self.stale, self.retyped = stale, retyped
             raise
@@ -92,6 +93,7 @@ class EditedTypes:
         if self.stale:
             return None
         found = [self._document.graph.values.get(name) for name in values]
+        # an open length could be any; what follows from it is not known either
         if any(v is None or v.shape is None or None in v.shape for v in found):
             return None
         return [v if v.constant else replace(v, name="") for v in found if v is not None]
@@ -144,6 +146,7 @@ def formal_inputs(operator: str, opset: str, where: str) -> dict[str, bool]:
             found=opset if since is not None else operator,
             fix="convert the model for a newer target" if since is not None else None,
         )
+    # the first is the lowering itself
     parameters = list(inspect.signature(handler).parameters.values())[1:]
     return {p.name: p.default is not p.empty for p in parameters if p.kind is p.KEYWORD_ONLY}
 
@@ -185,6 +188,7 @@ class TypeFollower:
                 self._types[output.name] = declared(output)
 
     def _is_stale(self, operation: MIL_pb2.Operation) -> bool:
+        # made by an edited operation, or of a value whose type has changed
         return not (self.stale.isdisjoint(mil.writes(operation)) and self.changed.isdisjoint(mil.reads(operation)))
 
     def _says_enough(self, operation: MIL_pb2.Operation) -> bool:
@@ -220,6 +224,7 @@ class TypeFollower:
         if shape is None:
             return
         same_rank = before.shape is not None and len(before.shape) == len(shape)
+        # nothing that it reads has changed: a length that was declared is still true where none can be inferred
         if before.shape is not None and same_rank and self.changed.isdisjoint(mil.reads(operation)):
             shape = tuple(b if n is None else n for b, n in zip(before.shape, shape, strict=True))
         dtype = self._dtype(operation, before, made)

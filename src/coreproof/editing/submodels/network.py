@@ -44,6 +44,7 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
         cut, around = self.select(submodel), bypasses(submodel)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
+        # without its own outputs a classifier has no label to give
         made = getattr(spec, self.model.kind if not submodel.outputs else "neuralNetwork")
         made.SetInParent()
         for descriptor, value in self.model.network.ListFields():
@@ -71,6 +72,7 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
             feature = description.input.add(name=name)
             if name in given:
                 feature.CopyFrom(given[name])
+            # an input of the model keeps its declaration, pictures too
             if name not in given or name in shapes:
                 declare_array(feature, "float32", network.feature_shape(spec, self.shape_of(submodel, name)))
         if not submodel.outputs:

@@ -51,6 +51,7 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         cut, around = self.select(submodel), bypasses(submodel)
         proto = onnx.ModelProto()
         for descriptor, value in whole.ListFields():
+            # all but the graph is copied: opsets, functions, metadata
             if descriptor.name != "graph" and descriptor.is_repeated:
                 getattr(proto, descriptor.name).extend(value)
             elif descriptor.name != "graph":
@@ -75,6 +76,7 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
             known = {v.name: v for v in inferred(proto, data=False).graph.output}
             for output in graph.output:
                 output.CopyFrom(known[output.name])
+        # what is read in the place of a skipped layer may have another shape than was noted
         elif not around:
             inner = {name for layer in cut.layers for name in layer.makes}.difference(cut.outputs)
             graph.value_info.extend(v for v in whole.graph.value_info if v.name in inner)

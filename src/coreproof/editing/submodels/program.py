@@ -68,6 +68,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
         spec.description.CopyFrom(whole.description)
         spec.mlProgram.version = whole.mlProgram.version
+        # other functions of the package are none of the cut's business
         for name, other in whole.mlProgram.functions.items():
             if name != self._function:
                 spec.mlProgram.functions[name].CopyFrom(other)
@@ -76,6 +77,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         function.opset = opset
         block = function.block_specializations[opset]
         kept = [layer.message for layer in cut.layers if isinstance(layer.message, MIL_pb2.Operation)]
+        # told apart by identity: constants may be equal
         wanted = {id(operation) for operation in (*kept, *self._read_constants(kept, cut.outputs))}
         for operation in self._stored:
             if id(operation) in wanted:

@@ -104,6 +104,7 @@ class SubmodelBuilder(ABC):
         layers = tuple(_reading(layer, around) for layer in self.layers) if around else self.layers
         graph = _as_graph(layers, self.inputs) if around else self._graph
         free = {*submodel.inputs, *self.inputs}
+        # an output that is fed needs no layer
         kept = {node.name for node in graph.between(free, [name for name in outputs if name not in free])}
         chosen = tuple(layer for layer in layers if layer.name in kept)
         read = {name for layer in chosen for name in layer.reads}.union(outputs)
@@ -154,6 +155,7 @@ def layers_of(
     """The stored layers by what these functions tell of each; a file may give several the same name."""
     found: dict[str, Layer] = {}
     for message, apart in zip(messages, names, strict=True):
+        # layers are found again by name, and files do not promise that names differ
         while apart in found:
             apart += "#"
         read = tuple(dict.fromkeys(value for value in reads(message) if value not in constants))

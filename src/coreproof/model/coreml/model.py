@@ -93,6 +93,7 @@ class CoreMLModel(Model):
         assert isinstance(weights, dict)
         assert isinstance(spec, bytes)
         self.__dict__.update(state, spec=Model_pb2.Model.FromString(spec))
+        # open files and parents stay with the process that pickled it
         self._parent, self._weight_files, self._weights_named = None, {}, {}
         if weights:  # the folder that they came from is gone with the process that made it
             kept = TemporaryFolder()
@@ -149,6 +150,7 @@ class CoreMLModel(Model):
         for name, own in by_file.items():
             target = inside(folder, name.removeprefix(_MODEL_PATH_PREFIX), what="a weight file", where=self.where)
             target.parent.mkdir(parents=True, exist_ok=True)
+            # what is copied is packed anew, so that every offset is another one
             moved = self.weight_file(name).copy_blobs(target, [int(blob.offset) for blob in own])
             for blob in own:
                 blob.offset = moved[int(blob.offset)]
@@ -190,6 +192,7 @@ class CoreMLModel(Model):
             original = file.read_bytes()
         if original is not None:
             return reserialise(original, spec)
+        # the same model gives the same bytes each time
         return bytes(spec.SerializeToString(deterministic=True))
 
     def _source(self) -> Path | None:

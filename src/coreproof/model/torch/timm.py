@@ -87,10 +87,12 @@ def load_timm_repository(repository: Repository, config: Mapping[str, Any], *, t
     beside = {"length", "size"} & set(repository.options)
     if beside:
         raise InputError("these options are not for a network of timm", where=where, found=", ".join(sorted(beside)))
+    # a stranger's file: it may say how the network is built, and name no file of this machine
     said = {key: value for key, value in dict(config.get("model_args") or {}).items() if key not in _NOT_ARGUMENTS}
     arguments = {**said, "num_classes": config.get("num_classes")}
     pretrained = {**dict(config.get("pretrained_cfg") or {}), "num_classes": config.get("num_classes")}
     pretrained |= {key: config[key] for key in ("label_names", "label_descriptions") if key in config}
+    # where weights come from is decided here, not by the configuration
     known = set(vars(timm.models.PretrainedCfg())) - {
         "url",
         "file",
@@ -124,6 +126,7 @@ def _configuration(timm: ModuleType, name: str, where: str) -> PretrainedCfg:
     """What timm knows of a network's weights. Raises InputError where it has no such network, or not with this tag."""
     plain, _, tag = name.partition(".")
     if not timm.is_model(plain):
+        # of the many names that timm knows
         near = difflib.get_close_matches(plain, timm.list_models(), 3)
         fix = f"did you mean {', '.join(near)}?" if near else None
         raise InputError(f"timm has no model {plain!r}", where=where, expected="one of timm.list_models()", fix=fix)
@@ -256,6 +259,7 @@ def feeding_of(config: Mapping[str, Any]) -> tuple[Feeding | None, tuple[str, ..
     return Feeding(
         size=(width, height),
         resize="crop" if cropped else "squash",
+        # timm scales the shorter side to the size over crop_pct, rounded down, and cuts the centre out
         resize_to=math.floor(height / share) if cropped and height == width else None,
         interpolation=interpolation,
         colour="RGB" if channels == 3 else "GRAY",
@@ -275,6 +279,7 @@ def _labels(module: torch.nn.Module) -> tuple[str, ...] | None:
             str(described.get(name, name)) if isinstance(described, Mapping) else str(name) for name in names
         )
         return listed if len(listed) == classes else None
+    # classes of its own, or tags of other data: timm's tables would name them wrongly
     if classes != config.get("num_classes") or not any(f"in{n}k" in str(config.get("tag")) for n in (1, 12, 21, 22)):
         return None
     data = importlib.import_module("timm.data")

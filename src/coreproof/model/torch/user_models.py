@@ -50,6 +50,7 @@ def load_callable(reference: str) -> TorchModel:
         import_torchvision()
     module_name, _, attribute = reference.rpartition(":") if reference.count(":") == 1 else reference.partition(":")
     module = _imported(module_name, reference)
+    # vars first: a module's own __getattr__ would be the user's code
     factory = vars(module).get(attribute)
     if factory is None and attribute.isidentifier():
         with user_code(f"{module_name!r} raises as it is asked for {attribute!r}", where=reference):
@@ -63,6 +64,7 @@ def load_callable(reference: str) -> TorchModel:
     name = Path(module_name).stem.rsplit(".", 1)[-1] if attribute == "model" else attribute
     if _is_module(factory):
         return from_object(factory, name=attribute)
+    # a class is callable too, and would be called without the arguments that it needs
     if isinstance(factory, type):
         raise InputError(
             f"{attribute!r} is a class, not a function that makes a model",
@@ -227,6 +229,7 @@ def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
             found=", ".join(elsewhere),
             fix="return module.cpu() and inputs on the cpu",
         )
+    # PyTorch computes half precision on the CPU in other ways than anything that is compared with it
     halves = sorted({str(t.dtype).removeprefix("torch.") for t in held if t.dtype in (torch.float16, torch.bfloat16)})
     if halves:
         module, given = _widened(module, given, name)
@@ -296,6 +299,7 @@ def _refuse_other_kinds(path: Path) -> None:
 
     try:
         with zipfile.ZipFile(path) as archive:
+            # PyTorch's files are zip archives since 1.6; constants.pkl stands in those of TorchScript alone
             last = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
             script = "constants.pkl" in last
             weights = not script and only_tensors_by_name(archive)
@@ -342,7 +346,9 @@ def load_pickle(path: Path) -> TorchModel:
     _refuse_other_kinds(path)
     try:
         with importable_from_here(), quiet():
+            # map_location: tensors of a GPU's memory come into this machine's
             thing = torch.load(path, weights_only=False, map_location="cpu")
+    # a pickle may raise anything, but Ctrl-C is the user's
     except KeyboardInterrupt:
         raise
     except (ImportError, AttributeError) as error:

@@ -21,6 +21,7 @@ def explicit_pads(
         return [(0, 0)] * len(kernel)
     if pad_type == "custom":
         flat = [int(p) for p in pad] if pad is not None else [0] * 2 * len(kernel)
+        # MIL has before and after of each dimension in turn
         return list(zip(flat[::2], flat[1::2], strict=True))
     if pad_type not in ("same", "same_lower"):
         raise low.refuse("this pad_type is not known", expected="valid, custom, same or same_lower", found=pad_type)
@@ -112,6 +113,7 @@ def conv_transpose(
             before, after = (
                 (int(p) for p in pad[2 * i : 2 * i + 2]) if pad_type == "custom" and pad is not None else (0, 0)
             )
+            # what is too much is cut off at the end, and what lacks is added there
             left = 0 if target is None else natural - before - after - target
             ends, missing = (before, after + max(left, 0)), max(-left, 0)
         pads.append(ends)

@@ -33,6 +33,7 @@ def gather(
     gathered = low.op("GatherND", moved, index, batch_dims=batch)
     picked = low.rank(indices) - batch
     between = at - batch
+    # what was picked comes to stand where the axis was, as MIL's gather has it
     order = [
         *range(batch),
         *range(batch + picked, batch + picked + between),

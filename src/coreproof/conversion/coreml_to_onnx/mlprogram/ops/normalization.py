@@ -44,6 +44,7 @@ def instance_norm(
 
 @lowers("l2_norm", error="norm")
 def l2_norm(low: Lowering, *, x: Operand, epsilon: float = 1e-6) -> ir.Value:
+    # MIL, l2_norm: the last three dimensions are taken together
     total = low.op("ReduceSumSquare", x, [-3, -2, -1], keepdims=1)
     return low.op("Div", x, low.op("Sqrt", low.op("Add", total, epsilon)))
 

@@ -76,6 +76,7 @@ def slice_by_size(low: Lowering, *, x: Operand, begin: Operand, size: Operand) -
     first, count64 = low.i64(begin), low.i64(size)
     negative = low.op("Less", first, np.array(0, np.int64))
     first = low.op("Where", negative, low.op("Add", first, dims), first)
+    # MIL, slice_by_size: -1 takes all that is left
     rest = low.op("Equal", count64, np.array(-1, np.int64))
     return low.op("Slice", x, first, low.op("Where", rest, dims, low.op("Add", first, count64)), axes)
 
@@ -115,6 +116,7 @@ def slice_update(
 def crop(low: Lowering, *, x: Operand, crop_height: Sequence[int], crop_width: Sequence[int]) -> ir.Value:
     top, bottom = (int(n) for n in np.ravel(crop_height))
     left, right = (int(n) for n in np.ravel(crop_width))
+    # a crop of 0 must not end at -0, which is the beginning
     end = [-bottom or _END, -right or _END]
     return low.op("Slice", x, [top, left], end, [-2, -1])
 
@@ -124,6 +126,7 @@ def reverse(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
     over = np.arange(low.rank(x), dtype=np.int64) if axes is None else np.asarray(axes, np.int64)
     if not over.size:
         return low.op("Identity", x)
+    # from the last element to before the first
     return low.op("Slice", x, np.full(over.size, -1), np.full(over.size, -_END), over, np.full(over.size, -1))
 
 

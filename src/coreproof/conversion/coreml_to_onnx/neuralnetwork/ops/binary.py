@@ -10,6 +10,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lo
 
 _COMPARISON = {
     "equal": "Equal",
+    # turned around behind it: ONNX has no such comparison
     "notEqual": "Equal",
     "lessThan": "Less",
     "lessEqual": "LessOrEqual",
@@ -31,6 +32,7 @@ def add_or_multiply(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
     """One blob is taken with ``alpha``, several with each other."""
     operator = "Add" if layer.kind == "add" else "Mul"
     if len(blobs) == 1:
+        # NeuralNetwork.proto, AddLayerParams and MultiplyLayerParams: alpha counts where there is one input
         return Blob(layer.b.op(operator, blobs[0].value, f32(alpha)), blobs[0].hidden)
     return _combined(layer, operator, blobs)
 
@@ -51,6 +53,7 @@ def dot(layer: Layer, x: Blob, y: Blob, *, cosineSimilarity: bool = False) -> Bl
     b = layer.b
     left, right = x.value, y.value
     if cosineSimilarity:
+        # the cosine of two vectors is the product of what they are at length 1
         left, right = (b.op("Div", v, b.op("ReduceL2", v, i64([-3]))) for v in (left, right))
     return layer.broadcast((x, y), b.op("ReduceSum", b.op("Mul", left, right), i64([-3])))
 

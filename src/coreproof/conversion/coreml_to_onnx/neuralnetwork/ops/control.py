@@ -40,11 +40,13 @@ def branch(
         return []
     networks = [list(n.layers) if n is not None else [] for n in (ifBranch, elseBranch)]
     written = [_written(layers) for layers in networks]
+    # what somebody reads behind, and has a value on both ways: written there, or from before
     names = [
         name
         for name in dict.fromkeys([*written[0], *written[1]])
         if name in scope.needed | {_BROKEN} and (scope.find(name) is not None or all(name in w for w in written))
     ]
+    # a graph of its own for each way, which sees what is outside
     inner = [Scope(OnnxBuilder(f"{layer.name} {word}", layer.b), scope.needed, scope) for word in ("if", "else")]
     for branch_scope, layers in zip(inner, networks, strict=True):
         branch_scope.lower(layers)

@@ -52,6 +52,7 @@ def scatter(
     to_front = [place, *(i for i in range(rank) if i != place)]
     total = rank - 1 + count
     updates_to_front = [*range(place, place + count), *(i for i in range(total) if not place <= i < place + count)]
+    # ScatterND picks along the first axis
     container = b.op("Transpose", layer.exact(x), perm=to_front)
     placed = b.op("Transpose", _updates(layer, updates, mode), perm=updates_to_front)
     where = b.op("Unsqueeze", layer.integers(indices), i64([-1]))

@@ -41,6 +41,7 @@ def inner_product(
     b = layer.b
     added = read_weights(bias, (outputChannels,), "bias") if hasBias else None
     value = x.value if rank >= 4 else layer.exact(x)
+    # ranks 4 and 5 have [C, H, W] in their last dimensions, which count as one vector
     flat = value if rank == 2 or rank == 3 else b.op("Reshape", value, i64([-1, inputChannels]))
     product = _product(layer, flat, weights, (outputChannels, inputChannels), added, quantised=int8DynamicQuantize)
     if rank in (2, 3):
@@ -82,6 +83,7 @@ def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: floa
     b = layer.b
     # a blob of zeros has no largest value to make steps of
     step = b.op("Div", b.op("Max", b.op("ReduceMax", b.op("Abs", value), keepdims=0), f32(1e-30)), f32(127))
+    # -127 to 127: a step is the largest size over 127, so that zero is zero
     rounded = b.op("Round", b.op("Div", value, step))
     product = b.op("MatMul", rounded, np.ascontiguousarray(stored.T))
     return b.op("Mul", product, b.op("Mul", step, f32(scale)))
@@ -109,6 +111,7 @@ def batched_matmul(
     layer.check_channels(x, rows, -1)
     added = read_weights(bias, (columns,), "bias") if hasBias else None
     vector = layer.rank(x) == 1
+    # a vector is a row, and the result one again
     if vector:
         left = layer.b.op("Unsqueeze", left, i64([0]))
     product = _product(layer, left, weights, (columns, rows), added, quantised=int8DynamicQuantize)

@@ -43,6 +43,7 @@ def reshape(layer: Layer, x: Blob, *, targetShape: Sequence[int] = (), mode: str
         )
     shape = layer.shape(x)
     check_fits(layer, shape if len(targetShape) == 4 else shape[2:], targetShape)
+    # four numbers begin with the sequence's own; three keep it and the batch
     lead = [] if len(targetShape) == 4 or x.hidden else layer.fixed(shape[:2], "its sequence and batch length")
     sequence = [targetShape[0]] if len(targetShape) == 4 else lead[:1]
     chw = list(targetShape[-3:])
@@ -88,6 +89,7 @@ def permute(layer: Layer, x: Blob, *, axis: Sequence[int] = (0, 1, 2, 3)) -> Blo
         )
     if x.hidden == 1 and axis[0] == 0:
         return Blob(layer.b.op("Transpose", x.value, perm=[0, *axis[1:]]), 1)
+    # Seq, C, H, W among [Seq, B, C, H, W]
     place = (0, 2, 3, 4)
     order = [place[a] for a in axis]
     return Blob(layer.b.op("Transpose", layer.exact(x), perm=[order[0], 1, *order[1:]]))
