@@ -94,6 +94,7 @@ def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     weights = stored_constant(node.inputs[1])
     if weights is None:
         return None
+    # [groups, outputs of each, inputs of each, elements of the kernel]
     groups = node.attributes.get_int("group", 1)
     power = _power(weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1))
     if (
@@ -119,6 +120,7 @@ def _batch_normalization(node: ir.Node, found: Mapping[str, Profile]) -> Profile
     if scale is None or variance is None:
         return None
     epsilon = node.attributes.get_float("epsilon", 1e-5)
+    # a channel is multiplied by scale / sqrt(variance + epsilon)
     power = np.square(scale) / (variance + epsilon)
     return _normal(_arriving(node, found, scale.size) * power, 1, power)
 

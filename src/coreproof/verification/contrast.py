@@ -81,6 +81,7 @@ def _kept(rows: np.ndarray) -> float:
     for start in range(0, rows.shape[0], step):
         block = rows[start : start + step].astype(np.float64)
         finite = np.isfinite(block)
+        # less the largest of each row, so that no exponential overflows
         weights = np.where(finite, np.exp(block - block.max(axis=1, keepdims=True)), 0.0)
         units = np.square(np.where(finite, block, 0.0) / largest)  # so that no square overflows
         total = weights.sum(axis=1)
@@ -99,6 +100,7 @@ def normalised_together(node: Node, shape: Sequence[int]) -> int | None:
     rank = len(shape)
     first: int | None = None
     if name in ("instancenorm", "instancenormalization"):
+        # over all that follows [batch, channel]
         first = 2
     elif name == "batchnorm" and said.get("computeMeanVar") and said.get("instanceNormalization"):
         first = rank - 2

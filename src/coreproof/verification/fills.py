@@ -56,6 +56,7 @@ def ordinary_part(array: np.ndarray, largest: float) -> Ordinary | None:
         # places that share no factor with the lengths of axes, so that no row or column stands for all
         places = (np.arange(_SAMPLE) * (int(array.size * 0.6180339887) | 1)) % array.size
         seen = _sizes(flat[places], {})
+        # by how many octaves the largest of all lies above what was looked at
         hidden = math.frexp(largest)[1] - max(seen, default=-(1 << 20))
         if hidden <= _EMPTY and _cut(seen) is None:
             return None

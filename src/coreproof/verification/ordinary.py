@@ -47,6 +47,7 @@ def ordinary_after(
         return None
     own = math.hypot(added.share * part.scale, added.floor)
     carried = _carried(node, read, result, part, added)
+    # what an engine is known to be off by besides does not follow single elements
     if carried is None or added.further:
         return part._replace(error=error, own=own)
     if added.gain is not None and read:

@@ -132,6 +132,7 @@ def _plain_parameters(handler: Callable[..., object]) -> dict[str, str]:
 def _as_plain(kind: str, value: object) -> tuple[bool, object]:
     if kind == "str":
         return isinstance(value, str), value
+    # files hold single numbers as arrays of one
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(())[()]
     if kind == "bool":

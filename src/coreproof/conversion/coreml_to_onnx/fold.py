@@ -22,6 +22,7 @@ def folded(
 ) -> np.ndarray | None:
     """The result of an operator on constants; None where it has to stay a node. Raises what the computation raises."""
     constants = [None if o is None else o.const_value for o in operands]
+    # a random number is drawn anew in each run
     if meaning(operator).get("random", False) or not operands or attributes.get("domain"):
         return None
     if any(o is not None and c is None for o, c in zip(operands, constants, strict=True)):
@@ -33,6 +34,7 @@ def folded(
     node = onnx.NodeProto(op_type=operator, input=names, output=["y"])
     node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in sorted(plain.items()))
     feeds = {n: c.numpy() for n, c in zip(names, constants, strict=True) if c is not None}
+    # asked before anything is computed: a few numbers may ask for more than memory holds
     shape = result_shapes(node, feeds, {"": opset}).get("y")
     if operator in _GROW if shape is None else math.prod(shape) > LARGEST_FOLDED:
         return None

@@ -83,6 +83,7 @@ def _one_way(
     size = weights.recursion.shape[1]
     length = x.shape[1] if x.shape is not None and len(x.shape) == 3 else None
     batch = length if isinstance(length, int) else None
+    # the input's share of all gates, for all steps at once
     projected = b.op("Add", b.op("MatMul", x, np.ascontiguousarray(weights.weight.T)), weights.bias)
     start = [_start(b, state, x, size) for state in states]
     step = OnnxBuilder("step", b)
@@ -90,6 +91,7 @@ def _one_way(
     c = step.input(step.unique("c"), np.float32, [batch, size])
     now = step.input(step.unique("x_t"), np.float32, [batch, 4 * size])
     new_h, new_c = _step(step, h, c, now, weights, limits, coupled)
+    # a body gives each output once, and the state is one already
     seen = step.copy(new_h)
     last_h, last_c, y = b.op(
         "Scan",
@@ -98,6 +100,7 @@ def _one_way(
         body=step.graph([new_h, new_c, seen]),
         num_scan_inputs=1,
         scan_input_directions=[int(backwards)],
+        # written from the end as well, so that each output stands at the place of its input
         scan_output_directions=[int(backwards)],
         outputs=3,
     )

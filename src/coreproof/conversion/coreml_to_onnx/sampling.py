@@ -30,6 +30,7 @@ def grid_points(length: int, count: int, mode: str) -> npt.NDArray[np.float64]:
 
 def interpolation(length: int, count: int, mode: str) -> npt.NDArray[np.float32]:
     """[count, length] weights: each point is shared by its two neighbours."""
+    # 1 at a point's own pixel, 0 from the next one on: two neighbours share it
     distance = np.abs(grid_points(length, count, mode)[:, None] - np.arange(length)[None, :])
     return np.maximum(0.0, 1.0 - distance).astype(np.float32)
 
@@ -56,6 +57,7 @@ def box_points(b: OnnxBuilder, start: ir.Value, end: ir.Value, count: int, mode:
 def corners(b: OnnxBuilder, boxes: ir.Value, mode: str) -> list[tuple[ir.Value, ir.Value]]:
     """[(first row, last row), (first column, last column)] of boxes [N, 4], each [N, 1]."""
     first, second, third, fourth = (b.op("Gather", boxes, np.array([i]), axis=1) for i in range(4))
+    # x before y: what follows reads rows before columns
     if mode.endswith("WIDTH_FIRST"):
         first, second, third, fourth = second, first, fourth, third
     if mode.startswith("CORNERS"):

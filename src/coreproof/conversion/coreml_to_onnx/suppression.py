@@ -40,14 +40,17 @@ def suppressed(
     best = b.op("ReduceMax", scores, axis, keepdims=0)  # [n, B]
     judged = b.op("Unsqueeze", best, np.array([1], np.int64))
     if classes is not None:
+        # a box competes in its own class alone: in all others its score is the least there is
         own = b.op("Equal", b.op("ArgMax", scores, axis=2, keepdims=1), np.arange(classes, dtype=np.int64))
         judged = b.op("Transpose", b.op("Where", own, scores, _NEVER), perm=[0, 2, 1])
+    # ONNX leaves out what is not above the threshold, which nothing may be left out by
     threshold = np.array([_NEVER]) if least is None else least
     picked = b.op("NonMaxSuppression", boxes, judged, most, overlap, threshold, center_point_box=1)
     pairs = b.op("Gather", picked, np.array([0, 2], np.int64), axis=1)  # picture and box
     shape = b.op("Shape", best)
     none = b.op("Expand", np.zeros((), np.float32), shape)
     ones = b.op("Expand", np.ones(1, np.float32), _part(b, b.op("Shape", pairs), 0))
+    # marks in the order of the boxes, instead of numbers in the order of their classes
     survived = b.op("Greater", b.op("ScatterND", none, pairs, ones), np.float32(0))
     if least is not None:
         row = np.array([1], np.int64)
