@@ -36,7 +36,7 @@ from conformance.origin import origin
 from conformance.trial import run_source
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.operators import ONNX, meaning
-from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 
@@ -113,7 +113,8 @@ def judge(case: Any, to: str = "mlprogram", precision: str = "fp32", row: Listed
             return Outcome(case.name, operators, "frozen", expressible=expressible)
         # what the list says to freeze is not what keeps the test from passing
         error = error if row is None else next((e for e in found if e is not None), error)
-    status = "refused" if isinstance(error, ConversionError | UnsupportedOperatorsError) else "failed"
+    # a number that no Core ML input holds is refused where it is fed
+    status = "refused" if isinstance(error, ConversionError | UnsupportedOperatorsError | InputError) else "failed"
     if isinstance(error, AssertionError) and "Mismatched" in str(error) and any(map(_draws, operators)):
         status = "by chance"
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -5,8 +5,8 @@
 
 OpInfo (``torch.testing._internal.common_methods_invocations.op_db``) holds samples for every operator that PyTorch tests. The
 first float32 sample whose answer is finite becomes a module; the tensors of the sample are its inputs, all else is written
-into it. ``--record`` writes conformance/results/torch_operators.json. ``--failed`` judges again what that record says failed;
-with ``--record`` those records are replaced, and each says at which commit it was judged.
+into it. ``--record`` writes conformance/results/torch_operators.json. ``--failed`` judges again what that record says failed
+or was refused; with ``--record`` those records are replaced, and each says at which commit it was judged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from conformance.trial import (
     summary,
     trial,
 )
+from coreproof.conversion.operators import meaning
 
 RESULTS = Path(__file__).parent / "results" / "torch_operators.json"
 SAMPLES = 40
@@ -71,9 +72,12 @@ def judge(task: tuple[int, tuple[str, ...]]) -> dict[str, Any]:
         return {**record, **{name: ["breaks", first_line(error)] for name in formats}}
     if len(inputs) != len(names):
         return {**record, "skipped": "the exporter drops an input that the answer does not depend on"}
+    exported = _exported(source)
+    if exported is not None and any(meaning(node.op_type).get("random", False) for node in exported.graph.node):
+        return {**record, "skipped": "it draws its numbers: those of another engine are others"}
     fed: Feed = {name: tensor.numpy() for name, tensor in zip(inputs, tensors, strict=True)}
     exact: Feed = {f"y{i}": value for i, value in enumerate(answers)}
-    finite_in_half = _finite_in_half(source, fed)
+    finite_in_half = _finite_in_half(exported, fed)
     for name in formats:
         with tempfile.TemporaryDirectory() as folder:
             allowed = lambda half: allowances(module, tensors, answers, half, finite_in_half)  # noqa: E731
@@ -81,14 +85,24 @@ def judge(task: tuple[int, tuple[str, ...]]) -> dict[str, Any]:
     return record
 
 
-def _finite_in_half(source: cp.Model, fed: Feed) -> bool:
-    """Whether the operator, taken apart as the exporter does, has a finite answer in float16: squares may be beyond it."""
+def _exported(source: cp.Model) -> onnx.ModelProto | None:
+    """The operator taken apart as the exporter does; None where that fails, which the trial tells."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "source.onnx"
             cp.convert(source, "onnx", check=False).save(path)
-            found = run_source(rounded(onnx.load(path)), fed)
-    except Exception:  # the exporter's or the engine's own business: what cannot be asked is no excuse
+            return onnx.load(path)
+    except Exception:  # the exporter's own business
+        return None
+
+
+def _finite_in_half(exported: onnx.ModelProto | None, fed: Feed) -> bool:
+    """Whether the operator has a finite answer in float16: squares may be beyond it."""
+    if exported is None:
+        return True
+    try:
+        found = run_source(rounded(exported), fed)
+    except Exception:  # the engine's own business: what cannot be asked is no excuse
         return True
     return all(np.isfinite(v).all() for v in found.values() if v.dtype.kind == "f")
 
@@ -222,14 +236,14 @@ def main() -> int:
     parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=list(FORMATS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--failed", action="store_true", help="judge again what the record says failed, or was judged again"
+        "--failed", action="store_true", help="judge again what the record says failed, was refused or was judged again"
     )
     parser.add_argument("--record", action="store_true", help="write conformance/results/torch_operators.json")
     given = parser.parse_args()
     quiet()
     chosen = [i for i, operator in enumerate(database()) if given.only in name_of(operator)][:: given.every]
     if given.failed:
-        again = {r["operator"] for r in _recorded()["records"] if faults(r) or "commit" in r}
+        again = {r["operator"] for r in _recorded()["records"] if faults(r) or _refused(r) or "commit" in r}
         chosen = [i for i in chosen if name_of(database()[i]) in again]
     tasks = [(index, tuple(given.formats)) for index in chosen]
     command = "python -m conformance.torch_operators" + (f" --every {given.every}" if given.every > 1 else "")
@@ -241,6 +255,10 @@ def main() -> int:
         if given.record:
             _merge(_recorded(), json.loads(fresh.read_text(encoding="utf-8")))
     return ended
+
+
+def _refused(record: Mapping[str, Any]) -> bool:
+    return any(record.get(name, ("",))[0] == "refused" for name in FORMATS)
 
 
 def _recorded() -> dict[str, Any]:

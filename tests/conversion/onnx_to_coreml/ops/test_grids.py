@@ -10,7 +10,9 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from tests.conversion.onnx_to_coreml.one_node import check_node
+from coreproof.runtime.open import session
+from tests.build import node_model
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 RNG = np.random.default_rng(0)
@@ -26,6 +28,15 @@ def test_affine_grid(size: tuple[int, ...], aligned: int) -> None:
     said: dict[str, Any] = {"opset": 20, "align_corners": aligned}
     check_node("AffineGrid", {"theta": theta}, want, {"size": np.array(size)}, **said)
     check_node("AffineGrid", {"theta": theta, "size": np.array(size)}, want, targets=PROGRAMS, **said)
+
+
+def test_an_affine_grid_of_a_size_that_is_fed_in_a_float16_program() -> None:
+    theta, size = RNG.normal(size=(1, 2, 3)).astype(np.float32), np.array([1, 3, 5, 4])
+    want = torch.nn.functional.affine_grid(torch.from_numpy(theta), size.tolist(), align_corners=False).numpy()
+    model = node_model("AffineGrid", {"theta": theta, "size": size}, opset=20)
+    with session(convert_node(model, "mlprogram", "iOS16", precision="fp16")) as running:
+        found = running.run({"theta": theta, "size": size})["y0"]
+    np.testing.assert_allclose(found, want, atol=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,10 @@ def _places(ctx: Context, length: Operand, aligned: bool) -> Operand:
     twice = mb.mul(x=mb.range_1d(start=np.int32(0), end=count, step=np.int32(1)), y=np.int32(2))
     if not aligned:
         share = mb.real_div(x=_wide(ctx, mb.add(x=twice, y=np.int32(1))), y=_wide(ctx, length))
-        return cast(ctx, mb.sub(x=share, y=np.float32(1)), float_name(ctx))
+        return mb.cast(x=mb.sub(x=share, y=np.float32(1)), dtype=float_name(ctx))
     last = mb.sub(x=length, y=np.int32(1))
     share = mb.real_div(x=_wide(ctx, twice), y=_wide(ctx, mb.maximum(x=last, y=np.int32(1))))
-    return cast(ctx, mb.sub(x=share, y=_wide(ctx, mb.minimum(x=last, y=np.int32(1)))), float_name(ctx))
+    return mb.cast(x=mb.sub(x=share, y=_wide(ctx, mb.minimum(x=last, y=np.int32(1)))), dtype=float_name(ctx))
 
 
 def _wide(ctx: Context, x: Operand) -> Operand:
@@ -102,7 +102,7 @@ def mel_weight_matrix(
     rising = mb.logical_and(x=mb.greater_equal(x=number, y=begin), y=mb.less_equal(x=number, y=centre))
     falling = mb.logical_and(x=mb.greater_equal(x=number, y=centre), y=mb.less(x=number, y=end))
     weights = mb.select(cond=falling, a=down, b=mb.select(cond=rising, a=up, b=np.float32(0)))
-    return cast(ctx, weights, float_name(ctx))
+    return mb.cast(x=weights, dtype=float_name(ctx))
 
 
 def _mels(ctx: Context, hertz: Operand) -> Operand:

@@ -57,7 +57,7 @@ class _Line:
         self.length = self._float(length_of(ctx, x, axis.index))
         self.scale: Operand | None = None if axis.scale is None else np.asarray(axis.scale, np.float32)
         if axis.scales is not None:
-            self.scale = cast(ctx, picked_one(ctx, axis.scales, axis.at), "fp32")
+            self.scale = self._float(picked_one(ctx, axis.scales, axis.at))
         if axis.target is not None:
             self.target: Operand = np.array([axis.target], np.int32)
         elif axis.sizes is not None:
