@@ -17,7 +17,7 @@ from coreproof.pairing.align import Pair
 from coreproof.verification.run import VerificationRun
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
-from tests.build import onnx_proto
+from tests.build import graph_model, onnx_proto
 
 FLOAT = TensorProto.FLOAT
 
@@ -235,3 +235,15 @@ def test_what_is_computed_from_a_wrong_value_is_not_excused_by_its_neighbour(mon
     x = np.random.default_rng(1).standard_normal((4, 64)).astype(np.float32)
     found = verify(source, wrong, {"x": x})
     assert [row.agrees for row in found.rows if row.candidate in ("s", "m", "y")] == [False] * 3
+
+
+def test_what_follows_a_settled_output_is_settled_whatever_stands_first() -> None:
+    """Tangents near their poles, an output that is cast from them, and a sum of that: each follows from what arrives."""
+    text = """g (float[40,1] x, float[1,8] k) => (float[40] z, float[40,8] y) {
+        t = Tan(x)\n m = MatMul(t, k)\n y = Relu(m)\n z = ReduceSum<keepdims=0>(y, axes)\n}"""
+    source = graph_model(text, axes=np.array([1], np.int64))
+    rng = np.random.default_rng(3)
+    fed = {"x": rng.uniform(1.4, 1.74, (40, 1)).astype(np.float32), "k": rng.standard_normal((1, 8)).astype(np.float32)}
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
+    assert found, found.summary()
+    assert sum(row.carried is not None for row in found.outputs) == 2

@@ -69,3 +69,13 @@ def test_another_state_in_a_long_scan_is_a_fault() -> None:
     right, wrong = (scan(700, "t = Mul(h, k) hn = Add(t, xi)", k=np.float32(k)) for k in (0.97, 0.93))
     found = cp.verify(right, onnx_to_coreml(wrong, "mlprogram", precision="fp16"))
     assert not found
+
+
+@pytest.mark.parametrize(("to", "options"), FORMATS)
+def test_places_at_which_a_long_axis_is_read_are_rounded(to: Any, options: Any) -> None:
+    """A cubic resize down to few places: the source rounds each place, the converted model multiplies by exact weights."""
+    text = f"{HEAD} (float[1,1,1,2048] x) => (float y) {{ y = Resize<mode='cubic'>(x, , , s) }}".replace("'", '"')
+    source = onnx_model(text, s=np.array([1, 1, 9, 31], np.int64))
+    found = cp.verify(source, onnx_to_coreml(source, to, **options))
+    assert found, found.summary()
+    assert (found.rows[-1].tolerance.typical or 1.0) < 1e-3

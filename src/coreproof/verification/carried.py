@@ -27,6 +27,7 @@ from coreproof.runtime.session import read_inputs
 from coreproof.runtime.subgraph import Subgraph
 from coreproof.runtime.torch import TorchPart, TorchSession
 from coreproof.verification.bisect import readers
+from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.folded import both_right, folded_values
 from coreproof.verification.match_by_value import arrange, arrange_back
 from coreproof.verification.row import Row
@@ -79,11 +80,6 @@ def _is_open(row: Row) -> bool:
     return not judgement.misplaced or (row.how != "output" and judgement.nan[0] == judgement.nan[1])
 
 
-def _clears(judgement: Judgement | None, row: Row) -> bool:
-    """Whether the stretch's own judgement clears the row: of one with fills, only one that looks beside them too."""
-    return judgement is not None and judgement.agrees and (judgement.filled > 0 or row.judgement.filled == 0)
-
-
 def _dropped(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, those with an infinity on one side only excused where all that is made from them agrees by itself."""
     found = {row.candidate: row for row in rows}
@@ -104,14 +100,24 @@ class _Trial:
         self._accepted = {row.candidate for row in rows if row.agrees}
         # pictures are 8 bits: what is fed back from them would be rounded
         pictures = {f.name for f in (*run.candidate.signature.outputs, *run.reference.signature.outputs) if f.image}
-        self._feedable = {
-            row.reference: row
-            for row in rows
-            if not math.isnan(row.judgement.max_error) and not {row.candidate, row.reference} & pictures
-        }
+        self._feedable: dict[str, Row] = {}
+        for row in rows:
+            if not math.isnan(row.judgement.max_error) and not {row.candidate, row.reference} & pictures:
+                # of several that are one value of the reference's the first, which is settled before what is made of it
+                self._feedable.setdefault(row.reference, row)
         self._pairs: dict[str, Pair] = {pair.candidate: pair for pair in run.pairs}
         self._constants = self._folded()
         self.settled: dict[str, Judgement] = {}
+        self._hidden: set[str] = set()
+        self._narrow = False
+
+    def _clears(self, judgement: Judgement | None, row: Row) -> bool:
+        """Whether the stretch's own judgement clears the row: of one with fills, only one that looks beside them too."""
+        return (
+            judgement is not None
+            and judgement.agrees
+            and (row.judgement.filled == 0 or row.candidate not in self._hidden)
+        )
 
     def made_from_accepted(self, row: Row) -> bool:
         """Whether all of the nearest paired values that the row's is made from are accepted."""
@@ -132,7 +138,7 @@ class _Trial:
         before, doubtful = len(self.settled), list[Row]()
         judged = self._judge_all(rows, self._feedable)
         for row in rows:
-            if _clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
+            if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
                 if self._computed_from_accepted(row):
                     self._settle(row, judged[row.candidate])
                 else:
@@ -142,7 +148,17 @@ class _Trial:
             accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
             judged = self._judge_all(doubtful, accepted)
             for row in doubtful:
-                if _clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
+                if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
+                    self._settle(row, judged[row.candidate])
+        # once more from values as float16 has them, where what is computed in it reads wide ones
+        left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float16"]
+        if left := [row for row in left if self.made_from_accepted(row)]:
+            accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
+            self._narrow = True
+            judged = self._judge_all(left, accepted)
+            self._narrow = False
+            for row in left:
+                if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
                     self._settle(row, judged[row.candidate])
         return len(self.settled) > before
 
@@ -171,6 +187,7 @@ class _Trial:
     def _judge_all(self, rows: Sequence[Row], feedable: Mapping[str, Row]) -> dict[str, Judgement]:
         """Each of the rows, both sides being fed the candidate's values of ``feedable``; as many at a time as memory holds."""
         by_name = {row.candidate: row for row in rows}
+        self._hidden = set()
         groups = batched(list(by_name), self._run.memory // 2, self._run.size)
         return self._judge_groups([[by_name[name] for name in group] for group in groups], feedable)
 
@@ -245,6 +262,9 @@ class _Trial:
             shape, dtype = run.kinds[sample][row.reference]
             back = arrange_back(candidate_values[row.candidate], self._pairs[row.candidate].axes, shape)
             given[name] = back.astype(dtype, copy=False)
+            if self._narrow and back.dtype == np.float32:
+                with np.errstate(over="ignore"):
+                    given[name] = back.astype(np.float16).astype(dtype)
         reference_values = stretch.run(given)
         error_model = run.error_model(sample)
         for name, value in candidate_feed.items():
@@ -256,10 +276,14 @@ class _Trial:
             if name in asked:
                 # what is itself a constant is compared as the converter folds it
                 made = self._constants.get(row.reference, reference_values[row.reference])
+                if row.reference in fed and fed[row.reference].candidate != name:
+                    made = given[row.reference]  # cast from what both sides were fed
                 again = arrange(as_array(made), self._pairs[name].axes)
                 judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
                 if name not in worst or severity(judgement) > severity(worst[name]):
                     worst[name] = judgement
+                if not judgement.filled and ordinary_part(again, largest_finite(again)) is not None:
+                    self._hidden.add(name)
             if row.reference in fed:
                 error_model.feed(name, candidate_values[name], exact=not self._rounds(name))
 

@@ -9,7 +9,8 @@ whole, and differs.
 The weight that it was made from is the one of the same size that it resembles most, in any order of its first or last two axes,
 and with a factor for each channel (a converter folds normalisations into weights). A resemblance excuses nothing but what is
 left of the distance behind it, so that a wrong one does no harm. Numbers that were left out (pruning) are off by all that they
-were, which no bits explain: what that does to a network shows as the difference that it is.
+were. Where they are the small ones, that is the error of the weight as it is of any compressed one; where it is half of the
+weight, what is made with it proves little, as after any error of that size.
 """
 
 from __future__ import annotations
@@ -50,16 +51,18 @@ class Distance(NamedTuple):
 class Compressed(NamedTuple):
     """The compressed weights of a comparison: by the candidate's layers, the distance that the weight's bits explain.
 
-    ``unexplained`` are layers whose weight lies further from the other side's than its bits explain.
+    ``unexplained`` are layers whose weight lies further from the other side's than its bits explain; ``pruned`` those whose small
+    numbers were left out, which is counted in the distance.
     """
 
     explained: Mapping[str, Distance] = {}
     unexplained: tuple[str, ...] = ()
+    pruned: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The same as JSON can hold it."""
         shares = {layer: distance.share for layer, distance in self.explained.items()}
-        return {"explained": shares, "unexplained": list(self.unexplained)}
+        return {"explained": shares, "unexplained": list(self.unexplained), "pruned": list(self.pruned)}
 
 
 class _Weight(NamedTuple):
@@ -135,6 +138,7 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             by_size.setdefault(other.reference.size, []).append((other, []))
     explained: dict[str, Distance] = {}
     unexplained: list[str] = []
+    pruned: list[str] = []
     for weight in squeezed:
         now = _dense(weight.reference)
         assert weight.reference.steps is not None
@@ -149,10 +153,12 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
         fitting = next((fit for fit in _fits(now, meant, steps) if explains(now, fit, steps)), None)
         if fitting is None:
             unexplained.append(layer)
-        # numbers that are left out are off by all that they were: no bits explain that
-        off = 0.0 if fitting is None else rms(np.where(np.isfinite(steps), now - fitting, 0.0))
-        explained[layer] = max(Distance(off / (rms(now) or 1.0), off), explained.get(layer, Distance()))
-    return Compressed(explained, tuple(dict.fromkeys(unexplained)))
+        elif not np.isfinite(steps).all():
+            pruned.append(layer)
+        # a share of the reference's weight, which is larger than what pruning leaves of it
+        off, scale = (0.0, 0.0) if fitting is None else (rms(now - fitting), rms(now if turned else fitting))
+        explained[layer] = max(Distance(off / (scale or 1.0), off), explained.get(layer, Distance()))
+    return Compressed(explained, tuple(dict.fromkeys(unexplained)), tuple(dict.fromkeys(pruned)))
 
 
 def _dense(weight: WeightRef) -> Array:
@@ -171,6 +177,7 @@ def _made_from(now: Array, others: Sequence[tuple[_Weight, list[tuple[int, Array
     """The weight that this one resembles most, in this one's order of elements."""
     rows, columns = _places(now.shape)
     seen = _looked_at(now, rows, columns)
+    kept = seen != 0 if np.any(seen) else True  # of a pruned weight nothing else says what it was made from
     best: tuple[float, _Weight, int] | None = None
     for other, sketches in others:
         if not sketches:
@@ -179,7 +186,7 @@ def _made_from(now: Array, others: Sequence[tuple[_Weight, list[tuple[int, Array
             sketches[:] = [(at, _looked_at(order, rows, columns)) for at, order in sketches]
         for at, sketch in sketches:
             if sketch.shape == seen.shape:
-                alike = float(np.mean(np.abs(_cosines(seen, sketch))))
+                alike = float(np.mean(np.abs(_cosines(seen, np.where(kept, sketch, 0.0)))))
                 if best is None or alike > best[0]:
                     best = alike, other, at
     if best is None or best[0] < _ALIKE:

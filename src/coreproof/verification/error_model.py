@@ -16,7 +16,7 @@ from coreproof.verification.compressed_weights import Distance
 from coreproof.verification.contrast import contrast_for, kept_of
 from coreproof.verification.error_state import ErrorState, measure
 from coreproof.verification.fills import ordinary_part
-from coreproof.verification.further_errors import Further
+from coreproof.verification.further_errors import PER_PLACE, Further, longest_place
 from coreproof.verification.ordinary import Added, ordinary_after, without_fills
 from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
 
@@ -28,10 +28,6 @@ FEW_TERMS = 64
 
 LAST_BITS = 4 * U32
 """By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
-
-PER_PLACE = 3.0
-"""Roundings of a place at which is read, as they reach the result: a quotient and a product round it (1.4 times the place), and
-neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 PER_STEP = 4.0
 """What a step of a layer without gates adds, in units of float32's rounding: engines write tanh as quotients of polynomials, and
@@ -292,9 +288,7 @@ class ErrorModel:
 
     def _longest(self, node: Node, read: Sequence[ErrorState]) -> float:
         """The largest place at which an interpolation reads: the longest axis behind batch and channels."""
-        value = self._graph.values.get(node.inputs[0]) if node.inputs else None
-        lengths = [n for n in (value.shape or ())[2:] if isinstance(n, int) and n > 0] if value is not None else []
-        return max(lengths) if lengths else math.sqrt(read[0].elements or 1) if read else 1.0
+        return longest_place(node, self._graph) or (math.sqrt(read[0].elements or 1) if read else 1.0)
 
     def _is_scaled(self, node: Node) -> bool:
         """Whether the operator multiplies or divides one value by a number that is stored as an array of one."""

@@ -25,10 +25,16 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import Pair
+from coreproof.pairing.operators import interpolates
 from coreproof.verification.fused import fused_scales
 
 _BLUESTEIN = math.pi / math.sqrt(5.0)
 """The error of a transform of length N, in units of N u: sqrt(3) * pi / sqrt(3 * 5)."""
+
+
+PER_PLACE = 3.0
+"""Roundings of a place at which is read, as they reach the result: a quotient and a product round it (1.4 times the place), and
+neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 
 class Further(NamedTuple):
@@ -46,11 +52,39 @@ def further_errors(
     transformed = _transforms(reference)
     found.update({p.candidate: transformed[p.reference] for p in pairs if p.reference in transformed})
     found.update(_transforms(candidate))
+    found.update(_places(pairs, reference.graph, candidate.graph))
     for node, rounds in _rounds(pairs, reference.graph, candidate.graph):
         # a list that it collects says no format: it is that of the state
         unit = max(UNIT_ROUNDOFF.get(stored.get(name, ""), UNIT_ROUNDOFF["float32"]) for name in node.outputs)
         found.update(dict.fromkeys(node.outputs, Further(unit * math.sqrt(rounds))))
     return found
+
+
+def _places(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[str, Further]]:
+    """What the reference reads between neighbours, at places that it rounds, and the candidate by exact weights (a product)."""
+    for pair in pairs:
+        made, meant = candidate.producer(pair.candidate), reference.producer(pair.reference)
+        if made is None or meant is None or not interpolates(meant.operator) or interpolates(made.operator):
+            continue
+        if str(meant.attributes.get("mode", "")).lower() == "nearest":
+            continue
+        # shapes between the nodes of a file may be unknown; those of the weights are not
+        longest = longest_place(meant, reference) or longest_place(made, candidate) or _longest_weight(made, candidate)
+        yield pair.candidate, Further(PER_PLACE * UNIT_ROUNDOFF["float32"] * longest)
+
+
+def _longest_weight(node: Node, graph: Graph) -> int:
+    """The longest axis of what a product is made with, in itself or right before it."""
+    makers = [node, *(maker for name in node.inputs if (maker := graph.producer(name)) is not None)]
+    weights = [shape for maker in makers for _, shape in maker.parameters.values()]
+    return max((length for shape in weights for length in shape), default=0)
+
+
+def longest_place(node: Node, graph: Graph) -> int:
+    """The largest place at which an interpolation reads: the longest axis behind batch and channels; 0 where it is not known."""
+    value = graph.values.get(node.inputs[0]) if node.inputs else None
+    lengths = [n for n in (value.shape or ())[2:] if isinstance(n, int)] if value is not None else []
+    return max(lengths, default=0)
 
 
 def _transforms(model: Model) -> dict[str, Further]:

@@ -217,8 +217,9 @@ def _of_compressed(found: Compressed) -> list[str]:
     if known:
         furthest = max(known, key=lambda layer: known[layer])
         are = "a layer's weight is" if len(known) == 1 else f"the weights of {len(known)} layers are"
+        explain = "what was pruned explains" if furthest in found.pruned else "its bits explain"
         lines.append(
-            f"{are} compressed, and off by up to {known[furthest]:.2g} of the weight's scale ({furthest!r}): its bits explain "
+            f"{are} compressed, and off by up to {known[furthest]:.2g} of the weight's scale ({furthest!r}): {explain} "
             "that, and it is carried on like a rounding"
         )
     if found.unexplained:

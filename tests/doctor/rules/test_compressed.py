@@ -269,10 +269,10 @@ def pruned_and_in_a_table(weight: np.ndarray) -> Callable[[Any], Any]:
     return form
 
 
-def pruned(weight: np.ndarray) -> Callable[[Any], Any]:
-    """Of each four neighbours the two largest."""
+def pruned(weight: np.ndarray, of_four: int = 2) -> Callable[[Any], Any]:
+    """Of each four neighbours the largest."""
     fours = np.abs(weight).reshape(weight.shape[0], -1, 4)
-    kept = (fours.argsort(-1).argsort(-1) >= 2).reshape(weight.shape).astype(np.uint8)
+    kept = (fours.argsort(-1).argsort(-1) >= 4 - of_four).reshape(weight.shape).astype(np.uint8)
 
     def form(mb: Any) -> Any:
         from coremltools.converters.mil.mil import types
@@ -296,7 +296,7 @@ MISTAKES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.parametrize("form", [form for form in COMPRESSED if form is not pruned])
+@pytest.mark.parametrize("form", COMPRESSED)
 def test_what_bits_explain_is_no_finding(form: Callable[..., Any], tmp_path: Path) -> None:
     diagnosis = cp.diagnose(program(tmp_path / "a", form(DENSE)), program(tmp_path / "b", DENSE))
     assert list(diagnosis) == []
@@ -304,8 +304,8 @@ def test_what_bits_explain_is_no_finding(form: Callable[..., Any], tmp_path: Pat
     assert diagnosis.healthy is not False
 
 
-def test_what_pruning_costs_is_no_fault_that_is_repaired(tmp_path: Path) -> None:
-    diagnosis = cp.diagnose(program(tmp_path / "a", pruned(DENSE)), program(tmp_path / "b", DENSE))
+def test_what_heavy_pruning_costs_is_told_and_not_repaired(tmp_path: Path) -> None:
+    diagnosis = cp.diagnose(program(tmp_path / "a", pruned(DENSE, 1)), program(tmp_path / "b", DENSE))
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("compression", "fc", False)]
     assert "nothing is broken" in diagnosis[0].repair
 
