@@ -277,7 +277,7 @@ class _Trial:
                 # what is itself a constant is compared as the converter folds it
                 made = self._constants.get(row.reference, reference_values[row.reference])
                 if row.reference in fed and fed[row.reference].candidate != name:
-                    made = given[row.reference]  # cast from what both sides were fed
+                    made = as_array(given[row.reference])  # cast from what both sides were fed
                 again = arrange(as_array(made), self._pairs[name].axes)
                 judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
                 if name not in worst or severity(judgement) > severity(worst[name]):
