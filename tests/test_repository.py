@@ -53,6 +53,15 @@ def test_each_development_package_is_pinned() -> None:
     assert {re.split(r"[<>=\[]", name)[0].lower().replace("_", "-") for name in asked} <= pinned
 
 
+def test_the_places_that_newcomers_are_sent_to_are_there() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z][\w-]*/)+(?:\w+\.py)?)`", text))
+    package = REPOSITORY / "src" / "coreproof"
+    roots = (REPOSITORY, package, package / "model", package / "conversion" / "coreml_to_onnx")
+    assert len(named) > 40
+    assert not [place for place in sorted(named) if not any((root / place).exists() for root in roots)]
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
 def test_a_workflow_may_do_no_more_than_it_needs(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
