@@ -384,6 +384,9 @@ def carry_out(
                 print(next(iter(outcome.values())), json.dumps(bad), flush=True)
             if len(found) % 50 == 0:
                 print(f"{len(found)} of {len(tasks)}", flush=True)
+        # workers that end by themselves tidy up; of those that are ended, Python warns that something leaked
+        pool.close()
+        pool.join()
     counted = summary(found)
     print(json.dumps(counted, indent=2))
     if record is not None:
