@@ -123,6 +123,7 @@ def check_proof(
 def _models(stored: StoredProof, grounds: Foundation) -> Iterator[Held]:
     for name, (place, digest) in grounds.models.items():
         file = stored.path.parent / place
+        # a proof may be a stranger's: it asks for no digest of a file elsewhere on this machine
         if Path(place).is_absolute() or ".." in Path(place).parts:
             yield Held(name, False, f"{place!r} lies outside the proof's folder")
         elif not file.exists():

@@ -85,8 +85,10 @@ def _steps(one: StoredProof, other: StoredProof) -> list[ProofChange]:
     for key in dict.fromkeys((*one.steps, *other.steps)):
         a, b = one.steps.get(key), other.steps.get(key)
         if a is None or b is None:
+            # a step that went is worse; one that came is neither
             name = (a or b or StoredStep("", "", "", "", None)).name
             found.append(ProofChange(name, _told(a), _told(b), worse=b is None or None))
+        # shares without a division: a step may have no values
         elif a.ok != b.ok or a.agreeing * b.values != b.agreeing * a.values or a.first != b.first:
             worse = (b.ok is not False, b.agreeing / max(b.values, 1)) < (
                 a.ok is not False,

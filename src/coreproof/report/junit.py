@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from coreproof.model.files.atomic import replacing
-from coreproof.model.files.outputs import JUNIT, check_output
+from coreproof.model.files.outputs import JUNIT
 from coreproof.report.checks import Check, Checks
 from coreproof.visible import visible
 
@@ -36,7 +36,6 @@ def junit(checks: Checks) -> str:
 
 def save_junit(checks: Checks, path: str | Path, *, replace: bool = False) -> Path:
     """Writes the XML; OutputExistsError where something else stands there."""
-    check_output(path, JUNIT, replace=replace)
     with replacing(Path(path), JUNIT, replace=replace) as fresh:
         fresh.write_text(junit(checks), encoding="utf-8")
     return Path(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from coreproof.model.files.atomic import replacing
-from coreproof.model.files.outputs import SUMMARY, SUMMARY_MARK, check_output
+from coreproof.model.files.outputs import SUMMARY, SUMMARY_MARK
 from coreproof.report.checks import Check, Checks, Outcome
 from coreproof.visible import visible
 
@@ -50,7 +50,6 @@ def markdown(checks: Checks) -> str:
 
 def save_markdown(checks: Checks, path: str | Path, *, replace: bool = False) -> Path:
     """Writes the summary; OutputExistsError where something else stands there."""
-    check_output(path, SUMMARY, replace=replace)
     with replacing(Path(path), SUMMARY, replace=replace) as fresh:
         fresh.write_text(markdown(checks), encoding="utf-8")
     return Path(path)

@@ -192,6 +192,7 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         return read_single(feature, value, where)
     if feature.holds and feature.kind in ("dictionary", "sequence"):
         return read_structured(feature, value, where)
+    # there is no width that texts could be cast to
     texts = feature.dtype is None or feature.dtype == "str"
     array = np.asarray(value) if texts else _numbers(feature, value, feature.dtype or "", where)
     if feature.ranges or feature.enumerated:

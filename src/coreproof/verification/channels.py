@@ -111,6 +111,7 @@ def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
         return None
     if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
         weights = weights.T
+    # [outputs, inputs], as those of a convolution
     power = np.square(weights).T
     return _normal(power @ _arriving(node, found, weights.shape[0]), -1, power.sum(1))
 

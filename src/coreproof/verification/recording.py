@@ -135,6 +135,7 @@ class _Writer:
                     array = self._noted("values", index, name, computed.pop(name))
                     self.shapes.setdefault(name, array.shape)
                     self.values[index][name] = self._put(array)
+                # before the next sample's are made: two of them may not fit
                 del computed
             done += len(group)
             if progress is not None:
@@ -181,9 +182,11 @@ class _Writer:
         return stored
 
     def _put(self, value: object) -> str:
+        # numbered: the names of values may hold anything
         entry = f"{self._count:05d}.npy"
         self._count += 1
         array = _storable(np.asarray(value))
+        # without the time of day, so that a run gives the same bytes each time
         info = zipfile.ZipInfo(entry)
         info.compress_type = zipfile.ZIP_DEFLATED if _compresses(array) else zipfile.ZIP_STORED
         with self.archive.open(info, "w", force_zip64=True) as stream:

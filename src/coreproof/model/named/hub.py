@@ -90,6 +90,7 @@ class Repository:
                 "run it once with a network, or bring the folder of a machine that has it; HF_HOME names another place"
             )
             raise _Absent(told, where=self.where, expected=kept, found=_first(error), fix=fix) from error
+        # behind the one before, which is a kind of it: a file that is not kept may well be on the hub
         except errors.EntryNotFoundError as error:
             told = "the repository has no such file"
             raise _Absent(told, where=self.where, expected=file, found=_first(error)) from error
@@ -167,6 +168,7 @@ def model_file(repository: Repository, file: str) -> Path:
         data = _data_files(path) if file.lower().endswith(".onnx") else []
         if not data:
             return path
+        # names in an ONNX file are relative to its own folder
         folder = PurePosixPath(file).parent
         names = [file, *(str(folder / name) for name in data)]
     else:
@@ -186,6 +188,7 @@ def weight_files(repository: Repository, *, trust: bool = False) -> list[Path]:
 
     Of an index the files that it names follow it. Raises UnsafeModelError where there are pickles alone, UnreadableModelError.
     """
+    # what is told in the end: the usual name, and not the last that was tried
     first: _Absent | None = None
     for name in (SAFE[0], INDEX, *SAFE[1:]):
         try:
@@ -252,16 +255,19 @@ def _together(repository: Repository, names: Sequence[str]) -> Path:
     safe = [stored_name(name, what="a file of a repository", where=repository.where) for name in names]
     paths = {name: repository.path(name) for name in safe}
     first = next(iter(paths.values()))
+    # the library keeps a repository's files in a folder for each commit
     commit = first.parents[len(PurePosixPath(names[0]).parts) - 1].name
     folder = cache_folder() / "hub" / file_name(repository.name.replace("/", "--")) / file_name(commit)
     for name, path in paths.items():
         source, target = path.resolve(), folder / name
+        # of one commit, so that a file of this size is this file
         if target.is_file() and target.stat().st_size == source.stat().st_size:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             fresh = Path(scratch) / "file"
             shutil.copyfile(source, fresh)
+            # whole or not at all: another process may copy the same
             os.replace(fresh, target)
     return folder
 

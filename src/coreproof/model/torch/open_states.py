@@ -20,6 +20,7 @@ def open_buffers(model: TorchModel) -> TorchModel:
     A buffer ``layer.cache`` becomes the input ``layer_cache``, whose example is what the buffer holds, and the output
     ``layer_cache_after``. A module whose state is frozen, or that counts what it trains on, stays as it is.
     """
+    # a .pt2 program keeps its buffers where no wrapper can lend it others
     if model.frozen_state or model.frozen_branches or (model.path is not None and model.path.suffix == ".pt2"):
         return model
     names = changed_buffers(model)
@@ -43,6 +44,7 @@ def open_buffers(model: TorchModel) -> TorchModel:
 
         def forward(self, *tensors: Any) -> Mapping[str, object]:
             given, held = tensors[: len(model.input_names)], tensors[len(model.input_names) :]
+            # looked up in each call: a module may put others in their places
             owners = [(self.module.get_submodule(n.rpartition(".")[0]), n.rpartition(".")[2]) for n in names]
             before = [getattr(owner, own) for owner, own in owners]
             for (owner, own), value in zip(owners, held, strict=True):
@@ -50,6 +52,7 @@ def open_buffers(model: TorchModel) -> TorchModel:
                 setattr(owner, own, value.clone())
             try:
                 outputs = name_outputs(self.module(*given))
+                # read again, since a module may replace a buffer instead of writing into it
                 after = [getattr(owner, own) for owner, own in owners]
             finally:
                 for (owner, own), value in zip(owners, before, strict=True):

@@ -39,6 +39,7 @@ def conv(
         x=x, weight=w, bias=b if known else None,
         strides=strides, dilations=dilations, groups=group, pad_type="custom", pad=flat_pads(padding),
     )  # fmt: skip
+    # MIL's conv takes a bias that is known alone
     return made if b is None or known else ctx.mb.add(x=made, y=ctx.mb.reshape(x=b, shape=[1, -1, *[1] * count]))
 
 

@@ -18,6 +18,7 @@ def scaled_dot_product_attention(
     if width is None:
         raise low.refuse("the width of the query is not known")
     similarity = low.op("MatMul", query, transposed(low, key))
+    # products of vectors grow with their length; divided by its root, they keep one size (Vaswani et al., 2017)
     similarity = low.op("Mul", similarity, np.float32(1 / np.sqrt(width)))
     if attn_mask is not None:
         # a score of minus infinity takes no share of the softmax

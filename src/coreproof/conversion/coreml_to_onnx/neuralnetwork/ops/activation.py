@@ -57,6 +57,7 @@ def _scaled_tanh(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationScal
 def _parametric_softplus(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationParametricSoftplus) -> ir.Value:
     alpha = channelwise(layer, x, read_vector(params.alpha, "alpha"))
     beta = channelwise(layer, x, read_vector(params.beta, "beta"))
+    # alpha * log(1 + exp(beta * x)) (NeuralNetwork.proto, ActivationParametricSoftplus)
     return layer.b.op("Mul", layer.b.op("Softplus", layer.b.op("Mul", x.value, beta)), alpha)
 
 
@@ -104,4 +105,5 @@ def gelu(layer: Layer, x: Blob, *, mode: str = "EXACT") -> Blob:
 
 @lowers("clampedReLU")
 def clamped_relu(layer: Layer, x: Blob, *, alpha: float = 0.0, beta: float = 0.0) -> Blob:
+    # x above 0 and alpha * x below, at most beta (NeuralNetwork.proto, ClampedReLULayerParams)
     return Blob(layer.b.op("Min", layer.b.op("LeakyRelu", x.value, alpha=alpha), f32(beta)), x.hidden)
