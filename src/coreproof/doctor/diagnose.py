@@ -354,9 +354,12 @@ def _describe(case: Case) -> str:
     found = case.evidence.verification
     if found is None:
         count = len(case.evidence.problems)
-        ruined = f", float16 ruins {', '.join(map(repr, case.evidence.lost))}" if case.evidence.lost else ""
+        weak = case.evidence.once(weak_answers)
+        told = {name for weakness in failing(weak) for name in weakness.values}
+        lost = [repr(name) for name in case.evidence.lost if name not in told]
+        ruined = f", float16 ruins {', '.join(lost)}" if lost else ""
         problems = f", {count} problem{'s' if count > 1 else ''}" if count else ""
-        return f"{qualified('runs', case.evidence.once(weak_answers))}{ruined}{problems}{_accuracy(case)}"
+        return f"{qualified('runs', weak)}{ruined}{problems}{_accuracy(case)}"
     wrong = sum(not row.agrees for row in found.rows)
     if not wrong:
         agree = qualified(f"all {len(found.rows)} compared values agree with the source", found.weaknesses)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreproof as cp
 from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import Diagnosis, diagnose
 from coreproof.doctor.rules import rules
@@ -15,6 +16,7 @@ from coreproof.doctor.source.source_weights import weights_before
 from coreproof.editing.edit import Edit, edit
 from coreproof.errors import EditError
 from coreproof.runtime.open import session
+from tests.build import graph_model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
@@ -188,6 +190,15 @@ def test_weights_are_recognised_by_what_rounding_makes_of_them() -> None:
     other = clipped.copy()
     other.flat[3] = 1.0
     assert not weights_before({("conv", "weight"): other}, case.source)
+
+
+def test_a_logarithm_of_what_is_negative_is_not_laid_on_float16() -> None:
+    model = graph_model("net (float[2, 6] x) => (float[2, 6] y) { a = Abs (x) n = Neg (a) y = Log (n) }")
+    for precision in ("fp16", "fp32"):
+        diagnosis = diagnose(cp.convert(model, "mlprogram", precision=precision))
+        assert [finding.rule for finding in diagnosis] == ["not-finite"], precision
+        assert "of log" in diagnosis[0].evidence
+        assert "float16" not in diagnosis.before
 
 
 def test_a_vanished_epsilon_that_only_a_vector_of_zeros_shows_is_found_on_drawn_inputs() -> None:

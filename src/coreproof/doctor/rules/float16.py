@@ -24,9 +24,11 @@ from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.numbers import FLOAT16_MAX
+from coreproof.pairing.taps import as_array
 from coreproof.precision.float16_report import Float16Report
 from coreproof.precision.forecast import forecast
 from coreproof.precision.mixed import computes_in_float16
+from coreproof.runtime.open import session
 
 Array = npt.NDArray[np.generic]
 Weights = Mapping[tuple[str, str], Array]
@@ -34,6 +36,10 @@ Weights = Mapping[tuple[str, str], Array]
 _CAUSE = (
     "float16 holds numbers from 6e-8 to 65504; the program was converted without asking whether its values stay within"
 )
+
+
+_AN_EPSILON = 1e-3
+"""One that float16 holds in full, tried in the place of those that vanished."""
 
 
 def applies(case: Case) -> bool:
@@ -56,13 +62,18 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         report = forecast(model, case.evidence.own_feeds, measured=0, weights=weights)
     except RunError:
         # not even float32 gives numbers, so that no width of an operation helps
-        yield from _stored_weights(constants)
+        yield from _stored_weights(case, constants)
         return
     except CoreproofError:
         return
     if report.agrees or not report.must_stay_fp32:
         return
     yield _hypothesis(report, weights, constants if case.evidence.reference is None else {})
+
+
+def is_to_blame(case: Case) -> bool:
+    """Whether something is known to be wrong with how this program computes or stores in float16."""
+    return next(hypotheses(case), None) is not None
 
 
 def _unlike_the_source(case: Case, constants: Weights) -> bool:
@@ -123,11 +134,26 @@ def _did_not_fit(key: str, array: Array) -> bool:
     return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
 
 
-def _stored_weights(constants: Weights) -> Iterator[Hypothesis]:
+def _are_needed(case: Case, epsilons: Sequence[tuple[str, str, Array]]) -> bool:
+    """Whether any epsilon would give numbers: the logarithm of what is negative has none, whatever is added to it."""
+    edits = [set_edit(op, key, np.full_like(array, _AN_EPSILON)) for op, key, array in epsilons]
+    try:
+        after = case.after(edits).evidence
+        with session(after.model) as running:
+            made = running.run(case.evidence.own_feeds[0]).values()
+    except CoreproofError:
+        return False
+    arrays = [as_array(value) for value in made]
+    return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")
+
+
+def _stored_weights(case: Case, constants: Weights) -> Iterator[Hypothesis]:
     """NaN in float32 as well: constants that were stored as infinity or zero."""
     broken = [(op, key, a) for (op, key), a in constants.items() if not np.isfinite(a).all()]
     # an epsilon below 6e-8 is stored as zero
-    broken += [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]
+    vanished = [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]
+    if not broken and vanished and _are_needed(case, vanished):
+        broken = vanished
     if not broken:
         return
     op, key, array = broken[0]

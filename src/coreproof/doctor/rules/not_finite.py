@@ -8,6 +8,7 @@ import numpy as np
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
+from coreproof.doctor.rules.float16 import is_to_blame
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
@@ -27,7 +28,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         found = weaknesses_alone([running.run(fed) for fed in case.evidence.own_feeds])
         for weakness in found:
             (output,) = weakness.values
-            if weakness.kind != "not-finite" or output in case.evidence.lost:
+            if weakness.kind != "not-finite" or (output in case.evidence.lost and is_to_blame(case)):
                 continue
             first = _first(case, running, case.evidence.own_feeds[0])
             layer = None if first is None else case.graph.producer(first)
