@@ -176,3 +176,11 @@ def test_what_an_activation_leaves_of_a_fill_excuses_nothing(
     assert wrong.first_divergence is not None
     assert wrong.first_divergence.reference in "st"
     assert precision == "fp16" or not wrong.rows[-1].agrees
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_a_few_numbers_of_several_sizes_hold_no_fills(size: int) -> None:
+    drawn = np.random.default_rng(0).normal(size=(500, size)).astype(np.float32)
+    assert sum(ordinary_part(values, float(np.abs(values).max())) is not None for values in drawn) <= 5
+    drawn[:, 0] = -1e9
+    assert all(ordinary_part(values, 1e9) is not None for values in drawn)

@@ -6,7 +6,7 @@ ordinary elements by their own scale, and all of them by the whole one's.
 What counts as far larger: between the two lies a gap of at least four octaves, a factor of 16, in which there is no element at
 all; the larger ones are about one size (within three octaves) or no more than half of the value; and the smaller ones are a
 quarter of it, or further below. Ordinary data has such gaps only between its smallest elements, where neither holds. Several
-kinds of fills are taken off one after the other.
+kinds of fills are taken off one after the other. Among fewer than eight elements the gap has to be ten octaves.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ _ONE_SIZE = 3
 
 _FAR = 7
 """Octaves without any element that say more than how few elements lie below them."""
+
+_SMALL, _EMPTY_OF_SMALL = 8, 10
+"""Among fewer elements a gap is often chance: of four normally distributed numbers one in 25 leaves one of four octaves, one in a
+thousand one of ten."""
 
 _SAMPLE = 1024
 """Elements that are looked at first: nearly all values have no fills."""
@@ -111,7 +115,7 @@ def _cut(octaves: dict[int, int]) -> tuple[int, int] | None:
     top = order[0] if order else 0
     for octave, following in pairwise(order):
         left -= octaves[octave]
-        if octave - following <= _EMPTY:
+        if octave - following <= (_EMPTY_OF_SMALL if total < _SMALL else _EMPTY):
             continue
         if top - octave >= _ONE_SIZE and 2 * left < total:
             break
