@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,33 @@ def inputs_cases() -> list[Case]:
     return [
         Case(name, {"inputs.npz": _npz(arrays)}, "inputs.npz") for name, arrays in (("one", one), ("several", several))
     ]
+
+
+def folder_cases() -> list[Case]:
+    """Folders of the inputs of a model: arrays of every kind of file, a folder a sample; and sounds and texts for others."""
+    rng = np.random.RandomState(0)
+    x = rng.randn(1, 3, 8, 8).astype(np.float32)
+    several = io.BytesIO()
+    np.save(several, np.stack([x, x]))
+    sound = b"".join(
+        [b"RIFF", struct.pack("<I", 36 + 64), b"WAVEfmt ", struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16),
+         b"data", struct.pack("<I", 64), rng.randint(-3000, 3000, 32).astype("<i2").tobytes()]
+    )  # fmt: skip
+    tokens = json.dumps(
+        [{"input_ids": [1, 2, 3], "attention_mask": [1, 1, 0]}, {"input_ids": [4, 0, 2], "attention_mask": [1, 1, 1]}]
+    ).encode()
+    arrays = {"all/a.npz": _npz({"x": x}), "all/b.npy": several.getvalue(), "all/c/x.npy": _npy(x)}
+    return [
+        Case("arrays", arrays, "all", 2),
+        Case("sounds", {"all/a.wav": sound, "all/b.npz": _npz({"input": np.zeros((1, 32), np.float32)})}, "all", 2),
+        Case("tokens", {"all/a.json": tokens, "all/b.txt": b"1 2 3\n4 0 2\n"}, "all", 2),
+    ]
+
+
+def _npy(array: Any) -> bytes:
+    made = io.BytesIO()
+    np.save(made, array)
+    return made.getvalue()
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:
@@ -242,6 +270,17 @@ def label_cases() -> list[Case]:
         Case("list", {"labels.json": json.dumps(LABELS).encode()}, "labels.json"),
         Case("numbers", {"labels.json": b"[3, 1, 2, 0]"}, "labels.json"),
         Case("table", {"labels.csv": _TRUTH}, "labels.csv", 2),
+        Case(
+            "numbered",
+            {"labels.txt": "\n".join(f"{at}: {name}" for at, name in enumerate(LABELS)).encode()},
+            "labels.txt",
+        ),
+        Case("dictionary", {"labels.json": json.dumps(dict(enumerate(LABELS))).encode()}, "labels.json"),
+        Case(
+            "columns",
+            {"labels.csv": b"id,name\n" + b"".join(b"%d,%s\n" % (at, n.encode()) for at, n in enumerate(LABELS))},
+            "labels.csv",
+        ),
     ]
 
 
@@ -262,6 +301,39 @@ def store_cases() -> list[Case]:
     for key in keys:
         kept[f"store/timings/{key}/0.json"] = b'{"seconds": 0.5, "photos": 3}'
     return [Case("store", {n: d for n, d in kept.items() if n.startswith("store/")}, "store")]
+
+
+def script_cases() -> list[Case]:
+    """TorchScript files, scripted with a branch and traced."""
+    import warnings
+
+    import torch
+    from torch import nn
+
+    class Branching(nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if bool(x.sum() > 0):
+                return x * 2
+            return x - 1
+
+    class Plain(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).relu()  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    made = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripts = {"scripted": torch.jit.script(Branching()), "traced": torch.jit.trace(Plain(), torch.ones(1, 4))}
+        for name, script in scripts.items():
+            held = io.BytesIO()
+            torch.jit.save(script, held)
+            made.append(Case(name, {f"{name}.ts": held.getvalue()}, f"{name}.ts"))
+    return made
 
 
 def program_cases() -> list[Case]:

@@ -28,6 +28,9 @@ def onnx_cases() -> list[Case]:
         "dictionary": (_dictionary(), 1),
         "recurrent": (_recurrent(), 1),
         "stored": (_stored(), 2),
+        "texts": (_texts(), 2),
+        "trees": (_trees(), 2),
+        "votes": (_votes(), 1),
     }
     cases = [Case(name, {f"{name}.onnx": _bytes(model)}, f"{name}.onnx", w) for name, (model, w) in single.items()]
     return [*cases, _external()]
@@ -313,3 +316,68 @@ def _external() -> Case:
     return Case(
         "external", {"external.onnx": bytes(model.SerializeToString(deterministic=True)), **blobs}, "external.onnx", 3
     )
+
+
+_ML = "ai.onnx.ml"
+
+
+def _texts() -> Any:
+    """A row of two texts, of which one makes a row of zeros and a one, and the other a number; a linear classifier of both."""
+    nodes = [
+        helper.make_node("Gather", ["x", "first"], ["colour"], axis=1),
+        helper.make_node("Gather", ["x", "second"], ["size"], axis=1),
+        helper.make_node("OneHotEncoder", ["colour"], ["hot"], domain=_ML, cats_strings=["red", "green"], zeros=1),
+        helper.make_node(
+            "LabelEncoder", ["size"], ["number"], domain=_ML, keys_strings=["S", "M"], values_floats=[0.5, 1.5]
+        ),
+        helper.make_node("Reshape", ["hot", "pair"], ["flat"]),
+        helper.make_node("Concat", ["flat", "number"], ["row"], axis=1),
+        helper.make_node(
+            "LinearClassifier", ["row"], ["label", "scores"], domain=_ML, coefficients=[0.1] * 9, intercepts=[0.0] * 3,
+            classlabels_strings=["a", "b", "c"], post_transform="SOFTMAX",
+        ),
+        helper.make_node("ZipMap", ["scores"], ["shares"], domain=_ML, classlabels_strings=["a", "b", "c"]),
+    ]  # fmt: skip
+    return _estimator(nodes, helper.make_tensor_value_info("x", TensorProto.STRING, [1, 2]), TensorProto.STRING)
+
+
+def _trees() -> Any:
+    """Two trees that vote for two classes, and their dictionary."""
+    nodes = [
+        helper.make_node("Scaler", ["x"], ["scaled"], domain=_ML, offset=[0.5], scale=[2.0]),
+        helper.make_node(
+            "TreeEnsembleClassifier", ["scaled"], ["label", "scores"], domain=_ML,
+            nodes_treeids=[0, 0, 0, 1, 1, 1], nodes_nodeids=[0, 1, 2] * 2, nodes_featureids=[0, 0, 0, 2, 0, 0],
+            nodes_values=[0.1, 0.0, 0.0, -0.2, 0.0, 0.0], nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 2,
+            nodes_truenodeids=[1, 0, 0] * 2, nodes_falsenodeids=[2, 0, 0] * 2, nodes_missing_value_tracks_true=[0] * 6,
+            class_treeids=[0, 0, 1, 1], class_nodeids=[1, 2] * 2, class_ids=[0, 1, 1, 0], class_weights=[0.5] * 4,
+            classlabels_int64s=[7, 9],
+        ),
+        helper.make_node("ZipMap", ["scores"], ["shares"], domain=_ML, classlabels_int64s=[7, 9]),
+    ]  # fmt: skip
+    return _estimator(nodes, _float("x", [1, 4]), TensorProto.INT64)
+
+
+def _votes() -> Any:
+    """A support vector machine, whose votes decide."""
+    vectors = np.random.RandomState(3).randn(12).round(2).tolist()
+    nodes = [
+        helper.make_node("Imputer", ["x"], ["whole"], domain=_ML, imputed_value_floats=[0.0], replaced_value_float=1.0),
+        helper.make_node(
+            "SVMClassifier", ["whole"], ["label", "scores"], domain=_ML, kernel_type="RBF", kernel_params=[0.5, 0.0, 3.0],
+            coefficients=[1.0, -1.0, 0.5, 0.25, 1.0, -0.5], rho=[0.1, 0.2, 0.3], vectors_per_class=[1, 1, 1],
+            support_vectors=vectors, classlabels_strings=["a", "b", "c"],
+        ),
+        helper.make_node("ZipMap", ["scores"], ["shares"], domain=_ML, classlabels_strings=["a", "b", "c"]),
+    ]  # fmt: skip
+    return _estimator(nodes, _float("x", [1, 4]), TensorProto.STRING)
+
+
+def _estimator(nodes: Any, taken: Any, label: int) -> Any:
+    of = helper.make_map_type_proto(label, helper.make_tensor_type_proto(FLOAT, []))
+    shares = helper.make_value_info("shares", helper.make_sequence_type_proto(of))
+    outputs = [helper.make_tensor_value_info("label", label, [1]), shares]
+    constants = [_ints("first", 0), _ints("second", 1), _ints("pair", 1, 2)]
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(nodes, "estimator", [taken], outputs, [c for c in constants if c.name in used])
+    return _model(graph, domains=[(_ML, 3)])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from conformance.fuzz.damage_archive import damage_archive
+from conformance.fuzz.damage_archive import damage_archive, damage_array
 from conformance.fuzz.damage_bytes import damage_bytes
 from conformance.fuzz.damage_document import damage_json, damage_toml
 from conformance.fuzz.damage_picture import damage_picture
@@ -21,6 +21,8 @@ _BY_ENDING: dict[str, Callable[[Random, bytes], tuple[bytes, str]]] = {
     ".toml": damage_toml,
     ".npz": damage_archive,
     ".pt2": damage_archive,
+    ".ts": damage_archive,
+    ".npy": damage_array,
     ".parquet": damage_table,
     ".txt": damage_lines,
     ".csv": damage_lines,

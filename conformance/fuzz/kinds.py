@@ -33,12 +33,14 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("onnx", onnx_cases, verbs.ONNX, 27),
+        Kind("onnx", onnx_cases, verbs.ONNX, 24),
         Kind("mlmodel", mlmodel_cases, verbs.COREML, 20),
-        Kind("mlpackage", mlpackage_cases, verbs.COREML, 18),
+        Kind("mlpackage", mlpackage_cases, verbs.COREML, 16),
         Kind("pt2", documents.program_cases, verbs.TORCH, 4),
+        Kind("script", documents.script_cases, verbs.SCRIPT, 2),
         Kind("recording", documents.recording_cases, verbs.RECORDING, 6),
         Kind("inputs", documents.inputs_cases, verbs.INPUTS, 2),
+        Kind("folder", documents.folder_cases, verbs.FOLDER, 3),
         Kind("edits", documents.edits_cases, verbs.EDITS, 10),
         Kind("lineup", documents.lineup_cases, verbs.LINEUP, 4),
         Kind("device", documents.device_cases, verbs.DEVICE, 2),

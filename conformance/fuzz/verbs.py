@@ -266,6 +266,18 @@ TORCH = (
     Verb("convert", _onnx, 16),
 )
 
+
+def _script(scene: Scene) -> Any:
+    return cp.load(f"{scene.path}?x=1x4", trust=True)
+
+
+SCRIPT = (
+    Verb("load", lambda s: cp.load(s.path)),
+    Verb("show", lambda s: command("show", f"{s.path}?x=1x4", "--trust")),
+    Verb("run", lambda s: cp.record(_script(s), s.out / "run.npz")),
+    Verb("convert", lambda s: cp.convert(_script(s), "mlprogram").save(s.out / "made.mlpackage"), 2),
+)
+
 # what lies around models
 
 
@@ -308,6 +320,47 @@ INPUTS = (
     Verb("verify", lambda s: command("verify", _net(s), _net(s), "--inputs", s.path)),
     Verb("save", lambda s: command("verify", _net(s), "--inputs", s.path, "--save", s.out / "run.npz")),
     Verb("load", lambda s: cp.load(s.path)),
+)
+
+
+def _fed_by(scene: Scene) -> str:
+    """A healthy model that takes what the folder holds."""
+    return (
+        str(scene.seed("onnx", "net", "net.onnx")) if scene.case.name == "arrays" else f"{__file__}:{scene.case.name}"
+    )
+
+
+def sounds() -> Any:
+    """A module that takes a sound."""
+    import torch
+
+    return torch.nn.Linear(32, 3).eval(), {"input": torch.zeros(1, 32)}
+
+
+def tokens() -> Any:
+    """A module that takes token ids and their mask."""
+    import torch
+
+    class Reader(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(5, 4)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.embed(input_ids) * attention_mask[..., None]
+
+    return Reader().eval(), (torch.zeros(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.int64))
+
+
+def _compared(scene: Scene) -> None:
+    model = cp.load(_fed_by(scene))
+    cp.compare_inputs({"one": model, "other": model}, scene.path)
+
+
+FOLDER = (
+    Verb("verify", lambda s: command("verify", _fed_by(s), _fed_by(s), "--inputs", s.path)),
+    Verb("save", lambda s: command("verify", _fed_by(s), "--inputs", s.path, "--save", s.out / "run.npz"), 2),
+    Verb("compare", _compared, 2),
 )
 
 

@@ -218,3 +218,21 @@ def test_sounds_of_unlike_rates_are_told_apart(tmp_path: Path) -> None:
     wav(tmp_path / "b.wav", b"\0\0\1\0", rate=8000)
     with pytest.raises(InputError, match="differ in how many samples"):
         read_samples(tmp_path, one("sound", "float32", 1, "length"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"(1, 3)", b"(1, 9)"), (b"(1, 3)", b"((1, 3"), (b"'<f4'", b"'<fx'"), (b"'<f4'", b"'|O'"), (b"(1, 3)", b"(1,-3)")],
+)
+def test_a_damaged_array_is_an_error_that_names_the_file(tmp_path: Path, before: bytes, after: bytes) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content.replace(before, after.ljust(len(before))))
+    with pytest.raises(InputError, match=r"x\.npy"):
+        read_samples(tmp_path, one("x", "float32", 1, 3))
+
+
+def test_an_array_in_the_other_order_of_bytes_is_fed_in_the_machine_s(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1, 2, 3]], ">f4"))
+    ((sample,), *_) = (read_samples(tmp_path, one("x", "float32", 1, 3)),)
+    assert np.asarray(sample["x"]).tolist() == [[1, 2, 3]]

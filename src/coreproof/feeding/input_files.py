@@ -26,8 +26,8 @@ from coreproof.errors import CoreproofError, InputError
 from coreproof.feeding.drawn import Sample
 from coreproof.feeding.sounds import read_sound
 from coreproof.model.features import Feature, Signature
+from coreproof.model.files.arrays import read_npy
 from coreproof.model.files.entries import Entry, read_json, read_text
-from coreproof.model.files.paths import regular_file
 
 SUFFIXES = (".npz", ".npy", ".wav", ".json", ".txt")
 _IDS = re.compile(r"(?:^|_)(?:ids|tokens?)$", re.IGNORECASE)
@@ -147,11 +147,7 @@ def _bare(file: Path, rates: dict[int, str]) -> Iterator[np.ndarray | dict[str, 
     kind = file.suffix.lower()
     fail = InputError.of_file("the input cannot be read", file)
     if kind == ".npy":
-        regular_file(file, what="the input", error=InputError)
-        try:
-            yield np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError, MemoryError) as error:
-            raise fail(str(error)[:200]) from None
+        yield read_npy(file, fail)
     elif kind == ".wav":
         sound = read_sound(file)
         rates.setdefault(sound.rate, file.name)

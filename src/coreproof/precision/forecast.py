@@ -101,7 +101,14 @@ def programs_of(model: Model, shapes: Mapping[str, object] | None = None) -> tup
 
     source = model if isinstance(model, OnnxModel) else convert(model, "onnx")
     assert isinstance(source, OnnxModel)
-    return source, onnx_to_coreml(source, "mlprogram", precision="fp32", shapes=shapes)
+    program = onnx_to_coreml(source, "mlprogram", precision="fp32", shapes=shapes)
+    if not program.is_program:
+        raise ConversionError(
+            "what float16 does to a model that takes or gives texts cannot be predicted: it becomes a pipeline",
+            where=model.name,
+            fix="its estimators are computed in float32 unless half is asked for",
+        )
+    return source, program
 
 
 class _Forecast:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 import coreproof as cp
 from coreproof.errors import ConversionError, CoreproofError
 from coreproof.model.base import Model
+from coreproof.precision.forecast import forecast
 
 ML = "ai.onnx.ml"
 
@@ -156,3 +157,8 @@ def test_a_text_that_is_handed_on_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
     with pytest.raises(ConversionError, match="hands on a text"):
         cp.convert(saved(tmp_path, nodes, [text("x", 1)], [text("y", 1)]), "mlprogram")
+
+
+def test_what_float16_does_to_a_pipeline_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="becomes a pipeline"):
+        forecast(two_columns(tmp_path))

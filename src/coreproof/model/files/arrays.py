@@ -109,6 +109,19 @@ def read_npz(path: Path, fail: Fail) -> Mapping[str, Array]:
         return {name.removesuffix(".npy"): archive.array(name) for name in archive.members}
 
 
+def read_npy(path: Path, fail: Fail) -> Array:
+    """The array of a file that numpy.save wrote; its header is held against the bytes that follow it."""
+    with _failing(fail):
+        regular_file(path, error=_Irregular)
+        with path.open("rb") as stream:
+            shape, _, dtype, start = _header(stream.read(_LONGEST_HEADER))
+        size, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
+        if size != held:
+            raise ValueError(f"it is {dtype}{list(shape)}, {size} bytes, and {held} are stored for it")
+        array: Array = np.load(path, allow_pickle=False)
+        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
 class _Irregular(CoreproofError):
     """Not an ordinary file; the caller says what it should have been."""
 
