@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from coreproof.cli.compare import command
+from coreproof.cli.options import NOT_REPORTED
 from coreproof.comparison import part, plan, variants
 from coreproof.comparison.compare import compare
 from coreproof.comparison.comparison import Comparison
@@ -355,6 +356,6 @@ def test_a_page_that_finds_no_room_is_said(
     )
     monkeypatch.setattr("coreproof.report.page.page", full)
     with pytest.raises(StoreError, match="the page cannot be written") as caught:
-        command(tmp_path / "lineup.toml", tmp_path / "out", photos=str(photos))
+        command(lineup=tmp_path / "lineup.toml", out=tmp_path / "out", photos=str(photos), **vars(NOT_REPORTED))
     assert "the predictions are kept" in str(caught.value)
     assert seen == {"a": 12}

@@ -43,7 +43,7 @@ def test_a_decoder_of_other_weights_diverges_at_the_first_token_and_its_layer_is
     assert found.first_step == 1
     assert found.first_divergence is not None
     assert found.first_divergence.candidate == "linear_3"
-    assert "values diverge at token 1 of 6, first 'linear_3' (add in " in found.summary()
+    assert "values diverge at token 1 of 6, first 'linear_3' (linear in " in found.summary()
 
 
 def test_the_first_token_that_diverges_is_named_and_not_the_first_of_all() -> None:

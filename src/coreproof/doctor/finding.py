@@ -27,6 +27,11 @@ class Answers:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Finite:
+    """Outputs that have to be numbers: what a trial is about where nothing tells which numbers are right."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
     """A fault as its rule supposes it.
@@ -50,7 +55,7 @@ class Hypothesis:
     needs: str | None = None
     weight: int = 50
     advice: bool = False
-    about: Problem | CoreproofError | Row | Answers | None = None
+    about: Problem | CoreproofError | Row | Answers | Finite | None = None
     whole: bool = False
     trial: tuple[Edit, ...] = ()
 

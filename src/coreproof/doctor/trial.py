@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from coreproof.doctor.case import Case
-from coreproof.doctor.finding import Answers, Hypothesis, Repair
+from coreproof.doctor.finding import Answers, Finite, Hypothesis, Repair
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.pairing.taps import as_array
+from coreproof.runtime.open import session
 from coreproof.validation.problem import Kind, Problem
 from coreproof.verification.row import Row
 
@@ -80,6 +84,9 @@ def _holds(case: Case, hypothesis: Hypothesis, edits: Sequence[Edit]) -> bool:
     about = hypothesis.about
     if isinstance(about, Answers):
         return _tried(case, edits, lambda after: set(about.outputs) <= _right_outputs(after))
+    if isinstance(about, Finite):
+        fed = case.evidence.own_feeds[0]  # another model may be drawn other inputs
+        return _tried(case, edits, lambda after: _answers_in_numbers(after, fed))
     if isinstance(about, Row):
         return math.isfinite(error_in_whole(case, edits, about))
     if hypothesis.whole:
@@ -93,6 +100,12 @@ def _tried(case: Case, edits: Sequence[Edit], judge: Callable[[Case], bool]) -> 
         return judge(case.after(edits))
     except CoreproofError:
         return False
+
+
+def _answers_in_numbers(case: Case, fed: Mapping[str, object]) -> bool:
+    with session(case.evidence.model) as running:
+        made = [as_array(value) for value in running.run(fed).values()]
+    return all(bool(np.isfinite(array).all()) for array in made if array.dtype.kind == "f")
 
 
 def _right_outputs(case: Case) -> set[str]:

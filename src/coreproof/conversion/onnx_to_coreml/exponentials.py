@@ -47,7 +47,7 @@ def counted_steps(graph: ir.Graph, constants: Mapping[str, np.ndarray]) -> Itera
     for node in graph:
         if node.op_type in ("DynamicQuantizeLinear", "NonMaxSuppression"):  # an overlap is compared with a threshold
             yield from (o.name or "" for o in node.outputs)
-        elif node.op_type == "Cast" and ir.DataType(node.attributes["to"].as_int()) in _BYTES:
+        elif node.op_type == "Cast" and node.attributes["to"].as_int() in _BYTES:
             rounded = _rounded(node.inputs[0])
             if rounded is not None:
                 yield from (o.name or "" for n in (*rounded, *_measured(rounded[-1].inputs[0])) for o in n.outputs)

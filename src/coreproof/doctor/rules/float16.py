@@ -18,17 +18,15 @@ import numpy.typing as npt
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_SUBNORMAL
 from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
-from coreproof.doctor.finding import Hypothesis, Repair
+from coreproof.doctor.finding import Finite, Hypothesis, Repair
 from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.numbers import FLOAT16_MAX
-from coreproof.pairing.taps import as_array
 from coreproof.precision.float16_report import Float16Report
 from coreproof.precision.forecast import forecast
 from coreproof.precision.mixed import computes_in_float16
-from coreproof.runtime.open import session
 
 Array = npt.NDArray[np.generic]
 Weights = Mapping[tuple[str, str], Array]
@@ -134,38 +132,24 @@ def _did_not_fit(key: str, array: Array) -> bool:
     return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
 
 
-def _are_needed(case: Case, epsilons: Sequence[tuple[str, str, Array]]) -> bool:
-    """Whether any epsilon would give numbers: the logarithm of what is negative has none, whatever is added to it."""
-    edits = [set_edit(op, key, np.full_like(array, _AN_EPSILON)) for op, key, array in epsilons]
-    try:
-        after = case.after(edits).evidence
-        with session(after.model) as running:
-            made = running.run(case.evidence.own_feeds[0]).values()
-    except CoreproofError:
-        return False
-    arrays = [as_array(value) for value in made]
-    return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")
-
-
 def _stored_weights(case: Case, constants: Weights) -> Iterator[Hypothesis]:
     """NaN in float32 as well: constants that were stored as infinity or zero."""
     broken = [(op, key, a) for (op, key), a in constants.items() if not np.isfinite(a).all()]
     # an epsilon below 6e-8 is stored as zero
     vanished = [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]
-    if not broken and vanished and _are_needed(case, vanished):
-        broken = vanished
-    if not broken:
-        return
-    op, key, array = broken[0]
-    count = int((~np.isfinite(array)).sum())
-    yield Hypothesis(
-        layer=op,
-        evidence=(
-            f"{count} of {array.size} numbers of its {key} are infinite or NaN"
-            if count
-            else f"its {key} is zero, and it divides by zero"
-        ),
-        cause="the constant did not fit float16 when the model was converted",
-        needs="give the source (--against), from which the constant can be taken, or convert again with this in float32",
-        weight=70,
-    )
+    for op, key, array in (broken or vanished)[:1]:
+        count = int((~np.isfinite(array)).sum())
+        yield Hypothesis(
+            layer=op,
+            evidence=(
+                f"{count} of {array.size} numbers of its {key} are infinite or NaN"
+                if count
+                else f"its {key} is zero, and it divides by zero"
+            ),
+            cause="the constant did not fit float16 when the model was converted",
+            needs="give the source (--against), from which the constant can be taken, or convert again with this in float32",
+            weight=70,
+            # the logarithm of what is negative has no number, whatever is added to it: some epsilon has to help
+            about=None if broken else Finite(),
+            trial=() if broken else tuple(set_edit(o, k, np.full_like(a, _AN_EPSILON)) for o, k, a in vanished),
+        )
