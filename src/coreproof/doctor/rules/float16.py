@@ -20,6 +20,7 @@ from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Finite, Hypothesis, Repair
 from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
+from coreproof.doctor.trial import holding
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
 from coreproof.model.coreml.model import CoreMLModel
@@ -71,7 +72,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
 def is_to_blame(case: Case) -> bool:
     """Whether something is known to be wrong with how this program computes or stores in float16."""
-    return next(hypotheses(case), None) is not None
+    return next(holding(case, hypotheses(case)), None) is not None
 
 
 def _unlike_the_source(case: Case, constants: Weights) -> bool:
