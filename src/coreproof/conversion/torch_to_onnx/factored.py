@@ -23,7 +23,6 @@ def factor_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
     return {
         aten.cholesky.default: cholesky,
         aten.linalg_cholesky.default: cholesky,
-        aten.linalg_cholesky_ex.default: cholesky_ex,
         aten.cholesky_solve.default: cholesky_solve,
         aten.cholesky_inverse.default: cholesky_inverse,
         aten.linalg_solve_triangular.default: solve_triangular,
@@ -52,7 +51,7 @@ def _row(x: ir.Value, at: int) -> ir.Value:
     return operators().Slice(x, whole(at), whole(at + 1), whole(-2))
 
 
-# Cholesky
+# Cholesky; not cholesky_ex, which answers for matrices without a factor, too, and in ways of LAPACK alone
 
 
 def cholesky(a: ir.Value, upper: bool = False) -> ir.Value:
@@ -75,13 +74,6 @@ def _turned(made: ir.Value, like: ir.Value) -> ir.Value:
     """A matrix that was made here, whose rank is that of another, transposed."""
     rank = len(lengths(like))
     return operators().Transpose(made, perm=[*range(rank - 2), rank - 1, rank - 2])
-
-
-def cholesky_ex(a: ir.Value, upper: bool = False, check_errors: bool = False) -> tuple[ir.Value, ir.Value]:
-    """The same, and zeros, which say that nothing failed."""
-    op = operators()
-    shape = op.Slice(op.Shape(a), whole(0), whole(-2))
-    return cholesky(a, upper), op.ConstantOfShape(shape, value=numbers([0], ir.DataType.INT32))
 
 
 def cholesky_solve(b: ir.Value, factor: ir.Value, upper: bool = False) -> ir.Value:
