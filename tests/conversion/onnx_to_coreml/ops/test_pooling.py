@@ -98,3 +98,13 @@ def test_the_mean_of_a_spread_window(ceil: int, padded: int) -> None:
     check_node(
         "AveragePool", {"x": X}, wanted, opset=19, dilations=[2, 2], ceil_mode=ceil, count_include_pad=padded, **WINDOW
     )
+
+
+def test_an_infinite_first_element_stays_out_of_windows_that_do_not_hold_it() -> None:
+    """The padding of a spread window reads the first element, and has to take none of its value."""
+    image = np.random.default_rng(0).normal(size=(1, 2, 6, 5)).astype(np.float32)
+    image[0, :, 0, 0] = np.inf, -np.inf
+    wanted = F.max_pool2d(t(image), 2, 1, 1, dilation=2).numpy()
+    assert np.isfinite(wanted).sum() > 20
+    window = {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [2, 2]}
+    check_node("MaxPool", {"x": image}, wanted, opset=12, **window)

@@ -161,9 +161,9 @@ def _looked_at(ctx: Context, x: Operand, windows: _Windows, beyond: float) -> Op
     seen = ctx.mb.reshape(x=ctx.mb.gather(x=plane, indices=places, axis=2), shape=[batch, channels, count, each])
     if (windows.elements >= 0).all():
         return seen
-    filling = np.where(windows.elements < 0, ctx.scalar(beyond), ctx.scalar(0)).astype(ctx.dtype)
-    kept = (windows.elements >= 0).astype(ctx.dtype)
-    return ctx.mb.add(x=ctx.mb.mul(x=seen, y=kept), y=filling)
+    # selected, not multiplied by a mask: the padding reads the first element, and infinity times zero is no number
+    inside = windows.elements.reshape(1, 1, count, each) >= 0
+    return ctx.mb.select(cond=inside, a=seen, b=np.full(inside.shape, beyond, ctx.dtype))
 
 
 def _largest(ctx: Context, x: Operand, windows: _Windows) -> Operand:
