@@ -20,7 +20,7 @@ from coreproof.editing.edit import Edit, edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.onnx.model import OnnxModel
-from tests.build import onnx_net, weights
+from tests.build import graph_model, onnx_net, weights
 from tests.doctor.rules.cases import assert_healthy, assert_repaired, outputs, sample
 
 FORMATS = ("onnx", "mlprogram", "neuralnetwork")
@@ -283,3 +283,18 @@ def test_a_step_of_quantised_numbers_is_called_so(role: str) -> None:
     diagnosis = diagnose(build(**wrong), build())
     assert {f.rule for f in diagnosis} == {"scale"}
     assert "scale or zero point" in diagnosis[0].cause
+
+
+def test_a_scale_that_stands_for_two_of_the_source() -> None:
+    """Attention scales queries and keys by a root each; a program may hold their product."""
+    text = (
+        "net (float[1, 4, 6, 8] q, float[1, 4, 6, 8] k) => (float[1, 4, 6, 6] y) <float s = {%s}> "
+        "{ turned = Transpose <perm = [0, 1, 3, 2]> (k) %s y = Softmax <axis = -1> (scores) }"
+    )
+    source = graph_model(text % ("0.6", "a = Mul (q, s) b = Mul (turned, s) scores = MatMul (a, b)"))
+    program = cp.convert(
+        graph_model(text % ("0.36", "both = Mul (q, s) scores = MatMul (both, turned)")), "mlprogram", precision="fp32"
+    )
+    (scale,) = (node for node in program.graph.nodes if node.operator == "mul")
+    diagnosis = assert_repaired(changed(program, scale.name, "y", 0.9), program, "attribute", scale.name, source)
+    assert "0.36" in diagnosis[0].evidence

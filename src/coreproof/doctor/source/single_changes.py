@@ -252,7 +252,7 @@ def _variants(case: Case, node: Node, key: str, value: object, nodes: Sequence[N
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, float):
-        yield from _floats(name, nodes)
+        yield from _floats(case, name, nodes)
     elif isinstance(value, int) and name in _AXES:
         rank = _rank(case, node)
         yield from range(rank) if value >= 0 else range(-rank, 0)
@@ -266,7 +266,7 @@ def _variants(case: Case, node: Node, key: str, value: object, nodes: Sequence[N
             yield [{"startEdgeSize": start, "endEdgeSize": end} for start, end in ends]
 
 
-def _floats(name: str, nodes: Sequence[Node]) -> Iterator[float]:
+def _floats(case: Case, name: str, nodes: Sequence[Node]) -> Iterator[float]:
     if "eps" in name.lower():
         yield from dict.fromkeys(
             (*(float(n.attributes["epsilon"]) for n in nodes if "epsilon" in n.attributes), *_EPSILONS)
@@ -274,6 +274,15 @@ def _floats(name: str, nodes: Sequence[Node]) -> Iterator[float]:
         return
     # any float of the source's nodes: what the formats call it differs too much (alpha, slope, beta)
     found = [v for n in nodes for v in n.attributes.values() if isinstance(v, float)]
+    factors = [
+        float(array.reshape(-1)[0])
+        for n in nodes
+        if n.operator == "Mul"
+        for array in case.evidence.source_weights(n.name).values()
+        if array.size == 1 and array.dtype.kind == "f"
+    ]
+    # two of them as one: a conversion scales the queries of attention by what scales the keys, too
+    found += [a * b for a, b in combinations(factors, 2)]
     yield from dict.fromkeys((*found, 1.0))
 
 
