@@ -73,6 +73,28 @@ def test_a_requirement_lets_single_values_diverge(coreproof: Run, tmp_path: Path
     assert ("not enough agrees: other against one: 2 of 3 values agree (66.67%)" in ran.err) == bool(code)
 
 
+def test_files_and_exit_code_say_one_thing(coreproof: Run, tmp_path: Path) -> None:
+    one, other = two(tmp_path, factor=1.5)
+    written = ("--junit", tmp_path / "results.xml", "--markdown", tmp_path / "summary.md")
+    assert coreproof("verify", one, other, "--require", 0.6, *written).code == 0
+    assert "failure" not in outcomes(tmp_path / "results.xml").values()
+    text = (tmp_path / "summary.md").read_text()
+    assert "### ✅" in text
+    assert "What was let pass" in text
+    assert coreproof("verify", one, other, "--require", 0.9, *written).code == 1
+    assert outcomes(tmp_path / "results.xml")["y"] == "failure"
+    model = tmp_path / "zero.onnx"
+    onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(0)), model)
+    assert coreproof("verify", model, model, "--allow-weak", *written).code == 0
+    assert "failure" not in outcomes(tmp_path / "results.xml").values()
+
+
+def test_one_model_has_nothing_to_report(coreproof: Run, tmp_path: Path) -> None:
+    one, _ = two(tmp_path, factor=1.5)
+    ran = coreproof("verify", one, "--half", "--require", 0.9)
+    assert (ran.code, "two models that are compared" in ran.err) == (2, True)
+
+
 def test_the_lower_end_of_the_interval_asks_for_more_values(coreproof: Run, tmp_path: Path) -> None:
     one, other = two(tmp_path, factor=1)
     assert coreproof("verify", one, other, "--require", 1).code == 0

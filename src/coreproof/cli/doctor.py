@@ -108,7 +108,7 @@ def command(
         }
         checks = together(named(model), {name: of_diagnosis(each, name) for name, each in found.items()})
         code = _told_of_each(found, as_json=as_json, allow_weak=allow_weak)
-        raise typer.Exit(code if tell_ci(reporting, checks, replace=overwrite) else code or 1)
+        raise typer.Exit(code if tell_ci(reporting, checks, replace=overwrite, allow_weak=allow_weak) else code or 1)
     diagnosis = examine(source, examined)
     document = diagnosis.to_json()
     if fix is not None and diagnosis.repaired is not None:
@@ -121,7 +121,7 @@ def command(
 
         print_diagnosis(diagnosis, fix)
     code = _code(diagnosis, allow_weak=allow_weak)
-    enough = tell_ci(reporting, of_diagnosis(diagnosis, named(model)), replace=overwrite)
+    enough = tell_ci(reporting, of_diagnosis(diagnosis, named(model)), replace=overwrite, allow_weak=allow_weak)
     raise typer.Exit(code if enough else code or 1)
 
 

@@ -98,7 +98,10 @@ def command(
             fresh=fresh,
             **vars(freezing),
         )
-    enough, required = tell_ci(reporting, of_proof(proof), replace=overwrite), requirement(reporting)
+    enough, required = (
+        tell_ci(reporting, of_proof(proof), replace=overwrite, allow_weak=allow_weak),
+        requirement(reporting),
+    )
     fine = survives(proof, required) and enough and (allow_weak or not failing(proof.weaknesses))
     if as_json:
         say_json(proof.to_json())

@@ -27,13 +27,13 @@ def requirement(reporting: Reporting) -> Requirement:
     return Requirement(reporting.require, reporting.require_lower)
 
 
-def tell_ci(reporting: Reporting, checks: Checks, *, replace: bool) -> bool:
+def tell_ci(reporting: Reporting, checks: Checks, *, replace: bool, allow_weak: bool = False) -> bool:
     """Writes the files, and says on standard error what is missed; whether all that was required agrees."""
     from coreproof.report.junit import save_junit
     from coreproof.report.summary import save_markdown
 
     asked = requirement(reporting)
-    whole = checks.required(asked)
+    whole = checks.required(asked, allow_weak=allow_weak)
     if reporting.junit is not None:
         save_junit(whole, reporting.junit, replace=replace)
     if reporting.markdown is not None:

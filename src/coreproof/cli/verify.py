@@ -121,7 +121,7 @@ def command(
     from coreproof.report import plots
     from coreproof.verification.node_data import write_node_data
 
-    first, second = _sides(reference, candidate, load_run, save, half=half)
+    first, second = _sides(reference, candidate, load_run, save, reporting, half=half)
     if tolerance is not None and not math.isfinite(tolerance):
         raise InputError(
             "--tolerance takes a number", expected="a finite share of a value's scale", found=str(tolerance)
@@ -186,7 +186,7 @@ def _code(found: Mapping[str, Verification], reporting: Reporting, *, allow_weak
 
     parts = {name: of_verification(each) for name, each in found.items()}
     checks = parts[""] if "" in parts else together(", ".join(parts), parts)
-    enough, required = tell_ci(reporting, checks, replace=replace), requirement(reporting).asked
+    enough, required = tell_ci(reporting, checks, replace=replace, allow_weak=allow_weak), requirement(reporting).asked
     # what a requirement lets pass is judged by it alone
     fine = all((each.agrees or required) and (allow_weak or not failing(each.weaknesses)) for each in found.values())
     return 0 if fine and enough else 1
@@ -322,12 +322,20 @@ def _require_alone(functions: Mapping[str, object], **asked: Path | None) -> Non
 
 
 def _sides(
-    reference: str | None, candidate: str | None, load_run: str | None, save: Path | None, *, half: bool
+    reference: str | None,
+    candidate: str | None,
+    load_run: str | None,
+    save: Path | None,
+    reporting: Reporting,
+    *,
+    half: bool,
 ) -> tuple[str, str | None]:
     """What stands on either side; the candidate may be missing where a run is saved, and is with ``--half``."""
     if half and (candidate is not None or load_run is not None or save is not None):
         raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
     named = [name for name in (load_run, reference, candidate) if name is not None]
+    if len(named) < 2 and reporting != NOT_REPORTED:
+        raise InputError("--require, --junit and --markdown are about two models that are compared")
     if len(named) > 2:
         raise InputError("a saved run is the reference: give one model beside it", found=", ".join(named))
     if len(named) == 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.comparison.agreement import wilson
@@ -16,20 +16,25 @@ if TYPE_CHECKING:
     from coreproof.verification.row import Row
     from coreproof.verification.verification import Verification
 
-Outcome = Literal["passed", "failed", "weak", "skipped"]
+Outcome = Literal["passed", "failed", "weak", "allowed", "skipped"]
 _WORST = 5
 """Photos that are named of each two models: those on which they are furthest apart."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. ``weak``: it agrees, and proves nothing by that. ``group``: the step that it is part of."""
+    """One thing that was looked at. ``weak``: it agrees, and proves nothing by that. ``group``: the step that it is part of.
+
+    ``allowed``: it failed or is weak, and whoever asked lets that pass. ``shared``: it is counted in a share, so that a
+    requirement on the share judges it.
+    """
 
     name: str
     outcome: Outcome
     text: str = ""
     group: str = ""
     seconds: float = 0.0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,16 +94,19 @@ class Checks:
     shares: tuple[Share, ...] = ()
     worst: Mapping[str, tuple[str, ...]] | None = None
 
-    def required(self, requirement: Requirement) -> Checks:
-        """The same, with a check for what was required."""
-        if not requirement.asked:
-            return self
-        misses = requirement.misses(self.shares)
-        said = [f"{requirement.share:.2%}"] if requirement.share is not None else []
-        said += [f"{requirement.lower:.2%} at the interval's lower end"] if requirement.lower is not None else []
-        text = "; ".join(misses) or f"the least: {min(self.shares, key=lambda share: share.value)}"
-        check = Check(f"required: {' and '.join(said)}", "failed" if misses else "passed", text)
-        return Checks(self.title, self.verdict, (*self.checks, check), self.shares, self.worst)
+    def required(self, requirement: Requirement, *, allow_weak: bool = False) -> Checks:
+        """The same with what was required, and with what that lets pass: the exit code and the checks say one thing."""
+        misses, checks = requirement.misses(self.shares), list(self.checks)
+        if allow_weak:
+            checks = [replace(c, outcome="allowed") if c.outcome == "weak" else c for c in checks]
+        if requirement.asked and not misses:
+            checks = [replace(c, outcome="allowed") if c.shared and c.outcome == "failed" else c for c in checks]
+        if requirement.asked:
+            said = [f"{requirement.share:.2%}"] if requirement.share is not None else []
+            said += [f"{requirement.lower:.2%} at the interval's lower end"] if requirement.lower is not None else []
+            text = "; ".join(misses) or f"the least: {min(self.shares, key=lambda share: share.value)}"
+            checks.append(Check(f"required: {' and '.join(said)}", "failed" if misses else "passed", text))
+        return replace(self, checks=tuple(checks))
 
     def count(self, outcome: Outcome) -> int:
         """How many checks ended so."""
@@ -108,11 +116,11 @@ class Checks:
 def of_verification(found: Verification, group: str = "", seconds: float = 0.0) -> Checks:
     """Each compared value is a check; what fails says by how much, and weak outputs say why."""
     group = group or f"{found.candidate} against {found.reference}"
-    rows = [Check(row.candidate, _outcome(row), _measured(row), group) for row in found.rows]
+    rows = [Check(row.candidate, _outcome(row), _measured(row), group, shared=True) for row in found.rows]
     lone = [Check(name, "failed", "an output without a partner", group) for name in found.lone]
     # the time of a run cannot be divided among its values: the first one carries it
     if rows:
-        rows[0] = Check(rows[0].name, rows[0].outcome, rows[0].text, group, seconds)
+        rows[0] = replace(rows[0], seconds=seconds)
     return Checks(
         f"{found.candidate} against {found.reference}",
         found.summary().splitlines()[0],
@@ -185,16 +193,8 @@ def together(title: str, parts: Mapping[str, Checks]) -> Checks:
     return Checks(
         title,
         "; ".join(f"{name}: {part.verdict}" for name, part in parts.items()),
-        tuple(
-            Check(c.name, c.outcome, c.text, f"{name}, {c.group}", c.seconds)
-            for name, part in parts.items()
-            for c in part.checks
-        ),
-        tuple(
-            Share(f"{name}, {s.name}", s.agreeing, s.total, s.unit, s.low)
-            for name, part in parts.items()
-            for s in part.shares
-        ),
+        tuple(replace(c, group=f"{name}, {c.group}") for name, part in parts.items() for c in part.checks),
+        tuple(replace(s, name=f"{name}, {s.name}") for name, part in parts.items() for s in part.shares),
     )
 
 

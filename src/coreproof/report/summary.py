@@ -13,7 +13,7 @@ from coreproof.visible import visible
 
 _SHOWN = 20
 """Checks of one kind that are listed; a comment on GitHub holds 65,536 characters."""
-_SIGNS: Mapping[Outcome, str] = {"passed": "✅", "failed": "❌", "weak": "⚠️", "skipped": "➖"}
+_SIGNS: Mapping[Outcome, str] = {"passed": "✅", "failed": "❌", "weak": "⚠️", "allowed": "☑️", "skipped": "➖"}
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~@-])")
 
 
@@ -37,6 +37,7 @@ def markdown(checks: Checks) -> str:
         lines += [*_more(len(worst_first)), ""]
     lines += _listed("What fails", (c for c in checks.checks if c.outcome == "failed"))
     lines += _listed("What agrees and proves nothing", (c for c in checks.checks if c.outcome == "weak"))
+    lines += _listed("What was let pass", (c for c in checks.checks if c.outcome == "allowed"))
     lines += _listed("Skipped", (c for c in checks.checks if c.outcome == "skipped"))
     if checks.worst:
         lines += [
