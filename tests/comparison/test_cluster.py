@@ -1,12 +1,11 @@
-"""The same slices on a Ray cluster: the same store, also when a worker is killed; errors arrive as they were raised."""
+"""The same slices on a Ray cluster: what needs one runs in a process of its own; what is refused before there is one."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
+import subprocess
+import sys
 import threading
-import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from coreproof.comparison import cluster
 from coreproof.comparison.compare import compare
 from coreproof.errors import LineupError, RunError, UnsupportedOperatorsError
 from tests.build import FEEDING, classifier
-from tests.comparison.test_compare import files
+from tests.conftest import REPOSITORY
 
-psutil = pytest.importorskip("psutil", reason="psutil is not installed")
+DRIVEN = Path(__file__).with_name("driving_ray.py")
+PYTEST_SAYS = (0, 1)
+"""How pytest ends when its tests were run: all passed, or some failed."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,55 +34,21 @@ def models(folder: Path) -> dict[str, object]:
     return {name: classifier(seed).save(folder / f"{name}.onnx") for name, seed in (("a", 0), ("b", 1))}
 
 
-def workers() -> list[psutil.Process]:
-    """The processes in which Ray runs our workers."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if any("MapWorker" in word for word in child.cmdline())]
-
-
-def test_two_workers_of_which_one_is_killed_leave_the_same_store(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray: Any
-) -> None:
-    from coreproof.comparison import plan
-    from coreproof.comparison.lineup import lineup_of
-
-    monkeypatch.setattr(plan, "SLICES", ((1000, 1),))
-    lineup = lineup_of(models(tmp_path), FEEDING)
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        while not killed:
-            for process in workers()[:1]:
-                os.kill(process.pid, signal.SIGKILL)
-                killed.append(process.pid)
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
-    heard: list[tuple[str, int, int]] = []
-    comparison = compare(
-        lineup, photos, tmp_path / "cluster", cluster="local", workers=2, progress=lambda *said: heard.append(said)
-    )
-    killer.join(10)
-    assert killed
-    assert comparison.count == 12
-    assert max(done for what, done, _ in heard if what == "photos") == 13
-    compare(lineup, photos, tmp_path / "here", workers=1)
-    assert files(tmp_path / "cluster") == files(tmp_path / "here")
-    assert not ray.is_initialized()
-
-
-def test_what_a_worker_raises_arrives_as_it_was(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray: Any
-) -> None:
-    from coreproof.comparison.lineup import lineup_of
-
-    other = {"engines": {"onnxruntime": "0.0.0"}}
-    monkeypatch.setattr(cluster, "made_by", lambda: other)  # workers are processes of their own and have the real one
-    with pytest.raises(RunError, match="a worker has another coreproof or engine") as raised:
-        compare(lineup_of(models(tmp_path), FEEDING), photos, tmp_path / "store", cluster="local", workers=1)
-    assert raised.value.expected == other
-    assert not ray.is_initialized()
+@pytest.mark.parametrize(
+    "test",
+    ["test_two_workers_of_which_one_is_killed_leave_the_same_store", "test_what_a_worker_raises_arrives_as_it_was"],
+)
+def test_on_a_cluster_of_its_own(test: str) -> None:
+    """In a process of its own, since Ray ends the process that drives it, without a word, when one of its daemons dies: on a
+    busy machine it did that once in many hundred runs. That is no verdict on us, so it may try once more."""
+    pytest.importorskip("psutil", reason="psutil is not installed")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"{DRIVEN}::{test}"]
+    for _ in range(2):
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=240)
+        if ran.returncode in PYTEST_SAYS:
+            break
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout
 
 
 def test_a_worker_with_another_model_file_is_refused(photos: Path, tmp_path: Path) -> None:
