@@ -158,7 +158,7 @@ def command(
         raise InputError(
             "--batch and --shape are for Core ML, and for PyTorch modules", where=loaded.name, found=f"--to {kind}"
         )
-    # an ONNX file holds one function
+    # an ONNX file has one graph to run, so that each function gets a file of its own
     if not to_coreml and (functions := each_function(loaded)):
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
     classes, detector = read_labels(labels), None

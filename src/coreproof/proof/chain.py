@@ -231,7 +231,7 @@ class _Chain:
         for name, to, precision in made:
             if self.convert_step(name, self.models[reference], to, precision) is not None:
                 self.verify_step(name, reference)
-        # coremltools converts PyTorch alone; it has given up ONNX
+        # of our sources coremltools converts PyTorch's alone; it has given up ONNX
         if witness and isinstance(self.source, TorchModel):
             self.witness_step(self.source)
 

@@ -20,7 +20,7 @@ def junit(checks: Checks) -> str:
 
     The elements are those of Jenkins' JUnit schema, which GitHub, GitLab, Azure and Buildkite read.
     """
-    # JUnit knows no third outcome, and what proves nothing must not pass
+    # JUnit has no word for a weak agreement, and what proves nothing must not pass
     failed, skipped = checks.count("failed") + checks.count("weak"), checks.count("skipped")
     numbers = {"tests": str(len(checks.checks)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
     seconds = f"{sum(check.seconds for check in checks.checks):.3f}"

@@ -167,7 +167,7 @@ def steps_of(reference: Model, candidate: Model, states: Mapping[str, str] | Non
 def _matched(reference: Model, candidate: Model) -> Iterator[tuple[str, str]]:
     """The candidate's memories, each with the reference's: by name, spelled as Core ML does, else in their order."""
     known = {identifier(name): name for name in reference.remembers}
-    # Core ML's names hold no dots, ONNX's and PyTorch's may
+    # names in an ML Program hold no dots, ONNX's and PyTorch's may
     rest = [name for name in candidate.remembers if identifier(name) not in known]
     others = [name for own, name in known.items() if own not in {identifier(n) for n in candidate.remembers}]
     if len(rest) != len(others):

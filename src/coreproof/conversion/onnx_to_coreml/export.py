@@ -180,7 +180,7 @@ def network_spec(
             PASS_REGISTRY[name].apply(built.program)
         kept = keep_large(built.program)
         try:
-            model = load(built.program)
+            spec = load(built.program)
         except (ValueError, NotImplementedError, RuntimeError, AssertionError, TypeError) as error:
             at = _operation_of(error)
             raise ConversionError(
@@ -189,8 +189,6 @@ def network_spec(
                 found=str(error).splitlines()[0] if str(error) else None,
                 fix="convert it to an ML Program",
             ) from None
-    # versions of coremltools differ in what their backend gives
-    spec = model if hasattr(model, "SerializeToString") else model.get_spec()
     fill_in(spec, kept)
     # what a NeuralNetwork can hold ends with iOS 14
     spec.specificationVersion = max(spec.specificationVersion, SPECIFICATIONS[min(version, 14)])

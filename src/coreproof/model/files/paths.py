@@ -107,7 +107,7 @@ _LONGEST_NAME = 120
 def file_name(name: str, taken: Collection[str] = ()) -> str:
     """``name``, whoever chose it, as the name of a file on any system: never a path, and none of those ``taken``."""
     plain = _NOT_IN_NAMES.sub("_", name).strip(" .")
-    # file systems count bytes; a letter that is cut in two is dropped
+    # most file systems count a name's bytes; a letter that is cut in two is dropped
     plain = plain.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(" .") or "unnamed"
     # names of devices on Windows, with any suffix
     if _RESERVED.match(plain):

@@ -317,7 +317,7 @@ def _tensor(members: _Members, folder: str, name: str, about: object, stored: di
         # weights may share a member, as tied ones do: it is read once
         stored[member] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
     held = stored[member].numel() // itemsize
-    # the place of the last element; as_strided itself would read beyond the memory
+    # the place of the last element; as_strided refuses what lies beyond, without a word of file or weight
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if 0 not in sizes and last >= held:
         raise UnreadableModelError(

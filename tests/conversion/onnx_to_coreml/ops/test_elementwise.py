@@ -57,6 +57,12 @@ def test_functions_of_what_is_above_one(operator: str, of: Callable[..., Any]) -
     check_node(operator, {"x": x}, of(x), atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize(("operator", "of"), [("Abs", np.abs), ("Sign", np.sign), ("Neg", np.negative)])
+def test_functions_of_one_integer(operator: str, of: Callable[..., Any]) -> None:
+    x = np.array([[-70_001, -1, 0], [1, 5, 16_777_216]], np.int32)
+    check_node(operator, {"x": x}, of(x), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("fmod", [0, 1])
 def test_the_sign_of_a_remainder(fmod: int) -> None:
     """That of the divisor for integers, that of the dividend where fmod is asked for."""

@@ -40,7 +40,7 @@ def _parse(ctx: Context, equation: str, ranks: list[int]) -> tuple[list[str], st
     ellipsis = _UNNAMED[len(_UNNAMED) - depth :] if depth else ""
     if arrow:
         return terms, right.replace("...", ellipsis)
-    # nothing said of the result: the ellipsis, then the letters that occur once, by the alphabet
+    # nothing said of the result: the ellipsis, then the letters that occur once, by their ASCII codes
     named = left.replace("...", "").replace(",", "")
     return terms, ellipsis + "".join(sorted(c for c in set(named) if named.count(c) == 1))
 

@@ -34,7 +34,7 @@ def binary(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
 
 
 @lowering("Erf", "Exp", "Sigmoid", "Softplus", "Tanh", channelwise=True)
-@lowering("Abs", "Ceil", "Floor", "Round", "Softsign", "Sqrt")
+@lowering("Abs", "Ceil", "Floor", "Round", "Sign", "Softsign", "Sqrt")
 @lowering("Acos", "Asin", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan")
 def unary(ctx: Context, x: Operand) -> Result:
     """MIL has these under the same name, in small letters."""
@@ -147,14 +147,6 @@ def log(ctx: Context, x: Operand) -> Result:
         minus = negative_one(ctx, x)
         return ctx.mb.mul(x=ctx.mb.softplus(x=ctx.mb.mul(x=maker.x, y=minus)), y=minus)
     return ctx.mb.log(x=x, epsilon=ctx.epsilon(0))
-
-
-@lowering("Sign")
-def sign(ctx: Context, x: Operand) -> Result:
-    if ctx.is_float(x):
-        return ctx.mb.sign(x=x)
-    # MIL's sign takes floats alone; the sign of an integer survives any rounding
-    return ctx.mb.cast(x=ctx.mb.sign(x=ctx.mb.cast(x=x, dtype="fp32")), dtype="int32")
 
 
 @lowering("Acosh")

@@ -22,7 +22,7 @@ def _activated(ctx: Context, x: Operand, activation: str, parameters: Sequence[f
     """The activations that the optimiser fuses, with their attributes in the order of their definition."""
     if not activation:
         return x
-    # ONNX Runtime's Clip without limits clips nothing
+    # as Clip itself: without limits it clips nothing
     usual = (-np.inf, np.inf) if activation == "Clip" else PARAMETERS.get(activation, (None, None))
     alpha, beta = (float(number or 0.0) for number in (*parameters[:2], *usual[len(parameters) :]))
     if activation == "Clip":

@@ -21,7 +21,7 @@ _SAME = {
 @lowers("equal", "greater", "greater_equal", "less", "less_equal", compares=True)
 @lowers("logical_and", "logical_or", "logical_xor")
 def same_operator(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
-    # ONNX compares and adds no booleans, MIL takes them for 0 and 1
+    # of booleans ONNX knows Equal alone, no order and no sum; here they count as 0 and 1
     if low.is_bool(x) and not low.operation.startswith("logical"):
         x, y = low.i32(x), low.i32(y)
     return low.op(_SAME[low.operation], x, y)

@@ -56,7 +56,7 @@ def inverse(low: Lowering, *, x: Operand, epsilon: float = 1e-4) -> ir.Value:
 
 @lowers("log", error="exponential")
 def log(low: Lowering, *, x: Operand, epsilon: float = 1e-45) -> ir.Value:
-    # the default 1e-45 is float32's smallest number: added, it changes zero alone
+    # the default 1e-45 is float32's smallest number: it keeps log(0) finite, and is lost in sums beyond 5e-38
     return low.op("Log", low.op("Add", x, epsilon) if float(epsilon) else x)
 
 
