@@ -146,6 +146,7 @@ def command(
     kind = _target(to, out)
     written = ONNX if kind == "onnx" else model_kind(out)
     check_output(out, written, replace=overwrite, inputs=(model, labels))  # before the work, not after it
+    # read before the model is: a wrong pair is told at once
     states = read_pairs(state) if state else None
     loaded = load(model, trust=trust)
     to_coreml = kind != "onnx"
@@ -164,11 +165,13 @@ def command(
     classes, detector = read_labels(labels), None
     if detection is not None:
         detector = Detector(loaded, kind, detection, classes, frozen=vars(freezing))
+        # the labels are the detections' classes, and the network inside has none
         loaded, classes = detector.network, None
     check_compression(
         compress, keep_size, at_most_loss, inputs or photos, proof, auto=keep_fp32 == "auto", replace=overwrite
     )
     images, shapes = _inputs(loaded, feeding, batch, shape or (), image=image, photos=photos is not None)
+    # needs the shapes: what float16 breaks is found by running the model at them
     wide, notes = _wide(loaded, keep_fp32, inputs, shapes, batch, states) if to_coreml else ((), ())
 
     def make(target: str | None, compress: str | None = None, keep_size: Collection[str] = ()) -> Model:
@@ -193,6 +196,7 @@ def command(
     with lowered_once(), progress() as report:  # the check runs what was made, and then the layers are counted
         converted = make(target, compress, names_in(keep_size))
         work = None if compress is None else Compression(loaded, converted, make, compress, names_in(keep_size))
+        # compressed weights differ by more than rounding: what is checked is the same conversion without it
         frozen, judged = freezing.freeze_state, converted if work is None else work.plain
         found = check_conversion(loaded, judged, images, frozen=frozen, states=states) if check else None
         if work is not None:
@@ -200,9 +204,11 @@ def command(
             fed = given_feeds(loaded, work.plain, inputs, photos, limit, feedings, states)
             converted = work.within(at_most_loss, fed, report)
         if detector is not None:
+            # behind the check: suppression keeps some boxes of many, which no tolerance can judge
             converted = detector.finished(converted, check=check)
     if isinstance(converted, CoreMLModel):
         told.write(converted)
+    # behind compression, which makes the model anew
     converted.notes = (*converted.notes, *notes)
     converted.save(out, replace=overwrite)
     raise typer.Exit(_said(model, out, converted, found, proof, overwrite=overwrite))
@@ -258,6 +264,7 @@ def _each_to_onnx(functions: Mapping[str, Model], out: Path, *, check: bool, ove
     places = {
         name: out if at == 0 else out.with_name(f"{out.stem}.{name}{out.suffix}") for at, name in enumerate(functions)
     }
+    # all places before the first conversion, which may take minutes
     for place in places.values():
         check_output(place, ONNX, replace=overwrite)
     code = 0
@@ -292,6 +299,7 @@ def _inputs(
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
     shapes: dict[str, object] = {**read_shapes(shape)}
     if sized is not None and sized.name not in shapes:
+        # a picture is one at a time where no batch was asked for
         shapes[sized.name] = with_batch(sized, batch or "1")
     return images, shapes or None
 
@@ -335,6 +343,7 @@ def _named(model: Model, names: str) -> tuple[str, ...]:
     if not wanted:
         raise InputError("--keep-fp32 names no value", found=repr(names))
     if model.is_onnx:
+        # the values by name, and the operators, of which all nodes stay
         made = {o for node in model.graph.nodes for o in (*node.outputs, node.operator)}
         missing = [name for name in wanted if name not in made]
         if missing:

@@ -157,6 +157,7 @@ NOTHING_TOLD = Telling()
 
 
 def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    # at the first sign: a text may hold some itself, and no feature is named with one
     pairs = [text.partition("=") for text in given or ()]
     wrong = [name for name, equals, _ in pairs if not equals or not name]
     if wrong:
@@ -232,6 +233,7 @@ class FeedingOptions:
         if base is None and model is not None and not (self.pixels or any(f.image is not None for f in inputs)):
             raise unsaid_pixels(model)
         whole: dict[str, Any] = {**vars(base or Feeding()), **changes}
+        # together, since a mean for each channel has to fit the colour, whoever said either
         check_numbers("--", whole["colour"], scale=whole["scale"], mean=whole["mean"], std=whole["std"])
         return Feeding(**whole)
 

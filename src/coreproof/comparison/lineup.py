@@ -277,6 +277,7 @@ def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder
         table["labels"] = read_lines(file, LineupError.of_file("the label file cannot be read", file))
     for key in ("labels", "shape"):
         if table.get(key) is not None:
+            # TOML has lists, and an entry is frozen
             table[key] = tuple(table[key])
     # "float16" is taken for "fp16", as everywhere
     table["precision"] = OTHER_NAMES.get(str(table.get("precision")), table.get("precision"))

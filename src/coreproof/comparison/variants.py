@@ -70,6 +70,7 @@ class ModelFactory:
 
     def _make(self, entry: LineupEntry) -> Model:
         model = self.source(entry.name) if entry.base is None else self.model(entry.base)
+        # in this order: what changes an ONNX graph comes before it is converted
         if entry.shape is not None:
             model = with_input_shape(_onnx(model, entry.name, "shape"), entry.shape)
         if entry.pooling is not None:
@@ -119,12 +120,14 @@ class ModelFactory:
         if entry.device is not None:
             answers = hashlib.blake2b(digest_size=12)
             for photo, values in sorted(entry.device.answers.items()):
+                # a NUL is in no name, so that no two lists of answers give the same bytes
                 answers.update(photo.encode() + b"\0" + values.tobytes())
             return {"device": entry.device.engine, "model": entry.device.fingerprint, "answers": answers.hexdigest()}
         return {
             "source": model_digest(self.source(name)) if entry.base is None else None,
             "parents": [self._recipe(parent) for parent in entry.depends_on],
             "made": [entry.convert, entry.precision, entry.image, entry.shape, entry.pooling],
+            # what is stored in a file already no tool makes anew
             "with": installed(_TOOLS) if entry.depends_on else None,
             "run": [entry.engine, entry.arithmetic, entry.softmax],
             "feeding": None if feeding is None else asdict(feeding),
@@ -209,6 +212,7 @@ def with_partial_windows(model: OnnxModel) -> OnnxModel:
         kernel = node.attributes.get_ints("kernel_shape", ())
         strides = node.attributes.get_ints("strides", [1] * len(kernel))
         pads = list(node.attributes.get_ints("pads", [0] * 2 * len(kernel)))
+        # what is beyond a whole number of steps is at most a stride less one long
         pads[len(kernel) :] = [end + stride - 1 for end, stride in zip(pads[len(kernel) :], strides, strict=True)]
         node.attributes["pads"] = ir.AttrInt64s("pads", pads)
     _forget_shapes(changed)
@@ -242,6 +246,7 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
     changed = model.ir.clone()
     wanted = _weights(changed)
     for name, own in wanted.items():
+        # by size, not shape: Conv and Gemm store one kernel as [o, i, 1, 1] or [o, i]
         likeness = {key: _cosine(own, array) for key, array in offered.items() if array.size == own.size}
         # names differ between exports, and sizes repeat: the numbers tell
         best = max(likeness, key=lambda key: likeness[key], default=None)
@@ -253,6 +258,7 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
                 found="none of that size" if best is None else f"at best {likeness[best]:.4f}",
             )
         value = changed.graph.initializers[name]
+        # taken out, so that no tensor serves for two
         value.const_value = ir.Tensor(offered.pop(best).reshape(own.shape).astype(own.dtype), name=name)
     return _changed(model, changed, f"weights of {other.name} ({len(wanted)} tensors)")
 

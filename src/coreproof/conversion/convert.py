@@ -164,6 +164,7 @@ def to_onnx(
         raise ConversionError(
             f"there is no way from {source.format} to onnx", where=source.name, expected="a PyTorch or Core ML model"
         )
+    # without the roundings of float16: they are how Core ML computes, not what the model means
     lowered = coreml_to_onnx(source, precision="fp32")
     note_labels(lowered.model.metadata_props, source.signature.labels)
     note_untrained(lowered.model.metadata_props, source.untrained)
@@ -208,6 +209,7 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
     lengths = {f.name: tuple(f.shape or ()) for f in source.signature.inputs}
     check_names(shapes, list(lengths))
     free: dict[str, dict[int, str]] = {name: {} for name in lengths}
+    # axis, length and what was asked -> the name that such a dimension has got
     named: dict[object, str] = {}
     for name, asked in shapes.items():
         for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
@@ -221,6 +223,7 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
                 free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
     first = next((name for name, axes in free.items() if 0 in axes), None)
     if first is not None:
+        # inputs of another first length have a batch of their own, and stay as they are
         for name in set(lengths) - set(shapes):
             if lengths[name][:1] == lengths[first][:1]:
                 free[name][0] = free[first][0]

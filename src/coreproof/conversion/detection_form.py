@@ -15,6 +15,7 @@ GRAMMAR = (
     ":iou=0.45, :confidence=0.25, :any-class (a box competes with those of all classes)"
 )
 _FLAGS = frozenset({"xywh", "xyxy", "yxyx", "pixels", "sigmoid", "softmax", "columns", "any-class"})
+# the thresholds of Ultralytics' own Core ML export
 _USUAL = {"iou": "0.45", "confidence": "0.25"}
 _ORDERS: dict[str, tuple[int, ...]] = {"xywh": (0, 1, 2, 3), "xyxy": (0, 1, 2, 3), "yxyx": (1, 0, 3, 2)}
 
@@ -62,6 +63,7 @@ def read_detection(text: str) -> DetectionForm:
         form: Literal["yolov8", "yolov5"] = "yolov8" if raw == ["yolov8"] else "yolov5"
         return DetectionForm(
             text, form, said.values.get("output", ""), pixels=True, per_class=per_class,
+            # v8 has a box a column, v5 a box a row; both in pixels of what the network sees
             columns=form == "yolov8", iou=iou, confidence=confidence,
         )  # fmt: skip
     orders = sorted(said.flags & set(_ORDERS))
@@ -98,6 +100,7 @@ def _parts(text: str) -> _Said:
             said.values[name] = value
         elif not equals and (part in _FLAGS or part in ("yolov8", "yolov5")):
             said.flags.add(part)
+        # their exports have the same outputs
         elif not equals and part in ("yolov9", "yolov11", "yolo11", "yolov12", "yolo12"):
             said.flags.add("yolov8")
         elif not equals and part in ("yolov7", "yolox"):
@@ -123,6 +126,7 @@ def _share(said: str, name: str, text: str) -> float:
     try:
         value = float(said)
     except ValueError:
+        # outside of the range, so that a word is refused as a number beyond it is
         value = -1.0
     if not 0 <= value <= 1:
         raise _wrong(text, f"{name} lies between 0 and 1, and is {said!r}")

@@ -81,6 +81,7 @@ def _of_dim(name: str, axis: int, dim: object, length: object) -> object:
         return length
     if kind == "_DimHint":  # Dim.AUTO, Dim.DYNAMIC
         return (getattr(dim, "min", None) or 1, getattr(dim, "max", None))
+    # a Dim that is computed from another (2 * batch) has that one as its root
     if not all(hasattr(dim, each) for each in ("__name__", "min", "max")) or hasattr(dim, "root"):
         raise InputError(
             f"axis {axis} of {name!r} is no free length",
@@ -91,6 +92,7 @@ def _of_dim(name: str, axis: int, dim: object, length: object) -> object:
             else None,
         )
     low, high = int(dim.min), dim.max  # type: ignore[attr-defined]
+    # a Dim begins at 0 where nothing is said, and ends at an infinity that is no int
     found = Named((max(1, low), -1 if not isinstance(high, int) or high >= 2**31 else high))
     found.name = str(dim.__name__)  # type: ignore[attr-defined]
     return found
@@ -162,6 +164,7 @@ def _options(name: str, asked: object, options: list[Sequence[object]]) -> list[
         raise InputError(f"the shapes of input {name!r} differ in rank", found=_told(asked))
     if len(found) > 1 and any(low != high for shape in found for low, high in shape):
         raise _wrong(name, asked, "each of several shapes has fixed lengths")
+    # a shape that is named twice is one of the list once
     return list(dict.fromkeys(found))
 
 
@@ -183,6 +186,7 @@ def _length(name: str, asked: object, length: object) -> Range:
         last = -1 if high in (None, -1, "", math.inf) else int(high)
     except (TypeError, ValueError):
         raise _wrong(name, asked, f"{length!r} is no length") from None
+    # as it is, or its name would be lost
     if isinstance(length, Named):
         return length
     if first < 1 or (last != -1 and last < first):

@@ -62,6 +62,7 @@ def weight_change(parameter: str, before: Array, after: Array, stored: tuple[str
         return WeightChange(parameter, *ends, 0.0, 0.0, 0.0, words)
     finite = np.isfinite(a) & np.isfinite(b)
     difference = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite & ~same))
+    # numbers that are not finite on one side have no difference that could be squared
     scale = rms(np.where(finite, a, 0.0))
     relative = float("inf") if not scale or not finite.all() else rms(difference) / scale
     share = float(np.mean(~same))
@@ -160,6 +161,7 @@ def _rounded(a: Array, b: Array) -> str | None:
     error, size = np.abs(a - b), np.abs(a)
     if bool((error <= _SINGLE_STEP * size).all()):
         return "float32 rounding"
+    # bfloat16 has three bits less than float16, and so eight times its steps
     if not bool((error <= 8 * _HALF_STEP * size * 1.001 + _SMALLEST_HALF).all()):
         return None
     if bool((error <= _HALF_STEP * size * 1.001 + _SMALLEST_HALF).all()):
@@ -237,6 +239,7 @@ def _factors(rows: Array, others: Array) -> Array:
 def _same_numbers(a: Array, b: Array) -> bool:
     """Whether ``b`` can be the numbers of ``a`` in another order or with another sign, rounding allowed."""
     before, after = float(np.sum(a * a)), float(np.sum(b * b))
+    # squares double a relative error; the sum of squares knows neither order nor sign
     return abs(before - after) <= 4 * _HALF_STEP * before
 
 
@@ -286,10 +289,12 @@ def _quantised(a: Array, b: Array, relative: float) -> str | None:
         return None
     known = np.unique(b).size
     per = ""
+    # with a scale a channel, each channel has its own 256 numbers at the most
     if known > 256 and b.ndim > 1:
         widest = max(np.unique(row).size for row in b.reshape(b.shape[0], -1)[:64])
         if widest <= 256 and b[0].size > 4 * widest:
             known, per = widest, " a channel"
+    # few numbers in a small weight, or in one that had few before, tell nothing
     if known > 256 or b.size < 4 * known or np.unique(a).size < 2 * known:
         return None
     bits = max(1, int(np.ceil(np.log2(known))))
@@ -306,6 +311,7 @@ def _stored_in_fewer_bits(stored: tuple[str, str], relative: float) -> str | Non
 
 def _orders(rank: int) -> Iterator[tuple[int, ...]]:
     if rank <= 5:
+        # up to 120 orders; of six dimensions there are 720, each with a look at the whole weight
         yield from (axes for axes in permutations(range(rank)) if axes != tuple(range(rank)))
 
 

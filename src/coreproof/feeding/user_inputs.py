@@ -119,6 +119,7 @@ def read_samples(path: str | Path, reference: Signature, candidate: Signature | 
             unknown.append(name)
     if unknown:
         problems.append(f"no input is called {', '.join(unknown)}")
+    # every sample needs all inputs: of three ids and two masks it is not known which belong together
     counts = {name: len(values) for name, values in lists.items()}
     if len(set(counts.values())) > 1:
         problems.append(
@@ -252,6 +253,7 @@ def _ill_shaped(lists: Mapping[str, Sequence[Array]], declared: Mapping[str, Fea
 
 def _not_held(array: Array, feature: Feature) -> str | None:
     """What of the numbers the declared dtype cannot hold, where it is one of whole numbers."""
+    # bfloat16 is no dtype of NumPy's own
     dtype = np.dtype(feature.dtype) if feature.dtype not in (None, "str", "bfloat16") and not feature.holds else None
     if dtype is None or dtype.kind not in "iu" or array.dtype.kind not in "iuf" or not array.size:
         return None
@@ -346,6 +348,7 @@ def _known(
     own = [f or m.feeding for f, m in zip(given, models, strict=True)]
     known = [own[0] or own[1], own[1] or own[0]]
     pictures = [side.image is not None for side in sides]
+    # numbers were said, or both sides take the same: nothing is left to find out
     if any(f is not None and not _is_geometry(f) for f in own) or pictures[0] == pictures[1]:
         return known
     at = pictures.index(True)
@@ -370,6 +373,7 @@ def _sized(feature: Feature, feeding: Feeding) -> Feeding:
     shape = feature.shape or ()
     if len(shape) < 3:
         return feeding
+    # where both ends could be channels they stand in front, as PyTorch and Core ML have them
     channels_last = shape[-1] in (1, 3) and shape[-3] not in (1, 3)
     height, width = (shape[-3], shape[-2]) if channels_last else (shape[-2], shape[-1])
     layout = feeding.layout if len(shape) == 4 and not channels_last else "NHWC" if channels_last else "NCHW"

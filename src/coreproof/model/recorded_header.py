@@ -95,6 +95,7 @@ def _dtype(stored: Entry) -> str:
 
     name = stored.text()
     try:
+        # NumPy takes aliases too ("double", "<f4"): one dtype has one name here
         known = name == "str" or hasattr(ml_dtypes, name) or np.dtype(name).name == name
     except (TypeError, ValueError, SyntaxError):
         known = False
@@ -135,6 +136,7 @@ def feeding_from(stored: Entry, base: Feeding | None = None) -> Feeding:
         "colour": lambda e: e.one_of(get_args(Colour)),
         "scale": Entry.number,
         "mean": lambda e: _each(e, Entry.number),
+        # divided by
         "std": lambda e: _each(e, _not_zero),
         "layout": lambda e: e.one_of(("NCHW", "NHWC")),
     }

@@ -115,6 +115,7 @@ def convert(
     if detection is not None:
         frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
         detector = Detector(source, to, detection, labels, fold_batchnorm, shapes, frozen)
+        # the labels are the detections' classes: the network inside has none
         source, labels = detector.network, None
     if keep_fp32 == "auto":
         keep_fp32, notes = kept_wide(source, inputs, shapes=shapes, batch=batch, states=states)
@@ -129,6 +130,7 @@ def convert(
     made = make(target, compress, keep_size)
     work = None if compress is None else Compression(source, made, make, compress, keep_size)
     if check:
+        # what bits are saved differs by more than rounding: checked is the same conversion without it
         judged = made if work is None else work.plain
         found = check_conversion(source, judged, images, frozen=freeze_state, states=states)
         if not found:
@@ -142,8 +144,10 @@ def convert(
         made = work.within(
             at_most_loss, None if inputs is None else feeds_of(opened(source), opened(work.plain), inputs)
         )
+    # behind compression, which hands out another model
     made.notes = (*made.notes, *notes)
     if detector is not None:
+        # last: suppression keeps a few of many boxes, which no tolerance judges
         made = detector.finished(made, check=check)
     if isinstance(made, CoreMLModel):
         told.write(made)
@@ -169,6 +173,7 @@ class Detector:
         self.form = read_detection(detection)
         if to == "onnx":
             raise InputError("detection= makes a Core ML pipeline", found='to="onnx"')
+        # an exported detector may carry its classes itself
         known = labels if labels is not None else source.signature.labels
         self.labels = None if known is None else [str(label) for label in known]
         middle = to_onnx(source, fold_batchnorm, shapes=shapes, **(frozen or {}))
@@ -223,6 +228,7 @@ class Compression:
         return made
 
     def _with(self, keep: Collection[str]) -> CoreMLModel:
+        # that one was made at the beginning
         if set(keep) == set(self.keep):
             return self.made
         made = self.make(self.target, self.scheme, keep)

@@ -108,6 +108,7 @@ def check_proof(
     same = model_digest(loaded) == grounds.source
     lines.append(Held("source", same, "the same content" if same else f"another content than that of {stored.title}"))
     given = {"photos": photos, "arrays": inputs}.get(grounds.fed)
+    # what is drawn follows from the model and a seed, and needs no files
     if grounds.fed != "drawn":
         if given is None:
             told = f"not carried out again: it was made with {grounds.count:,} {grounds.fed}, and none were given"
@@ -138,11 +139,13 @@ def _versions(stored: StoredProof) -> Iterator[Held]:
     for name in dict.fromkeys((*stored.versions, *now)):
         before, after = stored.versions.get(name, "none"), now.get(name, "none")
         if before != after:
+            # other versions may well find the same: the steps tell, if they are carried out again
             yield Held(f"version of {name}", None, f"{before} then, {after} now")
 
 
 def _samples(grounds: Foundation) -> int:
     samples = grounds.options.get("samples")
+    # a proof is a file like any other: what stands in it need not be what coreproof wrote
     return samples if isinstance(samples, int) else 1
 
 

@@ -72,6 +72,7 @@ class _Follower:
     def follow(self, operation: MIL_pb2.Operation) -> Iterator[Problem]:
         outputs = [declared(o) for o in operation.outputs]
         reads = {binding.name for _, binding in mil.bindings(operation)}
+        # the walk adds each operation's ONNX nodes behind those of the operations before it
         before = len(self.low.b.nodes)
         name = _layer(self.model, outputs[0].name if outputs else operation.type)
         error = self.types.lower(operation)
@@ -143,6 +144,7 @@ def _target(model: CoreMLModel, body: MIL_pb2.Block, opset: str) -> Iterator[Pro
     seen = set()
     for operation in mil.nodes(body.operations):
         kind = operation.type
+        # an operation of no opset at all is told by the walk; here only what came later
         if kind in seen or kind == "const" or handler_for(kind, opset) is not None or kind not in MIL:
             continue
         seen.add(kind)
@@ -167,6 +169,7 @@ def _too_many_dimensions(model: CoreMLModel) -> Iterator[Problem]:
 def _declared_outputs(model: CoreMLModel, low: Lowering) -> Iterator[Problem]:
     """Outputs that the description gives another shape than the program makes."""
     for feature in model.signature.outputs:
+        # of several allowed shapes the declared one is merely the default
         if not feature.shape or feature.ranges or feature.enumerated:
             continue
         stated = tuple(d if isinstance(d, int) and d > 0 else None for d in feature.shape)

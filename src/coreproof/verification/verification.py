@@ -166,6 +166,7 @@ class Verification(NotebookView):
         """What is to blame for the first divergence, and the tolerance with which it would have passed."""
         lines = []
         passing = first.passing
+        # no tolerance lets a NaN or another shape pass
         if math.isfinite(passing.relative):
             lines.append(
                 f"it would have passed with a tolerance of {passing.relative:.2g} of its scale, {passing.typical:.2g} typical "
@@ -179,6 +180,7 @@ class Verification(NotebookView):
             names = ", ".join(
                 repr(row.candidate) + (f" ({row.source})" if row.source else "") for row in self.faults[:5]
             )
+            # five names show the kind; the rows have them all
             more = f" and {len(self.faults) - 5} more" if len(self.faults) > 5 else ""
             lines.append(f"wrong by themselves, when fed what {self.reference} has before them: {names}{more}")
         return lines
@@ -213,6 +215,7 @@ class Verification(NotebookView):
 def _of_compressed(found: Compressed) -> list[str]:
     """In words, how far compressed weights lie from what they were made from."""
     lines = []
+    # a layer with one weight that is too far off is told below, and not here as well
     known = {layer: off.share for layer, off in found.explained.items() if layer not in found.unexplained}
     if known:
         furthest = max(known, key=lambda layer: known[layer])
@@ -249,6 +252,7 @@ def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, .
     rows = [row for found in agreeing for row in found.rows if row.how != "output"]
     # outputs were said one by one above; inner values of all are counted together
     rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
+    # what is said of a whole verification, and of no single row, counts once
     others = together(
         w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "uncompared", "tolerance") and not w.fails
     )

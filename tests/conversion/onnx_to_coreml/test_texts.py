@@ -25,9 +25,10 @@ def saved(
     outputs: Sequence[onnx.ValueInfoProto],
     constants: Sequence[onnx.TensorProto] = (),
     ml: int = 3,
+    opset: int = 17,
 ) -> Model:
     graph = helper.make_graph(list(nodes), "t", list(inputs), list(outputs), list(constants))
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, ml)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(ML, ml)]
     path = folder / "texts.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return cp.load(path)
@@ -151,6 +152,27 @@ def test_a_text_that_is_taken_apart_is_refused_by_its_node(tmp_path: Path) -> No
     with pytest.raises(CoreproofError, match="lower") as raised:
         cp.convert(source, "mlprogram")
     assert "texts apart" in str(raised.value)
+
+
+def test_two_texts_that_are_fed_are_not_compared_since_neither_need_be_known(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Identity", ["b"], ["c"]),
+        helper.make_node("Equal", ["a", "c"], ["same"], name="alike"),
+        helper.make_node("Cast", ["same"], ["y"], to=TensorProto.FLOAT),
+    ]
+    source = saved(tmp_path, nodes, [text("a", 1), text("b", 1)], [floats("y", 1)], opset=19)
+    with pytest.raises(ConversionError, match="compares two texts") as raised:
+        cp.convert(source, "mlprogram")
+    assert "alike" in str(raised.value)
+
+
+@pytest.mark.parametrize("fed", ["red", "blue", ""])
+def test_a_text_that_is_fed_is_compared_with_one_that_is_stored(tmp_path: Path, fed: str) -> None:
+    nodes = [helper.make_node("Equal", ["a", "red"], ["same"]), helper.make_node("Cast", ["same"], ["y"], to=1)]
+    stored = [helper.make_tensor("red", TensorProto.STRING, [1], [b"red"])]
+    source = saved(tmp_path, nodes, [text("a", 1)], [floats("y", 1)], stored, opset=19)
+    got = run(cp.convert(source, "mlprogram"), {"a": fed})["y"]
+    np.testing.assert_array_equal(got, [float(fed == "red")])  # type: ignore[arg-type]
 
 
 def test_a_text_that_is_handed_on_is_refused(tmp_path: Path) -> None:

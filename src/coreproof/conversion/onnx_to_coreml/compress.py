@@ -53,6 +53,7 @@ def compress_weights(
     notes = []
     if small:
         notes.append(f"{small} weights are so small that {scheme} would not make them smaller; they stay as they are")
+    # what coremltools passed over, without an error, is a plain constant still
     now = [(weight.layer, weight.parameter) for weight in _weights(program, provenance, made_by)]
     uncut = [f"{layer}:{parameter}" for layer, parameter in now if (layer, parameter) in allowed]
     if uncut:
@@ -111,7 +112,9 @@ def _check_names(keep: Collection[str], found: Sequence[Weight]) -> None:
 def _shrinks(weight: Weight, scheme: Scheme) -> bool:
     value = weight.constant.outputs[0].val
     assert isinstance(value, np.ndarray)
+    # MIL, conv_transpose: [inputs, outputs / groups, ...], where conv has the outputs first
     channels = int(value.shape[1 if weight.operator == "conv_transpose" else 0])
+    # a table's indices decide its size, not its entries; behind pruning what the second step makes
     step = scheme.steps[-1] if scheme.steps[-1].kind != "linear" or scheme.steps[0].kind == "prune" else scheme.steps[0]
     return step.bytes_at_least(value.size, value.itemsize, channels) < value.nbytes
 
@@ -157,6 +160,7 @@ def _config(step: Step) -> object:
 
     if step.kind == "palettize":
         return coreml.OpPalettizerConfig(
+            # weight_threshold, here and below: coremltools leaves weights of so many elements and fewer
             mode="uniform" if step.uniform else "kmeans",
             nbits=step.bits,
             granularity="per_grouped_channel" if step.group else "per_tensor",

@@ -83,11 +83,13 @@ def onnx_to_coreml(
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
     graph = _prepared(model, joined=to == "mlprogram", kept=keep_fp32)
+    # before classes are taken off: the operators that tell go with them
     classical = is_classical(graph.graph)
     classes, named = take_classes(graph, model.name)
     texts = number_texts(graph, model.name)
     about_classes: tuple[str, ...] = ()
     _refuse_beside_texts(model.name, bool(texts or named), compress is not None, labels is not None, bool(states))
+    # blocks and schemes may each ask for a newer system than the default
     version, about_weights = _for_blocks(graph, version, is_said=target is not None)
     if compress is not None:
         if to == "neuralnetwork":
@@ -110,6 +112,7 @@ def onnx_to_coreml(
     half = not is_network and (precision or "fp16") == "fp16"
     pictures = dict(images or {})
     planned, notes = _planned(model.name, graph, shapes or {}, is_network=is_network)
+    # fed as arrays of one, and read as numbers inside
     numbers = {v.name for v in graph.graph.inputs if value_shape(v) == ()}
     check_images(pictures, planned)
     plans = [
@@ -168,6 +171,7 @@ def onnx_to_coreml(
         provenance=built.provenance,
     )
     if labels is None:
+        # no classifier holds them then: a later verb finds what the source called its classes
         note_labels(spec.description.metadata.userDefined, model.signature.labels or None)
     return with_text_stages(made, texts, named, built.names.identifier_for) if texts or named else made
 
@@ -282,6 +286,7 @@ def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) ->
     others = [value for value in taken if not is_tensor(value.type)]
     if not others:
         return
+    # the reason is mostly an operator, and its name says more than the input's type
     missing = unsupported(graph.graph, dict(graph.opset_imports))
     if missing:
         raise UnsupportedOperatorsError(name, missing, "Core ML")

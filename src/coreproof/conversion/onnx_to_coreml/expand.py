@@ -49,6 +49,7 @@ def expand(model: ir.Model) -> None:
         defined = [node for node in model.graph.all_nodes() if _is_open(node, model)]
         if not defined:
             return
+        # definitions may depend on the types of all inputs (onnx.defs, context-dependent functions)
         common.ShapeInferencePass(data_prop=True)(model)
         made = [_call(model, node, number) for number, node in enumerate(defined)]
         if not any(made):
@@ -130,6 +131,7 @@ def _call(model: ir.Model, node: ir.Node, number: int) -> bool:
         if output not in made:  # an optional output that is not asked for: something has to bear its name
             definition.node.append(onnx.helper.make_node("Constant", [], [output], value_float=0.0))
     for used in definition.opset_import:
+        # one graph has one opset; ``_says_the_same`` has seen that nothing means another thing there
         if not used.domain:
             used.version = opset
     definition.domain, definition.name = _DOMAIN, f"{node.op_type}_{number}"

@@ -33,6 +33,7 @@ def fuse(graph: ir.Graph, kept: Collection[str] = ()) -> None:
     """Joins such nodes in place, save those whose values or operators are ``kept`` by name."""
     for node in list(graph):
         for rule in _RULES.get(node.op_type, ()):
+            # a node without a graph was taken out by a join before
             found = None if node.domain or node.graph is None else rule(node)
             if found is None:
                 continue
@@ -50,8 +51,10 @@ def _put(graph: ir.Graph, found: Joined) -> None:
     graph.insert_before(found.last, (*found.before, found.made))
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     graph.remove([found.last], safe=True)
+    # only now: two values of one graph may not bear one name
     new.name = name
     for node in found.gone:
+        # a factor or a transposition that somebody else reads as well stays
         if not any(value.uses() or value.is_graph_output() for value in node.outputs):
             graph.remove([node], safe=True)
 
@@ -84,6 +87,7 @@ def _number(value: ir.Value | None) -> float | None:
 
 def _is(value: ir.Value | None, wanted: float) -> bool:
     found = _number(value)
+    # a constant may have been rounded to float16, by up to 2^-11 of it
     return found is not None and bool(np.isclose(found, wanted, rtol=1e-3))
 
 
@@ -104,6 +108,7 @@ def _with_bias(node: ir.Node) -> Joined | None:
     if not lengths or len(lengths) > len(left.shape) or lengths[-1] != columns or bias.size != columns:
         return None
     row = _other(added, node.outputs[0])
+    # ONNX's Gemm has two dimensions; the handler makes MIL's linear of it, which has more
     return Joined(ir.node("Gemm", [left, weight, row], name=added.name or node.name), added, (node,))
 
 
@@ -129,6 +134,7 @@ def _silu(node: ir.Node) -> Joined | None:
     product = _only_reader(node.outputs[0], ["Mul"])
     if x is None or product is None or _other(product, node.outputs[0]) is not x:
         return None
+    # of opset 24, whatever the model's is: only the handlers see it
     return Joined(ir.node("Swish", [x], name=product.name or node.name), product, (node,))
 
 
@@ -209,6 +215,7 @@ def _turned_once(node: ir.Node) -> Joined | None:
     order = second.attributes.get_ints("perm", ()) if second is not None else ()
     if x is None or second is None or not first_order or len(order) != len(first_order):
         return None
+    # axis i of the result is axis order[i] of what the first one made, and that was first_order[order[i]] of x
     together = [int(first_order[axis]) for axis in order]
     if together == sorted(together):
         return Joined(ir.node("Identity", [x], name=second.name or node.name), second, (node,))
@@ -267,9 +274,11 @@ def _picked(node: ir.Node) -> Joined | None:
     if len(values) not in (4, 5) or any(v is None or v.size != 1 for v in values):
         return None
     numbers = [int(v.numpy().reshape(-1)[0]) for v in values if v is not None]
+    # starts, ends and axes, steps where they are said, and the axis that is squeezed
     start, end, axis, gone, step = *numbers[:3], numbers[-1], numbers[3] if len(numbers) == 5 else 1
     rank = len(x.shape)
     length = x.shape[axis % rank]
+    # the last place has no end that could be counted: exporters write the largest integer
     if (end != start + 1 and not (start == -1 and end > 2**30)) or step != 1 or axis % rank != gone % rank:
         return None
     if not isinstance(length, int) or not -length <= start < length:
@@ -303,8 +312,10 @@ def _attention(node: ir.Node) -> Joined | None:
         return None
     key, between, before = found
     shapes = [None if v is None or v.shape is None or len(v.shape) != 4 else v.shape for v in (q, key, seen.inputs[1])]
+    # queries that share keys have fewer heads there, which is another form
     if any(shape is None or list(shape[:2]) != list(shapes[0] or ())[:2] for shape in shapes):
         return None
+    # the scale is said, or 1 / sqrt(width) would stand for it (ONNX, Attention)
     made = ir.node(
         "Attention", [q, key, seen.inputs[1]], {"scale": first * second}, name=seen.name or node.name, version=23
     )

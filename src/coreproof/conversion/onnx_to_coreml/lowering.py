@@ -84,6 +84,7 @@ class Context:
         """An operand that Core ML needs to know at conversion time."""
         if isinstance(operand, np.ndarray):
             return operand
+        # coremltools computes what follows from constants while a program is built
         known = getattr(operand, "val", None)
         if known is not None:
             return np.asarray(known)
@@ -98,6 +99,7 @@ class Context:
     def shape(self, operand: Operand) -> tuple[int, ...]:
         """The operand's shape, all of it known."""
         shape = tuple(operand.shape)
+        # free lengths are sympy's symbols in coremltools
         if not all(isinstance(d, int | np.integer) for d in shape):
             raise self.refuse(f"the shape {shape} of an operand is not fixed", "fixed lengths", "fix the input's shape")
         return tuple(int(d) for d in shape)

@@ -32,17 +32,21 @@ def with_text_stages(
     in_front = {identifier(entry.numbers): list(_looked_up(entry, texts)) for entry in texts.inputs}
     in_front |= {identifier(entry.numbers): list(_vectorized(entry)) for entry in texts.dictionaries}
     for numbers, made_of in in_front.items():
+        # the last of them makes the row, which the network reads under the name of its own input
         made_of[-1][1].description.output[0].name = numbers
     for feature in own.input:
         if feature.name not in in_front:
             description.input.add().CopyFrom(feature)
         for name, model in in_front.get(feature.name, ()):
+            # a pipeline is of one version, its stages too
             model.specificationVersion = spec.specificationVersion
             stages.append((name, model))
+            # the numbers between mapping and row are inside; the texts and dictionaries are fed from outside
             description.input.extend(f for f in model.description.input if f.type.WhichOneof("Type") != "int64Type")
     stages.append(("network", stage))
     description.predictedFeatureName = own.predictedFeatureName
     description.predictedProbabilitiesName = own.predictedProbabilitiesName
+    # scores that only name classes are no outputs of the whole, unless the source hands them out too
     inner = {of.scores for of in named} - {identifier(of.kept) for of in named if of.kept}
     described = {of.output: _named(of, stage) for of in named}
     stages += [(of.output, described[of.output]) for of in named]
@@ -52,6 +56,7 @@ def with_text_stages(
         made = described[of.output].description.output
         description.output.extend(feature for feature in made if feature.name == of.output)
     description.output.extend(feature for feature in own.output if feature.name not in inner)
+    # Core ML has one predicted label and one dictionary of probabilities: of several none is picked
     if len(labels) == 1:
         description.predictedFeatureName = labels[0].output
         if len(shares) == 1:
@@ -73,6 +78,7 @@ def _looked_up(entry: TextInput, texts: Texts) -> Iterator[tuple[str, Model_pb2.
         held = mapping.categoricalMapping
         for place, text in enumerate(texts.known):
             held.stringToInt64Map.map[text] = place
+        # CategoricalMapping, ValueOnUnknown: the place behind the last, which equals no text that is known
         held.int64Value = len(texts.known)
         mapping.description.input.add(name=name).type.stringType.SetInParent()
         number = f"{name}_number"
@@ -120,6 +126,7 @@ def _named(of: Named, network: Model_pb2.Model) -> Model_pb2.Model:
     model = Model_pb2.Model(specificationVersion=network.specificationVersion)
     held = model.neuralNetworkClassifier
     inner = f"{of.scores}_of_{of.output}"
+    # the identity: a NeuralNetworkClassifier names what a layer of its own gives, never an input
     layer = held.layers.add(name=inner, input=[of.scores], output=[inner])
     layer.activation.linear.alpha = 1
     held.arrayInputShapeMapping = NeuralNetwork_pb2.EXACT_ARRAY_MAPPING

@@ -94,6 +94,7 @@ def _dictionaries(graph: ir.Graph) -> Iterator[DictionaryInput]:
             continue
         node = reading[0]
         texts, numbers = node.attributes.get("string_vocabulary"), node.attributes.get("int64_vocabulary")
+        # its whole vocabulary is texts or numbers, never both (ai.onnx.ml, DictVectorizer)
         made = node.outputs[0]
         if made.dtype == ir.DataType.STRING or (texts is None) == (numbers is None):
             continue
@@ -102,6 +103,7 @@ def _dictionaries(graph: ir.Graph) -> Iterator[DictionaryInput]:
             tuple(map(str, texts.as_strings())) if texts is not None else tuple(numbers.as_ints() if numbers else ()),
         )
         row = _input(graph, value, entry.numbers, len(entry.keys))
+        # DictVectorizer makes [1, keys], a feature of Core ML is the row alone
         shaped = _node("Reshape", [row, _constant(graph, f"{entry.numbers}_shape", np.array([1, -1], np.int64))])
         graph.insert_before(node, shaped)
         ir.convenience.replace_all_uses_with(made, shaped.outputs[0], replace_graph_outputs=True)
@@ -113,6 +115,7 @@ def _dictionaries(graph: ir.Graph) -> Iterator[DictionaryInput]:
 
 def _input(graph: ir.Graph, value: ir.Value, name: str, length: int) -> ir.Value:
     """An input of so many floats in the place of another."""
+    # a FeatureVectorizer hands on floats; places in a list of texts are exact in them
     row = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([length]))
     graph.inputs[list(graph.inputs).index(value)] = row
     return row
@@ -133,17 +136,22 @@ def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 @dataclass
 class _Numbering:
-    """Goes through the nodes once; ``numbered`` holds the values that were texts, ``known`` the list that they are places in."""
+    """Goes through the nodes once; ``numbered`` holds the values that were texts, ``known`` the list that they are places in.
+
+    ``fed`` are those among them that may hold texts of no list, which all have one place.
+    """
 
     model: ir.Model
     source: str
     known: dict[str, int] = field(default_factory=dict)
     numbered: set[ir.Value] = field(default_factory=set)
+    fed: set[ir.Value] = field(default_factory=set)
     problems: list[ConversionError] = field(default_factory=list)
 
     def enter(self, value: ir.Value) -> TextInput:
         """Puts an input of numbers in the place of one of texts."""
         graph = self.model.graph
+        # a free length is the batch, of which an app feeds one; without a shape the columns are not known
         lengths = [d if isinstance(d, int) else 1 for d in value.shape] if value.shape is not None else [0]
         entry = TextInput(value.name or "", prod(lengths))
         if not 0 < entry.columns <= MOST_COLUMNS:
@@ -157,10 +165,12 @@ class _Numbering:
         cast = _node("Cast", [row], to=int(ir.DataType.INT64))
         shape = _constant(graph, f"{entry.numbers}_shape", np.array(lengths, np.int64))
         shaped = _node("Reshape", [cast.outputs[0], shape])
+        # each is put in front of the first node, so that the last one inserted stands first
         for node in (shaped, cast):
             graph.insert_before(graph[0], node)
         ir.convenience.replace_all_uses_with(value, shaped.outputs[0], replace_graph_outputs=True)
         self.numbered.add(shaped.outputs[0])
+        self.fed.add(shaped.outputs[0])
         return entry
 
     def place(self, text: str) -> int:
@@ -170,6 +180,7 @@ class _Numbering:
     def walk(self) -> None:
         """Numbers what is computed with texts. Raises ConversionError for all that cannot be."""
         graph = self.model.graph
+        # constants first: what reads them below has to find places there already
         for value in list(graph.initializers.values()):
             self._stored(value)
         for node in list(graph):
@@ -219,13 +230,24 @@ class _Numbering:
         if not reads:
             return
         if node.op_type == "Equal":
+            # equal places are equal texts, as long as one of the two is known: those of no list have one place together
+            if self.fed.issuperset(node.inputs):
+                raise ConversionError(
+                    "Equal compares two texts that the model is fed, of which neither need be one that it knows",
+                    where=f"node {node.name or node.outputs[0].name!r}",
+                    expected="one of them a constant",
+                    fix="do it in the app, and convert what is behind it: coreproof edit, extract",
+                )
             return
         if node.domain == ML and node.op_type in ("OneHotEncoder", "LabelEncoder", "CategoryMapper"):
             self._encoder(node)
+        # a Cast from text to text changes nothing; one to a number would parse, which places cannot
         elif node.op_type in _MOVED or (node.op_type == "Cast" and made):
             if node.op_type == "Cast":
                 node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.INT64))
             self.numbered.update(node.outputs)
+            if not self.fed.isdisjoint(reads):
+                self.fed.update(node.outputs)
             for value in node.outputs:
                 value.dtype = ir.DataType.INT64
         else:
@@ -248,6 +270,7 @@ class _Numbering:
         if (values := attributes.pop("values_strings", None)) is not None:
             attributes["values_int64s"] = self._places("values_int64s", values)
             default = attributes.pop("default_string", None)
+            # the standard's default of default_string (ai.onnx.ml, LabelEncoder)
             word = default.as_string() if default is not None else "_Unused"
             attributes["default_int64"] = ir.AttrInt64("default_int64", self.place(word))
             node.outputs[0].dtype = ir.DataType.INT64
@@ -259,12 +282,14 @@ class _Numbering:
         texts = attributes.pop("classes_strings", None) or attributes.pop("cats_strings", None)
         numbers = attributes.pop("cats_int64s", None)
         count = len(texts.as_strings()) if texts is not None else 0
+        # classes_strings of LabelEncoder 1 has no numbers: a class is its place in the list
         of_each = list(numbers.as_ints()) if numbers is not None else list(range(count))
         node.op_type = "LabelEncoder"
         if texts is not None:
             attributes["keys_strings"] = ir.AttrStrings("keys_strings", list(texts.as_strings()))
         attributes["values_int64s"] = ir.AttrInt64s("values_int64s", of_each)
         attributes.pop("default_string", None)
+        # keys and values came to LabelEncoder with version 2 of ai.onnx.ml
         self.model.opset_imports[ML] = max(self.model.opset_imports.get(ML, 1), 2)
 
     def _places(self, name: str, texts: ir.Attr | None) -> ir.Attr:

@@ -63,6 +63,7 @@ class OnnxEditor(Editor, Interface):
     def _forget_stale_types(self) -> None:
         """Types that were noted for values behind an edit go, unless inference finds them again."""
         graph = self._proto.graph
+        # nodes stand behind what they read, so that one pass finds all that follows
         behind = set(self._touched)
         for node in graph.node:
             if behind.intersection(node.input):
@@ -70,6 +71,7 @@ class OnnxEditor(Editor, Interface):
         if not behind.intersection(v.name for v in graph.value_info):
             return
         inferred = {v.name: v.type for v in self._inferred().value_info}
+        # from the end, so that the places in front stay what they are
         for place in reversed(range(len(graph.value_info))):
             noted = graph.value_info[place]
             if noted.name in behind and inferred.get(noted.name) != noted.type:
@@ -190,6 +192,7 @@ class OnnxEditor(Editor, Interface):
     def _assign_input(self, node: onnx.NodeProto, place: int, key: str, value: object) -> None:
         """A constant at one place of a node's inputs: in its own initializer if nothing else reads it, else in a new one."""
         graph = self._proto.graph
+        # an empty name stands for an optional input that is left out; at the end there are none
         while len(node.input) <= place:
             node.input.append("")
         before = node.input[place]
@@ -202,6 +205,7 @@ class OnnxEditor(Editor, Interface):
         stored = self._constant(before)
         array = np.asarray(value)
         if stored is not None:
+            # an operand's dtype is part of the operator's types: another one would not fit the others
             array = array.astype(stored.dtype)
         elif array.dtype.kind in "iu":
             array = array.astype(np.int64)  # what operators take for axes, shapes and indices
@@ -259,6 +263,7 @@ class OnnxEditor(Editor, Interface):
     def set_output(self, value: str, instead_of: str | None = None) -> None:
         self.require_value(value)
         outputs = self._proto.graph.output
+        # a declared type first: inference takes a pass over the whole graph
         known = {v.name: v for v in (*self._proto.graph.value_info, *outputs, *self._proto.graph.input)}
         if value not in known:
             known.update({v.name: v for v in self._inferred().value_info})
@@ -320,6 +325,7 @@ class OnnxEditor(Editor, Interface):
         """A length that may vary becomes a free dimension: ONNX has no lists and no ranges."""
         shapes = [*to.enumerated] or [to.shape or ()]
         options = [{low, high} for low, high in to.ranges] or [set(lengths) for lengths in zip(*shapes, strict=False)]
+        # named after the input: free lengths of two inputs need not be equal
         lengths = [f"{feature}_{i}" if len(several) > 1 else several.pop() for i, several in enumerate(options)]
         declared = self._proto.graph.input[place_of(self._proto.graph.input, feature, "input", self._origin.name)]
         rank = len(declared.type.tensor_type.shape.dim)

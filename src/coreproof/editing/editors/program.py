@@ -105,6 +105,7 @@ class ProgramEditor(Editor):
             return
         self.require_value(to)
         known = self._types.known([value])
+        # types are followed through the whole program only where they may have changed
         is_alike = known is not None and known == self._types.known([to])
         same_dtype = self._types.dtypes([value]) == self._types.dtypes([to])
         wanted = {reader.name for reader in readers}
@@ -130,6 +131,7 @@ class ProgramEditor(Editor):
                 expected=len(operation.outputs),
                 found=", ".join(outputs),
             )
+        # an operation without a name of its own is called by its first output
         keep_name(operation)
         moved = [name for output, name in zip(operation.outputs, outputs, strict=True) if output.name != name]
         dtypes = self._types.dtypes(moved)
@@ -149,6 +151,7 @@ class ProgramEditor(Editor):
             document.identifier(wanted)
         self._complete(layer.operator, known, {*bound, *layer.attributes})
         place = 0 if after is None else self._find(after)[0] + 1
+        # also the constants and casts that are put in front go where the operation is refused
         kept = MIL_pb2.Block()
         kept.CopyFrom(document.block)
         operation = mil.new_operation(layer.operator, layer.name)
@@ -244,6 +247,7 @@ class ProgramEditor(Editor):
     def rename_value(self, old: str, new: str) -> None:
         self.require_value(old)
         self.require_free(self._document.identifier(new))
+        # a function names its inputs beside its block
         for named in self._document.function.inputs:
             if named.name == old:
                 named.name = new

@@ -140,11 +140,13 @@ class Flow:
         if value is None or not value.size or value.dtype.kind not in "biuf":
             return None
         first = float(value.reshape(-1)[0])
+        # a scalar is often spread over a whole tensor before it is compared or added
         return first if value.size == 1 or bool(np.all(value == value.reshape(-1)[0])) else None
 
     @cached_property
     def static(self) -> frozenset[str]:
         """Values that do not hang on what an input holds: constants, and what is made of them and of shapes."""
+        # one pass: each step stands behind those that it reads
         found = set(self.fixed)
         for step in self.steps:
             # shapes are drawn before values are, and do not hang on these
@@ -159,6 +161,7 @@ class Flow:
         for step in self.steps:
             if step.operator not in MOVES | COMPARES | LOGIC | ARITHMETIC | {"Where", "Concat", "Abs"}:
                 continue
+            # constants change nothing of whether a value follows an input directly
             read = [n for n in step.inputs if n and n not in self.static]
             if read and all(name in found for name in read):
                 found.update(step.outputs)

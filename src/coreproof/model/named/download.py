@@ -83,6 +83,7 @@ def download(
             _receive_all(url, digest, partial, where, safe, report)
             if not _is(partial, digest):  # the file at the address may have changed since
                 partial.unlink()
+        # also where what had come was thrown away just above
         if not partial.exists():
             _receive_all(url, digest, partial, where, safe, report)
         found = _digest(partial)
@@ -107,13 +108,16 @@ def _receive_all(url: str, digest: str, partial: Path, where: str, safe: Safe, r
         try:
             return _receive(url, partial, where, safe, report)
         except TooLargeError:
+            # what can never be kept would only fill the disk
             partial.unlink(missing_ok=True)
             raise
         except _Cut as cut:
+            # a server that sends a little each time is not given up
             fruitless = 0 if _size(partial) > before else fruitless + 1
             last = cut
             if fruitless >= _TRIES:
                 break
+            # at once where the last attempt brought something
             time.sleep(PAUSE * fruitless)
     if _is(partial, digest):  # whatever length the server said
         return
@@ -128,6 +132,7 @@ def _receive_all(url: str, digest: str, partial: Path, where: str, safe: Safe, r
 def _receive(url: str, partial: Path, where: str, safe: Safe, report: Progress) -> None:
     """One connection. Raises _Cut where another one could bring more."""
     have = _size(partial)
+    # identity: a compressed answer would have other lengths than the ranges that are asked for
     headers = {"User-Agent": f"coreproof/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -143,6 +148,7 @@ def _receive(url: str, partial: Path, where: str, safe: Safe, report: Progress) 
             _refused(error, have, where)
     except (OSError, http.client.HTTPException, ValueError) as error:
         said = str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
+        # a name that is not found brings nothing however often it is asked for; a broken connection may
         if _size(partial) or isinstance(error, http.client.HTTPException | ConnectionError | TimeoutError):
             raise _Cut(said) from error
         raise UnreadableModelError(
@@ -156,6 +162,7 @@ def _receive(url: str, partial: Path, where: str, safe: Safe, report: Progress) 
 
 def _refused(error: HTTPError, have: int, where: str) -> None:
     """What an answer that is no file means; returns where it means that all is there."""
+    # nothing lies behind the last byte that was kept: its digest tells whether that is the end
     if error.code == _NOT_SATISFIABLE and have:
         return
     if error.code in _LATER:
@@ -171,6 +178,7 @@ def _refused(error: HTTPError, have: int, where: str) -> None:
 def _store(answer: _Answer, partial: Path, have: int, where: str, report: Progress) -> None:
     start = _start(answer, have)
     said = answer.headers.get("Content-Length", "")
+    # isdecimal takes other scripts' digits too, which no server sends
     length = start + int(said) if said.isascii() and said.isdecimal() else None
     room = _room(partial)
     if length is not None:
@@ -178,10 +186,12 @@ def _store(answer: _Answer, partial: Path, have: int, where: str, report: Progre
     done = start
     try:
         with partial.open("r+b" if start else "wb") as file:
+            # what stands behind it is of an attempt that the server did not go on from
             file.seek(start)
             file.truncate()
             while block := _read(answer):
                 done += len(block)
+                # a length need not be said, nor be true
                 _afford(done, start, room, where)
                 file.write(block)
                 report(f"Download {partial.stem}", done, length or 0)
@@ -201,6 +211,7 @@ def _read(answer: _Answer) -> bytes:
 
 def _start(answer: _Answer, have: int) -> int:
     """Where the bytes that come belong: at what was asked for, or at the start where the server sends the whole."""
+    # a server may ignore Range: then it sends the whole file, from its first byte
     if answer.status != 206:
         return 0
     unit, _, range_ = answer.headers.get("Content-Range", "").partition(" ")
@@ -256,6 +267,7 @@ class _Followed(HTTPRedirectHandler):
         headers: object,
         newurl: str,
     ) -> Request | None:
+        # a redirection is an address that nobody typed: it is judged as if somebody had
         self._safe(newurl, f"{self._where}, which leads to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 

@@ -38,6 +38,7 @@ class ModelLowerer:
 
     def __call__(self, model: CoreMLModel, precision: str, *, function: str | None = None) -> LoweredModel:
         """The ONNX model. Raises ConversionError, which names every problem of the model and its stages."""
+        # a file that was made to complain may have millions
         found = list(islice(self.problems(model), 1000))
         if found:
             raise ConversionError(
@@ -87,15 +88,18 @@ def _interface(model: CoreMLModel) -> Iterator[str]:
 def _entered(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
     """The ONNX input (of a dictionary the two inputs) of a feature."""
     b = shared.b
+    # Core ML lets an input and an output bear one name, ONNX names each value once
     shares = feature.name in {f.name for f in model.signature.outputs}
     name = fed_as(feature.name) if shares else feature.name
     if feature.kind == "dictionary":
         count = f"{feature.name}_count"
+        # of all operators DictVectorizer and CastMap alone read a map: keys and values are two vectors instead
         keys = b.input(
             keys_of(feature.name), ir.DataType.STRING if "of text" in feature.holds else ir.DataType.INT64, [count]
         )
         return Dictionary(keys, b.input(values_of(feature.name), "float64", [count]))
     if feature.kind in SINGLE:
+        # a number or a text alone has no dimension
         value = b.input(name, SINGLE[feature.kind], [])
     elif feature.kind == "sequence":
         dtype = ir.DataType.STRING if feature.dtype == "str" else ir.DataType.INT64
@@ -124,6 +128,7 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
         if not isinstance(held, Dictionary):
             outputs[feature.name] = _named(shared.b, feature.name, held, outputs.values())
             continue
+        # keys that are computed are an output of their own; known ones stand in the signature
         if isinstance(held.keys, ir.Value):
             names = keys_of(feature.name), values_of(feature.name)
             for name, value in zip(names, (held.keys, held.values), strict=True):
@@ -136,11 +141,13 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
         else:
             dictionaries[feature.name] = DictionaryOutput(held.keys, feature.name, sparse=held.sparse)
     scores = signature.probabilities if labels else None
+    # a classifier that names the class alone still has scores inside, which are handed out to be compared
     alone = made.get(scores_of(signature.predicted_label or ""))
     if labels is None and isinstance(alone, Dictionary) and not isinstance(alone.keys, ir.Value):
         scores, labels = scores_of(signature.predicted_label or ""), alone.keys
         outputs[scores] = _named(shared.b, scores, alone.values, outputs.values())
     entries = {value.name or "": value for value in shared.b.inputs}
+    # an input that a stage gave a default has an initializer of its name by now
     given = {name for value, name in shared.optional.items() if value.const_value is not None}
     inputs = tuple(_as_read(f, entries.get(keys_of(f.name)), f.name in given) for f in signature.inputs)
     read = {f.name: keys_of(f.name) if f.kind == "dictionary" else f.name for f in signature.inputs}
@@ -174,6 +181,7 @@ def _as_read(feature: Feature, keys: ir.Value | None, has_default: bool) -> Feat
 
 def _named(b: OnnxBuilder, name: str, value: ir.Value, made: Collection[ir.Value]) -> ir.Value:
     """A value as the graph's output of that name."""
+    # an output has to be made by a node, and each by another one
     if value.producer() is None or value.const_value is not None or value in made:
         value = b.copy(value)
     b.rename(value, name)

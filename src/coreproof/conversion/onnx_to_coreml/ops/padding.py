@@ -48,6 +48,7 @@ def _pad_as_told(
     chosen = list(range(rank)) if axes is None else [axis_of(a, rank) for a in ctx.integers(axes, "list of axes")]
     amounts = known_elements(pads) or []
     for place, axis in enumerate(chosen):
+        # ONNX has all beginnings first, then all ends
         if amounts and amounts[place] == amounts[len(chosen) + place] == 0:
             continue
         length = length_of(ctx, data, axis)
@@ -70,6 +71,7 @@ def stretch(
         inside: Operand = mb.mod(x=places, y=length)
     elif mode == "reflect":
         # there and back: 0 1 2 3 2 1 0 1 ...
+        # an axis of one element has a round trip of 0, by which nothing can be divided
         period = mb.maximum(x=mb.mul(x=last, y=np.int32(2)), y=np.int32(1))
         round_trip = mb.mod(x=places, y=period)
         inside = mb.minimum(x=round_trip, y=mb.sub(x=period, y=round_trip))
@@ -80,6 +82,7 @@ def stretch(
     if mode != "constant":
         return seen
     rank = ctx.rank(data)
+    # a place that had to be moved inside lies outside
     own = mb.reshape(x=mb.equal(x=places, y=inside), shape=[-1 if i == axis else 1 for i in range(rank)])
     dtype = name_of(ctx, data)
     if dtype == "bool":
@@ -110,6 +113,7 @@ def center_crop_pad(ctx: Context, x: Operand, shape: Operand, *, axes: Sequence[
     for place, axis in enumerate(chosen):
         asked = picked_one(ctx, shape, place)
         surplus = mb.sub(x=length_of(ctx, x, axis), y=asked)
+        # rounded towards zero for crops and pads alike: the odd element is the end's
         half = mb.floor_div(x=mb.abs(x=surplus), y=np.int32(2))
         begin = mb.mul(x=mb.sign(x=surplus), y=half)
         x = stretch(ctx, x, axis, begin, mb.add(x=begin, y=asked), mode="constant")
@@ -157,6 +161,7 @@ def _cut(ctx: Context, data: Operand, amounts: Array) -> Operand:
 
 def _pad_constant(ctx: Context, data: Operand, amounts: Array, value: float) -> Operand:
     if ctx.is_float(data):
+        # MIL's pad counts from the last dimension: those in front of the first padded one are left out
         first = int(np.flatnonzero(amounts.any(axis=1))[0])
         flat = amounts[first:].reshape(-1).astype(np.int32)
         return ctx.mb.pad(x=data, pad=flat, mode="constant", constant_val=ctx.floats(value)[()])

@@ -133,6 +133,7 @@ def scatter_nd(
         if depth is None:
             raise low.refuse("the length of an index is not known")
         limit = low.op("Slice", low.dims(data), [0], [depth])
+        # ONNX counts a negative index from the end; the length, which no index may be, is refused
         index = low.op("Where", low.op("Less", index, np.array(0, np.int64)), limit, index)
     return low.op("ScatterND", data, index, updates, reduction=reduction)
 
@@ -162,6 +163,7 @@ def scatter_nd_ios17(
     limits = low.op("Slice", low.dims(data), [0], [depth])
     index = low.value(low.i64(indices))
     fits = low.op("And", low.op("GreaterOrEqual", index, np.array(0, np.int64)), low.op("Less", index, limits))
+    # one index of a place outside, and the whole place is
     inside = low.op("Cast", low.op("ReduceMin", low.i32(fits), [-1], keepdims=1), to=ir.DataType.BOOL)
     spare = low.op("Mul", limits, np.array([1] + [0] * (depth - 1), np.int64))
     result = put(_with_spare(low, data, 0), low.op("Where", inside, index, spare))

@@ -15,6 +15,7 @@ from coreproof.model.coreml.weight_params import Array, read_weights
 @lowers("ceil", "floor", "sign", "round", "erf", "sin", "cos", "tan", "asin", "acos", "atan")
 @lowers("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
 def same_named(layer: Layer, x: Blob) -> Blob:
+    # ONNX has these under the same words, with a capital
     return Blob(layer.b.op(layer.kind.capitalize(), x.value), x.hidden)
 
 
@@ -41,6 +42,7 @@ def unary(
 ) -> Blob:
     b = layer.b
     value = x.value
+    # scaled, then shifted, then the function (NeuralNetwork.proto, UnaryFunctionLayerParams)
     if scale != 1:
         value = b.op("Mul", value, f32(scale))
     if shift:
@@ -57,6 +59,7 @@ def unary(
         case "EXP":
             value = b.op("Exp", value)
         case "LOG":
+            # a field of 0 reads as one that is not said: a subnormal number stands for no epsilon
             if epsilon > np.finfo(np.float32).tiny:
                 value = b.op("Add", value, f32(epsilon))
             value = b.op("Log", value)
