@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 from PIL import Image
 
 import coreproof as cp
-from coreproof.errors import OutputExistsError, PhotoError
+from coreproof.errors import InputError, OutputExistsError, PhotoError
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.noted_feeding import FEEDING, note_feeding, noted_feeding
 from coreproof.proof import chain as prove_module
 from tests.cli.test_replacing import content, network
 
@@ -72,3 +75,65 @@ def test_eight_photos_are_verified_unless_another_number_is_asked_for(photos: Pa
         verified = [step.verification for step in proof.steps if step.verification is not None]
         assert {found.samples for found in verified} == {seen}
         assert f"{seen} photos, fed as" in verified[0].inputs
+
+
+def test_broken_photos_are_left_out_and_said(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.jpg").write_text("no picture")
+    (photos / "zz.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    proof = cp.prove(network(tmp_path / "net.onnx"), photos, tmp_path / "out", feeding=FED)
+    assert proof
+    assert proof.comparison is not None
+    assert proof.comparison.skipped_count == 2
+    notes = [note for note in proof.steps[0].notes if note.startswith("photo left out")]
+    assert [note.split(": ")[1] for note in notes] == ["a.jpg", "zz.png"]
+    assert proof.steps[-1].text.startswith(f"4 models over {proof.comparison.count} photos, 2 left out")
+    for file in photos.iterdir():
+        file.write_text("no picture")
+    with pytest.raises(PhotoError, match=r"none of the photos can be read(.|\n)*a\.jpg"):
+        cp.prove(network(tmp_path / "net.onnx"), photos, tmp_path / "none", feeding=FED)
+
+
+def test_the_models_are_made_to_ship(photos: Path, tmp_path: Path) -> None:
+    net, out = network(tmp_path / "net.onnx"), tmp_path / "out"
+    proof = cp.prove(
+        *(net, photos, out),
+        feeding=FED, target="iOS18", precision="float16", limit=2, labels=[*"abcde"],
+        metadata={"author": "me"}, describe={"x": "a picture"},
+    )  # fmt: skip
+    assert sorted(proof.models) == ["o2c16", "o2nn", "onnxm"]
+    assert proof.comparison is not None
+    assert proof.comparison.count == 2
+    made = cp.load(out / "models" / "o2c16.mlpackage")
+    assert isinstance(made, CoreMLModel)
+    assert made.spec.specificationVersion == 9
+    assert made.spec.description.metadata.author == "me"
+    assert made.spec.description.input[0].shortDescription == "a picture"
+    # what a picture becomes, and what the classes are called, goes where the file goes
+    assert made.feeding == FED
+    assert made.signature.labels == tuple("abcde")
+    assert cp.check_proof(out, net, photos=photos)
+
+
+def test_a_batch_makes_arrays_and_photos_need_one_of_one(photos: Path, tmp_path: Path) -> None:
+    made = tmp_path / "free.onnx"
+    stored = onnx.load(network(tmp_path / "net.onnx"))
+    stored.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    stored.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(stored, made)
+    proof = cp.prove(made, photos, tmp_path / "out", feeding=FED, batch="1,4", precision="fp32")
+    assert proof
+    taken = proof.models["o2c"].signature.inputs[0]
+    assert taken.image is None
+    assert set(taken.enumerated) == {(1, 3, 8, 8), (4, 3, 8, 8)}
+    with pytest.raises(InputError, match=r"one by one(.|\n)*--batch 1,4"):
+        cp.prove(made, photos, tmp_path / "other", feeding=FED, batch=4)
+
+
+@pytest.mark.parametrize(
+    "noted", ["{", "[]", '{"size": [99999999, 9]}', '{"size": [16000000, 16000000]}', '{"std": [0]}']
+)
+def test_a_feeding_that_is_none_is_not_believed(noted: str) -> None:
+    assert noted_feeding({FEEDING: noted}) is None
+    kept: dict[str, str] = {}
+    note_feeding(kept, FED)
+    assert noted_feeding(kept) == FED

@@ -269,12 +269,15 @@ class FeedingOptions:
 
 def unsaid_pixels(model: Model) -> InputError:
     """Nobody said which numbers a network of pictures was trained on, and it does not carry them."""
+    from coreproof.feeding.picture_values import proposed_numbers
+
+    picture = next((f for f in model.signature.inputs if f.shape is not None and len(f.shape) == 4), None)
     return InputError(
         "how pictures become this model's numbers is not known",
         where=model.name or None,
         expected="the scale, mean and std that it was trained with: (pixel * scale - mean) / std, pixels 0-255",
         found="a model that does not say, and no --scale, --mean or --std",
-        fix="give them: --scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 is what most PyTorch models take, "
+        fix=f"give them: {proposed_numbers(picture)} is what most PyTorch models take, "
         "--scale 1 the pixels as they are; or let a function return coreproof.Source(module, inputs, feeding=...)",
     )
 

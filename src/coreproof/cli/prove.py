@@ -13,6 +13,7 @@ from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
     NOT_REPORTED,
+    NOTHING_TOLD,
     AllowWeak,
     Arrays,
     FeedingOptions,
@@ -20,12 +21,14 @@ from coreproof.cli.options import (
     Fresh,
     Replace,
     Reporting,
+    Telling,
     Trust,
     read_labels,
     with_groups,
 )
 from coreproof.cli.reporting import check_report_places, requirement, tell_ci
 from coreproof.cli.say import say_json
+from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.weakness import failing
 
 if TYPE_CHECKING:
@@ -51,9 +54,20 @@ def command(
     inputs: Arrays = None,
     samples: Annotated[int, typer.Option(help="Photos that each step is verified on, value by value.", min=1)] = 8,
     target: Annotated[str, typer.Option(help="Deployment target of the ML Programs.")] = "iOS17",
+    precision: Annotated[
+        str | None, typer.Option(help="Make an ML Program of fp16 or fp32 alone (default: both).", show_default=False)
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Batch sizes of the models: 4, a range 1-16, or a list 1,4,16.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many photos, spread over the folder.", min=1, show_default=False)
+    ] = None,
     witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,
     labels: Annotated[Path | None, typer.Option(help="Class labels, one a line.")] = None,
     feeding: FeedingOptions = AS_CARRIED,
+    telling: Telling = NOTHING_TOLD,
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     fresh: Fresh = False,
@@ -78,6 +92,7 @@ def command(
     from coreproof.proof.checks import of_proof, survives
 
     check_report_places(reporting, replace=overwrite)
+    told = telling.read()
     loaded = load(source, trust=trust)
     shown = console()
     with progress() as report:
@@ -90,6 +105,12 @@ def command(
             feeding=feeding.resolve(loaded),
             labels=read_labels(labels),
             target=target,
+            precision=None if precision is None else one_of(precision, PRECISIONS, "--precision"),
+            batch=batch,
+            limit=limit,
+            metadata=told.metadata,
+            describe=told.features,
+            defaults=told.defaults,
             witness=witness,
             progress=report,
             announce=None if as_json else lambda step: shown.print(step_line(step), soft_wrap=True),

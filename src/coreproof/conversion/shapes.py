@@ -213,7 +213,7 @@ def with_batches(inputs: Iterable[Feature], shapes: Mapping[str, object], batch:
     """
     listed = list(inputs)
     check_names(shapes, [f.name for f in listed])
-    allowed = _batches(str(batch))
+    allowed = allowed_batches(str(batch))
     said = {name: [shape[0] for shape in read_shape(name, asked) if shape] for name, asked in shapes.items()}
     if len(said) == len(listed) and not any(each in allowed for firsts in said.values() for each in firsts):
         raise InputError(
@@ -229,7 +229,7 @@ def _in_words(allowed: Sequence[Range]) -> str:
     return " or ".join(str(low) if low == high else f"{low}..{'' if high < 0 else high}" for low, high in allowed)
 
 
-def _batches(batch: str) -> list[Range]:
+def allowed_batches(batch: str) -> list[Range]:
     """What ``batch`` says, as ranges. Raises InputError where it cannot be read."""
     parts = [part.strip() for part in (batch.split(",") if "," in batch else [batch])]
     if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part) for part in parts):
@@ -250,5 +250,5 @@ def with_batch(feature: Feature, batch: str) -> str:
             fix=f"say all of its shape: --shape {feature.name}={'x'.join(['1..4', *['1..64'] * (len(feature.shape) - 1)])}",
         )
     rest = "".join(f"x{d}" for d in feature.shape[1:])
-    _batches(batch)
+    allowed_batches(batch)
     return "|".join(part.strip().replace("-", "..") + rest for part in batch.split(","))

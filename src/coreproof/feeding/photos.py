@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -43,6 +43,13 @@ class Photos:
     def names(self) -> tuple[str, ...]:
         """The names of the files, in their order."""
         return tuple(self.name(file) for file in self.files)
+
+    def spread(self, limit: int | None) -> Photos:
+        """At most ``limit`` of them, evenly over the folder: neighbours in it are often alike."""
+        count = len(self.files)
+        if limit is None or limit >= count:
+            return self
+        return replace(self, files=tuple(self.files[int(at * count / limit)] for at in range(limit)))
 
     def name(self, file: Path) -> str:
         """A file's name relative to the folder, with forward slashes."""

@@ -108,12 +108,18 @@ def _proposed(feature: Feature) -> str:
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
     size = str(width) if width == height else f"{width}x{height}"
     option, argument = ("", "") if channels == 3 else (" --colour GRAY", ', colour="GRAY"')
-    typed_mean, typed_std = ",".join(map(str, mean)), ",".join(map(str, std))
     line = f"feeding=cp.Feeding(size=({width}, {height}){argument}, scale=1 / 255, mean={mean}, std={std})"
     return (
-        f"give them, for example: --size {size}{option} --scale 1/255 --mean {typed_mean} --std {typed_std}; "
+        f"give them, for example: --size {size}{option} {proposed_numbers(feature)}; "
         f"in the function of a PyTorch model: cp.Source(..., {line})"
     )
+
+
+def proposed_numbers(feature: Feature | None) -> str:
+    """The options of what most PyTorch models of so many channels were trained on; of three where no feature says how many."""
+    if feature is not None and _shape_of_pictures(feature)[2] == 1:
+        return "--scale 1/255 --mean 0.5 --std 0.5"
+    return "--scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 
 def _shape_of_pictures(feature: Feature) -> tuple[int, int, int]:

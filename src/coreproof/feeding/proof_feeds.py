@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coreproof.errors import InputError
+from coreproof.errors import InputError, PhotoError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
 from coreproof.feeding.input_files import Named
 from coreproof.feeding.inputs import GIVEN, hand_over
@@ -23,8 +23,9 @@ PROOF_PHOTOS = 8
 class ProofFeeds:
     """Photos spread evenly over a folder, in the form that each model takes; or arrays, under each model's names; or draws.
 
-    ``origin`` says in words where given arrays came from. Raises InputError where photos cannot be fed: to other than one
-    picture, or without a known feeding; for photos beside arrays; and for arrays that do not fit the source, with all of it.
+    ``unreadable``: photos that were met and are none, and why. ``origin`` says in words where given arrays came from.
+    Raises InputError where photos cannot be fed: to other than one picture, or without a known feeding; for photos beside
+    arrays; and for arrays that do not fit the source, with all of it. PhotoError where no photo can be read.
     """
 
     def __init__(
@@ -45,12 +46,33 @@ class ProofFeeds:
         self._samples = samples if isinstance(inputs, str | Path) and Path(inputs).is_dir() else None
         self.given, names = self._given(inputs)
         self.named = [Named(name, values) for name, values in zip(names, self.given or (), strict=True)]
-        files = photos.files if photos is not None else ()
-        # spread evenly: neighbours in a folder are often alike
-        wanted = [int(at * len(files) / samples) for at in range(samples)]
-        self.files = tuple(files[at] for at in dict.fromkeys(wanted)) if files else ()
+        self.unreadable: dict[str, str] = {}
+        self.files: tuple[Path, ...] = ()
         if photos is not None:
             self._check_picture()
+            self.files = self._readable(photos, samples)
+
+    def _readable(self, photos: Photos, samples: int) -> tuple[Path, ...]:
+        """So many photos, spread over the folder; in the place of one that cannot be read stands the next that can."""
+        chosen: dict[Path, None] = {}
+        for first in photos.spread(samples).files:
+            at = photos.files.index(first)
+            for file in (*photos.files[at:], *photos.files[:at]):
+                if file not in chosen and photos.name(file) not in self.unreadable and self._can_be_read(file, photos):
+                    chosen[file] = None
+                    break
+        if not chosen:
+            found = "; ".join(f"{name}: {why}" for name, why in list(self.unreadable.items())[:5])
+            raise PhotoError("none of the photos can be read", where=str(photos.folder), found=found)
+        return tuple(sorted(chosen))
+
+    def _can_be_read(self, file: Path, photos: Photos) -> bool:
+        try:
+            open_picture(file)
+        except PhotoError as error:
+            self.unreadable[photos.name(file)] = str(error.found or error.problem)
+            return False
+        return True
 
     def _given(self, inputs: str | Path | Inputs | None) -> tuple[list[Sample] | None, tuple[str, ...]]:
         """All samples that are given, and what each is called."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from coreproof.conversion.convert import Target, convert
+from coreproof.conversion.description import Description
 from coreproof.conversion.torch_to_onnx.frozen import freeze as frozen
 from coreproof.conversion.torch_to_onnx.kept_export import (
     FOLDER,
@@ -29,7 +30,7 @@ from coreproof.feeding.drawn import Inputs
 from coreproof.feeding.example_feeds import SAID
 from coreproof.feeding.photos import Photos, list_photos
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
-from coreproof.model.arguments import of_kind, texts
+from coreproof.model.arguments import of_kind, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count, refuse_misfit
 from coreproof.model.feeding import Feeding
@@ -47,6 +48,7 @@ from coreproof.pairing.taps import as_array
 from coreproof.proof.document import Proof as Proof
 from coreproof.proof.document import ProofStep as ProofStep
 from coreproof.proof.foundation import foundation_of
+from coreproof.proof.shipping import Shipping
 from coreproof.runtime.open import session
 from coreproof.verification.steady import unsteady
 from coreproof.verification.verify import verify
@@ -79,6 +81,12 @@ def prove(
     feeding: Feeding | None = None,
     labels: Sequence[str] | None = None,
     target: str = "iOS17",
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
+    batch: int | str | None = None,
+    limit: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    describe: Mapping[str, str] | None = None,
+    defaults: Mapping[str, float] | None = None,
     witness: bool = True,
     progress: Progress | None = None,
     announce: Callable[[ProofStep], None] | None = None,
@@ -98,7 +106,12 @@ def prove(
     takes it, or mappings of name to array; or a folder of .npz, .npy, .wav and token ids, over all of which the models are then
     compared output by output. Without any of these, inputs are drawn, and no predictions are compared.
     ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
-    model carries). ``announce`` hears of each finished step.
+    model carries); the written models hold both. ``announce`` hears of each
+    finished step.
+    The written models are those to ship: ``target``, ``batch``, ``metadata``, ``describe`` and ``defaults`` are those of
+    ``convert``; ``precision`` makes an ML Program of that arithmetic alone (None: one of each). With a ``batch`` inputs are
+    arrays, since Core ML's pictures come one by one. ``limit`` takes at most so many photos, spread over the folder; photos
+    that cannot be read are left out, and said.
     What PyTorch's exporter made is kept in ``out/export`` and taken by the next run with the same weights and code (see
     ``coreproof.conversion.torch_to_onnx.kept_export``), unless ``fresh``.
     ``freeze_state`` and ``freeze_branches`` are those of ``convert``: the module is then held with its buffers as they are, and,
@@ -107,10 +120,10 @@ def prove(
     UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
     """
-    from coreproof.conversion.onnx_to_coreml.features import ios_version
-
     out, feeding = Path(out), of_kind(feeding, Feeding, "feeding")
-    ios_version(target, "mlprogram")  # one that is not known is an error, and no step that is "not possible"
+    told = Description(metadata or {}, describe or {}, defaults or {})
+    shipping = Shipping(target, precision, None if batch is None else str(batch), told)
+    limit = None if limit is None else whole(limit, "limit", least=1)
     labels = None if labels is None else texts(labels, "labels")
     for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
         check_output(out / name, kind, replace=replace)
@@ -121,16 +134,21 @@ def prove(
         inputs, origin = examples, SAID
     # what it remembers comes in and goes out from here on, so that each step answers for itself
     loaded = opened(loaded)
-    pictures = None if photos is None else list_photos(photos)
-    fed = ProofFeeds(loaded, pictures, inputs, feeding or loaded.feeding, samples, origin)
+    plain, loaded = loaded, copy.copy(loaded)
+    # whatever is made of it notes how pictures are fed
+    loaded.feeding = feeding or loaded.feeding
+    pictures = None if photos is None else list_photos(photos).spread(limit)
+    if pictures is not None:
+        shipping.check_photos(loaded)
+    fed = ProofFeeds(loaded, pictures, inputs, loaded.feeding, samples, origin)
     packages: list[str] = []
     with replacing_together(out, packages) as stage:
-        chain = _Chain(loaded, pictures, fed, out, stage, target, progress, announce, replace, fresh, freeze)
+        chain = _Chain(loaded, pictures, fed, out, stage, shipping, progress, announce, replace, fresh, freeze)
         chain.obtain()
         chain.carry(witness=witness)
         comparison, over = chain.compare(), chain.compare_over_inputs()
-        asked = {"target": target, "witness": witness, "samples": samples, "labels": labels and [*labels], **freeze}
-        rests_on = foundation_of(loaded, pictures, fed, chain.stored, stage, asked)
+        asked = {"witness": witness, "samples": samples, "limit": limit, "labels": labels and [*labels], **freeze}
+        rests_on = foundation_of(plain, pictures, fed, chain.stored, stage, asked | shipping.to_json())
         proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models, rests_on)
         _write(proof, stage)
         packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
@@ -165,7 +183,7 @@ class _Chain:
     fed: ProofFeeds
     out: Path
     stage: Path
-    target: str
+    shipping: Shipping
     progress: Progress | None
     announce: Callable[[ProofStep], None] | None
     replace: bool
@@ -195,7 +213,7 @@ class _Chain:
         unnamed = self.photos is not None and class_count(self.source.signature) and not self.source.signature.labels
         text, notes = (
             f"{self.source.name} as {name}: {features}",
-            (*self.source.notes, fed, *([_UNNAMED] if unnamed else [])),
+            (*self.source.notes, fed, *self._left_out(), *([_UNNAMED] if unnamed else [])),
         )
         self.add(ProofStep("Obtain", "obtain", text, candidate=name, notes=notes), started)
         started = time.monotonic()
@@ -215,6 +233,9 @@ class _Chain:
             ProofStep("Sanity", "check", text, problem is None, candidate=name, engines=engines, weak=weak), started
         )
 
+    def _left_out(self) -> list[str]:
+        return [f"photo left out: {name}: {why}" for name, why in self.fed.unreadable.items()]
+
     def carry(self, *, witness: bool) -> None:
         """Every conversion, each verified against the step before."""
         reference, prefix = "onnxm", "o2"
@@ -223,12 +244,7 @@ class _Chain:
             if self.convert_step("t2o", self.source, "onnx") is None:
                 return
             self.verify_step("t2o", "torchm")
-        made: tuple[tuple[str, Target, Literal["fp16", "fp32"]], ...] = (
-            (f"{prefix}c", "mlprogram", "fp32"),
-            (f"{prefix}c16", "mlprogram", "fp16"),
-            (f"{prefix}nn", "neuralnetwork", "fp32"),
-        )
-        for name, to, precision in made:
+        for name, to, precision in self.shipping.conversions(prefix):
             if self.convert_step(name, self.models[reference], to, precision) is not None:
                 self.verify_step(name, reference)
         # of our sources coremltools converts PyTorch's alone; it has given up ONNX
@@ -247,14 +263,16 @@ class _Chain:
             if isinstance(source, TorchModel):
                 model = self._export(source, path)
             else:
-                target = self.target if to == "mlprogram" else None
-                model = convert(source, to, precision=precision, target=target, images=self._images())
+                target = self.shipping.target if to == "mlprogram" else None
+                images, batch = self._images(), self.shipping.batch
+                model = convert(source, to, precision=precision, target=target, images=images, batch=batch)
+                self.shipping.finish(model)
                 model.save(path)
             # what is verified and compared is the stored file, read back
             stored = load(path)
         except CoreproofError as error:
             # without ONNX there is no chain, and what stands in the way of a file is the user's to say
-            if to == "onnx" or isinstance(error, OutputExistsError):
+            if to == "onnx" or isinstance(error, OutputExistsError | InputError):
                 raise
             self.stored.pop(name, None)
             text, notes = f"not possible: {error.problem}", tuple(str(error).splitlines())
@@ -270,7 +288,10 @@ class _Chain:
     def _export(self, source: TorchModel, path: Path) -> Model:
         """The source as ONNX, stored at ``path``: what the run before kept, or what PyTorch's exporter makes now."""
         # what was frozen is not in the digest, and neither are the module's buffers as they change
-        digest = None if any(self.freeze.values()) else export_digest(source)
+        batch = self.shipping.batch
+        digest = (
+            None if any(self.freeze.values()) else export_digest(source, **({} if batch is None else {"batch": batch}))
+        )
         folder, before = self.out / FOLDER, self.out / "models" / path.name
         kept = None if self.fresh else kept_export(source, folder, before, digest)
         if kept is not None:
@@ -286,7 +307,7 @@ class _Chain:
         # PyTorch's exporter may take minutes and says nothing meanwhile
         with waiting(self.progress):
             state, branches = self.freeze["freeze_state"], self.freeze["freeze_branches"]
-            model = convert(source, "onnx", freeze_state=state, freeze_branches=branches)
+            model = convert(source, "onnx", batch=batch, freeze_state=state, freeze_branches=branches)
         model.save(path)
         if is_kept(folder):
             assert isinstance(model, OnnxModel)
@@ -333,7 +354,7 @@ class _Chain:
         started, title = time.monotonic(), "Witness: coremltools' own route"
         path = self._place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
         try:
-            model = coremltools_route(source, path, target=self.target)
+            model = coremltools_route(source, path, target=self.shipping.target)
         except CoreproofError as error:
             # no model stands there: nothing is to be opened in the end
             del self.stored["ct"]
@@ -361,9 +382,10 @@ class _Chain:
             return None
         started = time.monotonic()
         lineup = lineup_of(self.models, self.fed.feeding)
-        found = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
+        found = compare(lineup, self.photos, store=self.out / "store", progress=self.progress)
         weak = found.weaknesses
-        text = qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", weak)
+        skipped = f", {found.skipped_count:,} left out" if found.skipped_count else ""
+        text = qualified(f"{len(self.models)} models over {found.count:,} photos{skipped}", weak)
         self.add(ProofStep("Compare predictions", "compare", text, weak=weak), started)
         return found
 
@@ -386,6 +408,9 @@ class _Chain:
 
         feeding, inputs = self.fed.feeding, self.source.signature.inputs
         if feeding is None or self.fed.given is not None or len(inputs) != 1:
+            return None
+        # a picture has no batch
+        if self.shipping.batch not in (None, "1"):
             return None
         # Core ML's pictures have their channels in front
         if feeding.layout != "NCHW" or len(inputs[0].shape or ()) != 4:

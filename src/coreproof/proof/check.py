@@ -19,6 +19,7 @@ from coreproof.model.versions import versions
 from coreproof.proof.chain import prove
 from coreproof.proof.difference import compare_proofs
 from coreproof.proof.foundation import Foundation, file_digest, inputs_digest
+from coreproof.proof.shipping import Shipping
 from coreproof.proof.stored import StoredProof, read_proof
 
 
@@ -113,7 +114,7 @@ def check_proof(
         if given is None:
             told = f"not carried out again: it was made with {grounds.count:,} {grounds.fed}, and none were given"
             return ProofCheck(str(proof), (*lines, Held("steps", None, told)), repeated=False)
-        pictures = list_photos(photos) if photos is not None else None
+        pictures = list_photos(photos).spread(_limit(grounds)) if photos is not None else None
         fed = ProofFeeds(loaded, pictures, inputs, grounds.feeding or loaded.feeding, _samples(grounds))
         same = inputs_digest(pictures, fed) == grounds.inputs
         lines.append(Held(grounds.fed, same, "the same content" if same else "other ones than those of the proof"))
@@ -149,6 +150,11 @@ def _samples(grounds: Foundation) -> int:
     return samples if isinstance(samples, int) else 1
 
 
+def _limit(grounds: Foundation) -> int | None:
+    limit = grounds.options.get("limit")
+    return limit if isinstance(limit, int) else None
+
+
 def _again(
     stored: StoredProof,
     grounds: Foundation,
@@ -157,7 +163,7 @@ def _again(
     inputs: str | Path | Inputs | None,
     progress: Progress | None,
 ) -> Iterator[Held]:
-    options = grounds.options
+    options, shipping = grounds.options, Shipping.read(grounds.options)
     labels = options.get("labels")
     with tempfile.TemporaryDirectory() as folder:
         prove(
@@ -168,7 +174,13 @@ def _again(
             samples=_samples(grounds),
             feeding=grounds.feeding,
             labels=labels if isinstance(labels, list) else None,
-            target=str(options.get("target", "iOS17")),
+            limit=_limit(grounds),
+            target=shipping.target,
+            precision=shipping.precision,
+            batch=shipping.batch,
+            metadata=shipping.told.metadata,
+            describe=shipping.told.features,
+            defaults=shipping.told.defaults,
             witness=options.get("witness") is True,
             freeze_state=options.get("freeze_state") is True,
             freeze_branches=options.get("freeze_branches") is True,

@@ -34,6 +34,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.files.label_file import repeated
 from coreproof.model.files.scratch import TemporaryFolder
+from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.model import OnnxModel, value_shape
 from coreproof.model.onnx.shapes import afford_values
 from coreproof.model.onnx.types import in_words, is_tensor
@@ -154,6 +155,7 @@ def onnx_to_coreml(
             raise
     remembered.apply(spec, built, model.name)
     note_untrained(spec.description.metadata.userDefined, model.untrained)
+    note_feeding(spec.description.metadata.userDefined, model.feeding)
     made = CoreMLModel(
         spec,
         name=model.name,

@@ -27,6 +27,7 @@ from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
 from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
+from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
@@ -117,6 +118,7 @@ def torch_to_onnx(
     exported.producer_name = "coreproof"
     note_labels(exported.metadata_props, model.labels)
     note_untrained(exported.metadata_props, model.untrained)
+    note_feeding(exported.metadata_props, model.feeding)
     return OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )

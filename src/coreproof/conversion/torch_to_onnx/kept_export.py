@@ -215,7 +215,9 @@ def _pieces(model: TorchModel, settings: Mapping[str, object]) -> Iterator[bytes
     yield repr(sorted(settings.items())).encode()
     if model.path is not None and model.path.is_file():
         yield model.path.read_bytes()
-    yield repr((model.name, model.input_names, list(model.example_outputs), model.labels, sys.version)).encode()
+    yield repr(
+        (model.name, model.input_names, list(model.example_outputs), model.labels, model.feeding, sys.version)
+    ).encode()
     yield repr([(name, _version(name)) for name in _LIBRARIES]).encode()
     yield _own_code().encode()
     yield from module_content(model.module)

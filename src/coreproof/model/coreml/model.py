@@ -30,6 +30,7 @@ from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.files.wire import reserialise
 from coreproof.model.formats import classic, network
 from coreproof.model.graph import Graph
+from coreproof.model.noted_feeding import noted_feeding
 
 _MODEL_PATH_PREFIX = "@model_path/"
 NEWEST_SPECIFICATION = 10
@@ -60,6 +61,7 @@ class CoreMLModel(Model):
         super().__init__(name, path, notes)
         self.spec = spec
         self.untrained = noted_untrained(spec.description.metadata.userDefined)
+        self.feeding = noted_feeding(spec.description.metadata.userDefined)
         self.folder = folder
         self.origin = origin
         self._parent: CoreMLModel | None = None

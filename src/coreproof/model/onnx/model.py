@@ -23,6 +23,7 @@ from coreproof.model.files.outputs import ONNX, Kind
 from coreproof.model.files.paths import inside, regular_file
 from coreproof.model.formats.onnx import name_ir, nested_ir
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.noted_feeding import noted_feeding
 from coreproof.model.onnx.check import check_onnx
 from coreproof.model.onnx.data_files import check_data_file, data_file, external_copies
 from coreproof.model.onnx.read import in_memory, stored_tensors, to_ir
@@ -55,7 +56,7 @@ class OnnxModel(Model):
         super().__init__(name, path, notes)
         self.folder = folder if folder is not None or path is None else path.parent
         self.ir = model
-        self.feeding = feeding
+        self.feeding = feeding or noted_feeding(model.metadata_props)
         self.labels = labels
         self.untrained = noted_untrained(model.metadata_props)
         self.provenance = dict(provenance or {})
