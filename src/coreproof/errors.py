@@ -85,7 +85,7 @@ def first_few(problems: Sequence[object]) -> str:
 
 
 def _message(error: CoreproofError) -> str:
-    lines = [_shown(error.problem)]
+    lines = [_printable(error.problem)]
     for label, part in (
         ("where", error.where),
         ("expected", error.expected),
@@ -93,11 +93,11 @@ def _message(error: CoreproofError) -> str:
         ("what to do", error.fix),
     ):
         if part is not None:
-            lines.append(f"  {label}: {_shown(part)}")
+            lines.append(f"  {label}: {_printable(part)}")
     return "\n".join(lines)
 
 
-def _shown(part: object) -> str:
+def _printable(part: object) -> str:
     """A part of a message: names in it cannot command a terminal, and its own lines are set in, so none poses as a part."""
     return visible(part, keep="\n").replace("\n", "\n    ")
 

@@ -211,10 +211,12 @@ def command(
     # behind compression, which makes the model anew
     converted.notes = (*converted.notes, *notes)
     converted.save(out, replace=overwrite)
-    raise typer.Exit(_said(model, out, converted, found, proof, overwrite=overwrite))
+    raise typer.Exit(_report(model, out, converted, found, proof, overwrite=overwrite))
 
 
-def _said(model: str, out: Path, converted: Model, found: Check | None, proof: Path | None, *, overwrite: bool) -> int:
+def _report(
+    model: str, out: Path, converted: Model, found: Check | None, proof: Path | None, *, overwrite: bool
+) -> int:
     """Says what was written and what came of the check; 1 where that speaks against it."""
     from coreproof.cli.compression import print_compression, write_proof
     from coreproof.model.coreml.model import CoreMLModel
@@ -250,7 +252,7 @@ def _wide(
     if names is None:
         return (), ()
     if names.strip() != "auto":
-        return _named(model, names), ()
+        return _wide_names(model, names), ()
     fed = None if inputs is None else given_feeds(model, model, inputs)
     return kept_wide(model, fed, shapes=shapes, batch=batch, states=states)
 
@@ -293,7 +295,7 @@ def _inputs(
             raise unsaid_pixels(model)
         fed = _coloured(feeding, picture).resolve(model)
         assert fed is not None
-        sized = _sized(picture, fed) if feeding.size is not None else None
+        sized = _picture_of_size(picture, fed) if feeding.size is not None else None
         images = {picture.name: ImageInput.from_feeding(fed)}
     elif feeding.said and not photos:
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
@@ -323,7 +325,7 @@ def _coloured(feeding: FeedingOptions, picture: Feature) -> FeedingOptions:
     return replace(feeding, colour="GRAY") if one and feeding.colour is None else feeding
 
 
-def _sized(picture: Feature, said: Feeding) -> Feature | None:
+def _picture_of_size(picture: Feature, said: Feeding) -> Feature | None:
     """The input with a height and a width of the size that was said; None where they were not free."""
     if picture.shape is None:
         return None
@@ -337,7 +339,7 @@ def _sized(picture: Feature, said: Feeding) -> Feature | None:
     return replace(picture, shape=(*picture.shape[:2], *sides))
 
 
-def _named(model: Model, names: str) -> tuple[str, ...]:
+def _wide_names(model: Model, names: str) -> tuple[str, ...]:
     """The values, all of which an ONNX model has to have; a PyTorch model gets them when it is exported."""
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
     if not wanted:

@@ -29,7 +29,7 @@ def show(difference: Difference, console: Console, *, everything: bool = False) 
     """Prints a difference: the summary, then what is around the layers, the layers, the weights."""
     limit = None if everything else _FEW
     console.print(lines(summary(difference)), style="bold" if difference.same else None)
-    around = _some(list(_around(difference)), None if limit is None else 3 * limit, "more")
+    around = _some(list(_surrounding_lines(difference)), None if limit is None else 3 * limit, "more")
     sections = {
         "around the layers": around,
         "layers": _layer_lines(difference, limit),
@@ -83,7 +83,7 @@ def summary(difference: Difference) -> list[str]:
     return [head, f"layers: {told or 'all the same'}" + (f"; {difference.unchanged} the same" if told else "")]
 
 
-def _around(difference: Difference) -> Iterator[Text]:
+def _surrounding_lines(difference: Difference) -> Iterator[Text]:
     # a section is named once, before the first of its lines
     last = ""
     for change in difference.around:

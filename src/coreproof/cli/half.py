@@ -42,7 +42,7 @@ def print_forecast(model: Model, fed: Feeds | None = None, rows: int = 24, *, as
 
 def forecast_table(report: Float16Report, limit: int = 24) -> Table:
     """One line an operator in the program's order. ▶ stays in float32; errors are shares of the scale."""
-    shown = _chosen(report.rows, limit)
+    shown = _rows_to_show(report.rows, limit)
     left_out = len(report.rows) - len(shown)
     notes = [f"{left_out} of {len(report.rows)} operators left out"] if left_out else []
     if report.must_stay_fp32:
@@ -64,7 +64,7 @@ def forecast_table(report: Float16Report, limit: int = 24) -> Table:
     return table
 
 
-def _chosen(rows: tuple[Float16Row, ...], limit: int) -> list[Float16Row]:
+def _rows_to_show(rows: tuple[Float16Row, ...], limit: int) -> list[Float16Row]:
     """What stays in float32, where something happens, then what adds most; in the program's order."""
     if not limit or len(rows) <= limit:
         return list(rows)

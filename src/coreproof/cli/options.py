@@ -89,7 +89,7 @@ def show_as(command: Command, parameters: Sequence[Parameter]) -> None:
     command.__annotations__ = {option.name: option.annotation for option in parameters}
 
 
-def _fed(help_text: str, *names: str, **more: Any) -> object:
+def _feeding_option(help_text: str, *names: str, **more: Any) -> object:
     return typer.Option(*names, help=help_text, rich_help_panel=_PANEL, **more)
 
 
@@ -122,7 +122,7 @@ AS_IT_RUNS = Freezing()
 _TOLD = "What the model tells of itself"
 
 
-def _told(help_text: str, *names: str) -> object:
+def _telling_option(help_text: str, *names: str) -> object:
     return typer.Option(*names, help=help_text, rich_help_panel=_TOLD, show_default=False)
 
 
@@ -130,15 +130,16 @@ def _told(help_text: str, *names: str) -> object:
 class Telling:
     """What the command line says that a model is to tell of itself."""
 
-    author: Annotated[str | None, _told("Who made the model.")] = None
-    license: Annotated[str | None, _told("Under which terms.", "--license", "--licence")] = None
-    model_version: Annotated[str | None, _told("Its version: a text.")] = None
-    description: Annotated[str | None, _told("What it is for.")] = None
+    author: Annotated[str | None, _telling_option("Who made the model.")] = None
+    license: Annotated[str | None, _telling_option("Under which terms.", "--license", "--licence")] = None
+    model_version: Annotated[str | None, _telling_option("Its version: a text.")] = None
+    description: Annotated[str | None, _telling_option("What it is for.")] = None
     describe: Annotated[
-        list[str] | None, _told("What a feature is for, NAME=TEXT. Again for others.", "--describe")
+        list[str] | None, _telling_option("What a feature is for, NAME=TEXT. Again for others.", "--describe")
     ] = None
     default: Annotated[
-        list[str] | None, _told("An input that may be left out, and what it holds then: NAME=NUMBER.", "--default")
+        list[str] | None,
+        _telling_option("An input that may be left out, and what it holds then: NAME=NUMBER.", "--default"),
     ] = None
 
     def read(self) -> Description:
@@ -209,14 +210,14 @@ NOT_REPORTED = Reporting()
 class FeedingOptions:
     """How a picture is fed, as far as the command line says it; what it leaves out is as the model carries it."""
 
-    size: Annotated[str | None, _fed("Width x height of what the network sees: 224 or 320x240.")] = None
-    squash: Annotated[bool, _fed("Stretch pictures instead of cropping the centre.", "--squash")] = False
-    resize_to: Annotated[int | None, _fed("Shorter side before the centre crop.", min=1)] = None
-    interpolation: Annotated[str | None, _fed("nearest, bilinear, bicubic or lanczos.")] = None
-    colour: Annotated[str | None, _fed("RGB, BGR or GRAY.")] = None
-    scale: Annotated[str | None, _fed("Factor on the pixels (0-255) before mean and std: 1/255.")] = None
-    mean: Annotated[str | None, _fed("One number, or one a channel: 0.485,0.456,0.406.")] = None
-    std: Annotated[str | None, _fed("One number, or one a channel: 0.229,0.224,0.225.")] = None
+    size: Annotated[str | None, _feeding_option("Width x height of what the network sees: 224 or 320x240.")] = None
+    squash: Annotated[bool, _feeding_option("Stretch pictures instead of cropping the centre.", "--squash")] = False
+    resize_to: Annotated[int | None, _feeding_option("Shorter side before the centre crop.", min=1)] = None
+    interpolation: Annotated[str | None, _feeding_option("nearest, bilinear, bicubic or lanczos.")] = None
+    colour: Annotated[str | None, _feeding_option("RGB, BGR or GRAY.")] = None
+    scale: Annotated[str | None, _feeding_option("Factor on the pixels (0-255) before mean and std: 1/255.")] = None
+    mean: Annotated[str | None, _feeding_option("One number, or one a channel: 0.485,0.456,0.406.")] = None
+    std: Annotated[str | None, _feeding_option("One number, or one a channel: 0.229,0.224,0.225.")] = None
 
     def resolve(self, model: Model | None, *beside: Model | None) -> Feeding | None:
         """The model's own feeding, changed by what was said; None when there is neither.

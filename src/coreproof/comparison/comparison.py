@@ -319,25 +319,25 @@ class Comparison(NotebookView):
 
     def truth_of(self, photo: str) -> int | None:
         """The class that a photo is known to show."""
-        seen = self._found(photo)
+        seen = self._row_of(photo)
         return None if seen is None or seen.truth < 0 else seen.truth
 
     def _require(self, photos: Sequence[str]) -> list[PhotoRow]:
-        rows = {photo: self._found(photo) for photo in photos}
+        rows = {photo: self._row_of(photo) for photo in photos}
         if unknown := [photo for photo, row in rows.items() if row is None]:
             raise KeyError(f"not among the compared photos: {', '.join(unknown)}")
         return [row for row in rows.values() if row is not None]
 
-    def _found(self, photo: str) -> PhotoRow | None:
-        if photo in self._kept:
-            return self._kept[photo]
+    def _row_of(self, photo: str) -> PhotoRow | None:
+        if photo in self._kept_rows:
+            return self._kept_rows[photo]
         if photo not in self._position:
             return None
         k, every = self._position[photo], self.everything
         return PhotoRow(photo, int(every.truth[k]), every.top[k], every.top_values[k])
 
     @cached_property
-    def _kept(self) -> Mapping[str, PhotoRow]:
+    def _kept_rows(self) -> Mapping[str, PhotoRow]:
         return self.tally.kept()
 
     @cached_property
@@ -384,7 +384,7 @@ class Comparison(NotebookView):
 
     def to_json(self) -> dict[str, object]:
         """What comparison.json holds: the statistics, and each photo's predictions where there are not too many photos."""
-        photos = self.photos if self.writes_every_photo else tuple(self._kept)
+        photos = self.photos if self.writes_every_photo else tuple(self._kept_rows)
         # beyond it the file would grow with the photos
         differing = None if self.writes_every_photo else _LISTED
 

@@ -79,7 +79,7 @@ class Agreement:
             with suppress(StoreError):  # a damaged one is made again
                 part = _read(store, path, len(self.orders), self.classes, piece)
         if part is None:
-            part = self._made({name: self._shard(store, name, piece) for name in self.keys}, piece)
+            part = self._build({name: self._shard(store, name, piece) for name in self.keys}, piece)
             _write(store, path, part)
         return part
 
@@ -92,7 +92,7 @@ class Agreement:
             raise store.unreadable(store.shard_path(self.keys[name], piece.key), found)
         return shard
 
-    def _made(self, shards: Mapping[str, Shard], piece: Slice) -> Part:
+    def _build(self, shards: Mapping[str, Shard], piece: Slice) -> Part:
         """Photos that some model could not see are left out for all, and named."""
         seen = (pair for shard in shards.values() for pair in zip(shard.photos, shard.skipped, strict=True))
         skipped = {photo: why for photo, why in seen if why is not None}

@@ -59,7 +59,7 @@ def content_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _wanted(name: str) -> bool:
+def _is_picture(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
@@ -83,7 +83,7 @@ class FolderPhotos(PhotoSource):
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.startswith("."):
                             folders.append(entry.name)
-                    elif _wanted(entry.name):
+                    elif _is_picture(entry.name):
                         listed = _listed(prefix + entry.name, entry)
                         if listed is not None:
                             yield listed
@@ -149,7 +149,7 @@ class RemotePhotos(PhotoSource):
                 if any(part.startswith(".") for part in below.split("/")):
                     continue
                 for name, about in files.items():
-                    if _wanted(name):
+                    if _is_picture(name):
                         yield Listed(f"{below}/{name}" if below else name, int(about["size"] or 0), _version(about))
         except Exception as error:  # what an object store raises has no common class
             raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None

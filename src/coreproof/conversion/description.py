@@ -49,10 +49,10 @@ class Description:
             setattr(spec.description.metadata, FIELDS[key], text)
         described = spec.description
         every = [*described.input, *described.output, *described.state]
-        found = _found(self.features, every, where)
+        found = _features_by_name(self.features, every, where)
         for name, text in self.features.items():
             found[name].shortDescription = text
-        inputs = _found(self.defaults, described.input, where)
+        inputs = _features_by_name(self.defaults, described.input, where)
         if self.defaults and classic.is_pipeline(spec):
             raise InputError(
                 "inputs of a pipeline have no defaults", where=where, fix="thresholds: --detection ...:iou=0.6"
@@ -62,7 +62,7 @@ class Description:
         vars(model).pop("signature", None)  # which was read before
 
 
-def _found(
+def _features_by_name(
     asked: Mapping[str, object], features: Sequence[Model_pb2.FeatureDescription], where: str
 ) -> dict[str, Model_pb2.FeatureDescription]:
     """The features by the names that were asked for: those that they have, or had in the source."""

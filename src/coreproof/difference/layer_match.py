@@ -220,7 +220,10 @@ class LayerPairs:
             start, run = end, []
 
     def _pair_run(self, run: list[str], others: list[str]) -> None:
-        alike = [_own(self.before, name, False) for name in run], [_own(self.after, name, False) for name in others]
+        alike = (
+            [_layer_key(self.before, name, False) for name in run],
+            [_layer_key(self.after, name, False) for name in others],
+        )
         # autojunk would leave out what is met often, as most operations of a long network are
         for block in SequenceMatcher(None, *alike, autojunk=False).get_matching_blocks():
             for k in range(block.size):
@@ -244,7 +247,7 @@ class LayerPairs:
         return readers == {n for n, node in after.layers.items() if not other.isdisjoint(node.inputs)}
 
 
-def _own(side: LayerIndex, name: str, exact: bool) -> str:
+def _layer_key(side: LayerIndex, name: str, exact: bool) -> str:
     """What a layer is by itself: with every number, or only its operation and the shapes of its weights."""
     node = side.layers[name]
     if exact:
@@ -276,7 +279,7 @@ def _upstream(side: LayerIndex, exact: bool) -> dict[str, str]:
         if _transparent(node, exact) and len(read) == 1:
             of_value.update(dict.fromkeys(node.outputs, read[0]))
             continue
-        found[name] = _hashed(_own(side, name, exact), read)
+        found[name] = _hashed(_layer_key(side, name, exact), read)
         of_value.update({output: f"{found[name]}.{i}" for i, output in enumerate(node.outputs)})
     return found
 
@@ -294,7 +297,7 @@ def _downstream(side: LayerIndex, exact: bool) -> dict[str, str]:
         if _transparent(node, exact) and len(read) == 1:
             of_value.setdefault(read[0], []).extend(used[0] if used else [])
             continue
-        found[name] = _hashed(_own(side, name, exact), used)
+        found[name] = _hashed(_layer_key(side, name, exact), used)
         for place, value in enumerate(read):
             # with the place among the inputs: a - b is not b - a
             of_value.setdefault(value, []).append(f"{place}.{found[name]}")

@@ -130,7 +130,7 @@ def diagnose(
     """
     feeding = of_kind(feeding, Feeding, "feeding")
     labels = None if labels is None else texts(labels, "labels")
-    photos, classes = _told(photos, classes)
+    photos, classes = _photos_and_classes(photos, classes)
     model, source = load(model), None if source is None else load(source)
     given: Sequence[Sample] = ()
     examples = freeze(source or model, freeze_state=freeze_state, freeze_branches=freeze_branches)
@@ -146,7 +146,7 @@ def diagnose(
     return RepairLoop(case, progress or (lambda _: None)).carry_out()
 
 
-def _told(photos: Sequence[Path], classes: Sequence[int]) -> tuple[tuple[Path, ...], tuple[int, ...]]:
+def _photos_and_classes(photos: Sequence[Path], classes: Sequence[int]) -> tuple[tuple[Path, ...], tuple[int, ...]]:
     """The photos and the class of each. Raises InputError for what is neither, and for another number of classes."""
     if isinstance(photos, str | bytes) or not isinstance(photos, Iterable):
         raise InputError("photos are a list of files", found=repr(photos)[:80])
@@ -215,7 +215,7 @@ class RepairLoop:
             before = before if self.repaired else _describe(self.case)
             self._repair_all()
         # sorted() keeps the order of what weighs the same: repairs before what is left
-        findings = sorted([*self.repaired, *self._left()], key=lambda f: -f.weight)
+        findings = sorted([*self.repaired, *self._remaining_findings()], key=lambda f: -f.weight)
         seen = self.case.evidence
         return Diagnosis(
             self.first.model,
@@ -281,7 +281,7 @@ class RepairLoop:
                     break
         return None if best is None else (best[1], best[2])
 
-    def _left(self) -> Iterator[Finding]:
+    def _remaining_findings(self) -> Iterator[Finding]:
         """Faults that remain: what needs something to be repaired, and whatever is wrong that no rule explains."""
         explained: set[str | None] = set()
         treated = {(f.rule, f.layer) for f in self.repaired}

@@ -41,13 +41,13 @@ def holding(case: Case, supposed: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
     for hypothesis in supposed:
         if hypothesis.about is None:
             yield hypothesis
-        elif hypothesis.about not in settled and (found := _judged(case, hypothesis)) is not None:
+        elif hypothesis.about not in settled and (found := _judge(case, hypothesis)) is not None:
             if found.needs is None or found.trial:
                 settled.append(hypothesis.about)
             yield found
 
 
-def _judged(case: Case, hypothesis: Hypothesis) -> Hypothesis | None:
+def _judge(case: Case, hypothesis: Hypothesis) -> Hypothesis | None:
     """What trying leaves of a hypothesis; None where it is refuted."""
     about, repairs = hypothesis.about, hypothesis.repairs
     if hypothesis.trial:
@@ -83,18 +83,18 @@ def measured_words(row: Row, before: float, after: float) -> str:
 def _holds(case: Case, hypothesis: Hypothesis, edits: Sequence[Edit]) -> bool:
     about = hypothesis.about
     if isinstance(about, Answers):
-        return _tried(case, edits, lambda after: set(about.outputs) <= _right_outputs(after))
+        return _holds_after(case, edits, lambda after: set(about.outputs) <= _right_outputs(after))
     if isinstance(about, Finite):
         fed = case.evidence.own_feeds[0]  # another model may be drawn other inputs
-        return _tried(case, edits, lambda after: _answers_in_numbers(after, fed))
+        return _holds_after(case, edits, lambda after: _answers_in_numbers(after, fed))
     if isinstance(about, Row):
         return math.isfinite(error_in_whole(case, edits, about))
     if hypothesis.whole:
-        return _tried(case, edits, lambda after: not fatal_problems(after) and after.evidence.runs)
+        return _holds_after(case, edits, lambda after: not fatal_problems(after) and after.evidence.runs)
     return makes_progress(case, edits)
 
 
-def _tried(case: Case, edits: Sequence[Edit], judge: Callable[[Case], bool]) -> bool:
+def _holds_after(case: Case, edits: Sequence[Edit], judge: Callable[[Case], bool]) -> bool:
     """What is said of the case after these edits; False where they cannot be carried out, or the model cannot be judged."""
     try:
         return judge(case.after(edits))
@@ -129,8 +129,8 @@ def makes_progress(case: Case, edits: Sequence[Edit]) -> bool:
     Where no problem can be named, whether the model runs after them and did not before.
     """
     if fatal_problems(case):
-        return _tried(case, edits, lambda after: _progress(after) < _progress(case))
-    return not case.evidence.runs and _tried(
+        return _holds_after(case, edits, lambda after: _progress(after) < _progress(case))
+    return not case.evidence.runs and _holds_after(
         case, edits, lambda after: not fatal_problems(after) and after.evidence.runs
     )
 

@@ -60,7 +60,7 @@ class Ends:
         )
 
     @cached_property
-    def _counted(self) -> int:
+    def _inner_elements(self) -> int:
         """Elements of all inner values at the usual lengths, where some of their shapes are not declared."""
         values = (value for graph in self.graphs for value in graph.values.values() if not value.constant)
         return 0 if all(_elements(value.shape) for value in values) else self.count()
@@ -75,7 +75,7 @@ class Ends:
         basis = max(1, sum(stated.get(name) or math.prod(shape) for name, shape in usual.items()))
         fed = max(1, sum(map(math.prod, usual.values())))
         # values grow with the inputs, in proportion at least
-        made = max(max(self.elements, basis) / basis, self._counted / fed)  # elements made of each that is fed
+        made = max(max(self.elements, basis) / basis, self._inner_elements / fed)  # elements made of each that is fed
 
         def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:
             return 4 * made * sum(map(math.prod, asked.values()))  # in float32

@@ -57,7 +57,7 @@ def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
         raise PhotoError(
             "the picture cannot be read",
             where=str(path),
-            expected=f"one of {', '.join(_known())}",
+            expected=f"one of {', '.join(_readable_formats())}",
             found="no kind of picture known here",
         ) from None
     except Exception as error:  # what decoders raise over damaged files has no common class
@@ -101,7 +101,7 @@ def _opened(path: str | Path, file: IO[bytes]) -> Iterator[Image.Image]:
     with _opening:  # Pillow's own limit warns or raises, depending on the size; ours is said in our words
         theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            picture = Image.open(file, formats=_known())
+            picture = Image.open(file, formats=_readable_formats())
         finally:
             Image.MAX_IMAGE_PIXELS = theirs
     with picture:
@@ -112,7 +112,7 @@ def _opened(path: str | Path, file: IO[bytes]) -> Iterator[Image.Image]:
 
 
 @cache
-def _known() -> tuple[str, ...]:
+def _readable_formats() -> tuple[str, ...]:
     """Those of ``FORMATS`` that this Pillow reads."""
     Image.preinit()
     if any(name not in Image.OPEN for name in FORMATS):

@@ -44,7 +44,7 @@ class ProofFeeds:
         self.feeding = feeding
         self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
         self._samples = samples if isinstance(inputs, str | Path) and Path(inputs).is_dir() else None
-        self.given, names = self._given(inputs)
+        self.given, names = self._named_samples(inputs)
         self.named = [Named(name, values) for name, values in zip(names, self.given or (), strict=True)]
         self.unreadable: dict[str, str] = {}
         self.files: tuple[Path, ...] = ()
@@ -74,7 +74,7 @@ class ProofFeeds:
             return False
         return True
 
-    def _given(self, inputs: str | Path | Inputs | None) -> tuple[list[Sample] | None, tuple[str, ...]]:
+    def _named_samples(self, inputs: str | Path | Inputs | None) -> tuple[list[Sample] | None, tuple[str, ...]]:
         """All samples that are given, and what each is called."""
         if inputs is None:
             return None, ()

@@ -97,7 +97,7 @@ class Graph(NotebookView):
         """The places of the nodes that make a value, in a branch or a loop too; a network may write a name several times."""
         makers: dict[str, list[int]] = {}
         for place, node in enumerate(self.nodes):
-            for name in _made(node):
+            for name in _outputs_of(node):
                 makers.setdefault(name, []).append(place)
         return makers
 
@@ -117,7 +117,7 @@ class Graph(NotebookView):
         makers = {name: list(places) for name, places in self._makers.items()}
         for place, node in enumerate(self.nodes):
             # a write_state makes no value: it counts as a maker of the state that it names
-            for name in node.inputs if not _made(node) else ():
+            for name in node.inputs if not _outputs_of(node) else ():
                 if name in self.inputs:
                     makers.setdefault(name, []).append(place)
         return tuple(self.nodes[place] for place in select(outputs, makers, self._reads, inputs))
@@ -173,12 +173,12 @@ def select(
     return sorted(kept)
 
 
-def _made(node: Node) -> list[str]:
+def _outputs_of(node: Node) -> list[str]:
     """The values that a node makes; branches and loops of a NeuralNetwork make those of their blocks."""
     # a branch of a NeuralNetwork names no outputs: what its blocks write is seen around it
     if node.outputs or not node.blocks:
         return [name for name in node.outputs if name]
-    return [name for block in node.blocks for inner in block.nodes for name in _made(inner)]
+    return [name for block in node.blocks for inner in block.nodes for name in _outputs_of(inner)]
 
 
 def _read(node: Node) -> Iterator[str]:

@@ -253,7 +253,7 @@ def _from_object(given: object) -> Model:
     if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "CoreML.Specification.Model":
         from coreproof.model.coreml.model import CoreMLModel
 
-        return _sound(CoreMLModel(source, name="model"))
+        return _checked(CoreMLModel(source, name="model"))
     if is_mlmodel(source):
         model, function = from_mlmodel(source)
         return model if function is None else _at(model, function)
@@ -285,10 +285,10 @@ def from_mlmodel(source: MLModel) -> tuple[CoreMLModel, str | None]:
     wanted = getattr(source, "function_name", None)
     # a package of one function has no list of them (Model.proto, ModelDescription)
     own = not spec.description.functions or wanted == spec.description.defaultFunctionName
-    return _sound(model), None if own else wanted
+    return _checked(model), None if own else wanted
 
 
-def _sound(model: CoreMLModel) -> CoreMLModel:
+def _checked(model: CoreMLModel) -> CoreMLModel:
     from coreproof.model.coreml.check import require_sound
 
     require_sound(model, model.spec)

@@ -150,7 +150,7 @@ class _Forecast:
                     )
 
     def report(self, fed: str, measured: int, search: bool) -> Float16Report:
-        outputs = self._judged(self.switched.order)
+        outputs = self._worst_judgements(self.switched.order)
         agrees = self._agrees(outputs)
         kept: tuple[str, ...] = ()
         minimal, tried = True, 0
@@ -158,7 +158,7 @@ class _Forecast:
             trials = Trials(list(self.members), self._agrees_with)
             found, minimal = minimal_set(trials, self._ranked)
             kept, tried = tuple(u for u in self.members if u in found), trials.done
-        mended = self._judged(self._half_without(kept)) if kept else outputs
+        mended = self._worst_judgements(self._half_without(kept)) if kept else outputs
         # one run each, so only for those that may matter
         carried = self._carried(self._worth_measuring(measured, kept))
         return Float16Report(
@@ -172,12 +172,12 @@ class _Forecast:
             must_stay_fp32=kept,
             minimal=minimal,
             trials=tried,
-            flushed_agrees=self._agrees(self._judged(self.switched.order, flushed=True)) if agrees else None,
+            flushed_agrees=self._agrees(self._worst_judgements(self.switched.order, flushed=True)) if agrees else None,
         )
 
     # runs
 
-    def _judged(self, in_half: Sequence[str], *, flushed: bool = False) -> dict[str, Judgement]:
+    def _worst_judgements(self, in_half: Sequence[str], *, flushed: bool = False) -> dict[str, Judgement]:
         """The worst judgement of each output over the samples, with these operations in float16."""
         worst: dict[str, Judgement] = {}
         for sample, ideal, tolerances in zip(self.feeds, self.ideal, self.tolerances, strict=True):
@@ -197,7 +197,7 @@ class _Forecast:
 
     def _agrees_with(self, kept: frozenset[str]) -> bool:
         self.progress("smallest set in float32: trials", 1, 0)
-        return self._agrees(self._judged(self._half_without(kept)))
+        return self._agrees(self._worst_judgements(self._half_without(kept)))
 
     def _agrees(self, outputs: Mapping[str, Judgement]) -> bool:
         return all(map(self._good, outputs.values()))
@@ -207,7 +207,7 @@ class _Forecast:
         carried = {}
         for done, unit in enumerate(chosen):
             self.progress("error carried to the output", done, len(chosen))
-            carried[unit] = max(_error(j) for j in self._judged(self.members[unit]).values())
+            carried[unit] = max(_error(j) for j in self._worst_judgements(self.members[unit]).values())
         return carried
 
     def _worth_measuring(self, count: int, kept: Sequence[str]) -> list[str]:

@@ -40,12 +40,12 @@ def survives(proof: Proof, required: Requirement) -> bool:
 def _of_step(proof: Proof, step: ProofStep) -> Checks:
     if step.verification is not None:
         return of_verification(step.verification, step.name, step.seconds)
-    done: Outcome = "passed" if _happened(proof, step) else "skipped"
+    done: Outcome = "passed" if _was_carried_out(proof, step) else "skipped"
     outcome = "failed" if step.ok is False else "weak" if failing(step.weak) else done
     return Checks(step.name, step.text, (Check(step.name, outcome, step.text, "steps", step.seconds),))
 
 
-def _happened(proof: Proof, step: ProofStep) -> bool:
+def _was_carried_out(proof: Proof, step: ProofStep) -> bool:
     """A route that cannot express the model, and a comparison without photos, are steps that did not happen."""
     if step.kind == "compare":
         return proof.comparison is not None or proof.over_inputs is not None

@@ -87,14 +87,14 @@ def _steps(one: StoredProof, other: StoredProof) -> list[ProofChange]:
         if a is None or b is None:
             # a step that went is worse; one that came is neither
             name = (a or b or StoredStep("", "", "", "", None)).name
-            found.append(ProofChange(name, _told(a), _told(b), worse=b is None or None))
+            found.append(ProofChange(name, _in_words(a), _in_words(b), worse=b is None or None))
         # shares without a division: a step may have no values
         elif a.ok != b.ok or a.agreeing * b.values != b.agreeing * a.values or a.first != b.first:
             worse = (b.ok is not False, b.agreeing / max(b.values, 1)) < (
                 a.ok is not False,
                 a.agreeing / max(a.values, 1),
             )
-            found.append(ProofChange(a.name, _told(a), _told(b), worse=worse))
+            found.append(ProofChange(a.name, _in_words(a), _in_words(b), worse=worse))
         elif a.error is not None and b.error is not None and max(a.error, b.error) > _TIMES * min(a.error, b.error):
             # both are within what rounding explains: the figure is told, and is no fault
             before, after = (f"outputs differ by at most {error:.2g} of their scale" for error in (a.error, b.error))
@@ -102,7 +102,7 @@ def _steps(one: StoredProof, other: StoredProof) -> list[ProofChange]:
     return found
 
 
-def _told(step: StoredStep | None) -> str:
+def _in_words(step: StoredStep | None) -> str:
     if step is None:
         return "not there"
     if not step.values:

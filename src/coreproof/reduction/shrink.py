@@ -80,7 +80,7 @@ class Search:
             self._from_the_end()
             self._from_the_start()
             self._fewer_outputs()
-            self._between()
+            self._drop_runs()
         if self.resize:
             self._smaller_inputs()
         return self.builder.build(self.submodel)
@@ -138,7 +138,7 @@ class Search:
     def _can_feed(self, names: Collection[str]) -> bool:
         return all(self.builder.can_feed(n) and (self.feedable is None or self.feedable(n)) for n in names)
 
-    def _observed(self, names: Sequence[str]) -> tuple[str, ...]:
+    def _possible_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of the values that may be outputs and are made by a layer."""
         made = {name for layer in self.builder.layers for name in layer.makes}
         return tuple(n for n in names if n in made and (self.observable is None or self.observable(n)))
@@ -152,11 +152,11 @@ class Search:
             return
         # the output with the fewest layers behind it leaves the smallest model, if it shows the fault
         alone = sorted(outputs, key=lambda o: len(self.builder.select(replace(self.submodel, outputs=(o,))).layers))
-        if any(self._observed([o]) and self._try(replace(self.submodel, outputs=(o,))) for o in alone):
+        if any(self._possible_outputs([o]) and self._try(replace(self.submodel, outputs=(o,))) for o in alone):
             return
         for output in outputs:
             rest = tuple(o for o in self.selection.outputs if o != output)
-            if rest and len(self._observed(rest)) == len(rest):
+            if rest and len(self._possible_outputs(rest)) == len(rest):
                 self._try(replace(self.submodel, outputs=rest))
 
     def _from_the_end(self) -> None:
@@ -165,7 +165,7 @@ class Search:
         submodels = []
         for count in range(1, len(cut.layers)):
             leaving = self.builder.leaving(cut.layers[:count], cut.layers[count:], cut.outputs)
-            if outputs := self._observed(leaving):
+            if outputs := self._possible_outputs(leaving):
                 submodels.append(replace(self.submodel, outputs=outputs))
         # each trial that succeeds becomes the best submodel, the last one being the shortest
         bisect_left(submodels, True, key=self._try)
@@ -186,7 +186,7 @@ class Search:
 
     # between
 
-    def _between(self) -> None:
+    def _drop_runs(self) -> None:
         """Takes runs of layers out, long ones first, down to single layers."""
         length = max(1, len(self.selection.layers) // 2)
         while True:
@@ -223,7 +223,7 @@ class Search:
         others = tuple(o for o in cut.outputs if o not in leaving)
         if ending and others:
             yield replace(submodel, outputs=others)
-        earlier = self._observed([n for n in entering if n not in submodel.inputs])
+        earlier = self._possible_outputs([n for n in entering if n not in submodel.inputs])
         if ending and earlier:
             yield replace(submodel, outputs=tuple(dict.fromkeys([*others, *earlier])))
         if earlier and not ending and self._can_feed(leaving):

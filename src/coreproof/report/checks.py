@@ -151,7 +151,7 @@ def of_comparison(found: Comparison) -> Checks:
     skipped = [Check(photo, "skipped", why, "photos") for photo, why in found.skipped.items()]
     title = found.title or "comparison"
     least = min(shares, key=lambda share: share.value, default=None)
-    verdict = f"{_counted(len(found.names), 'model')} over {_counted(found.count, 'photo')}"
+    verdict = f"{_with_noun(len(found.names), 'model')} over {_with_noun(found.count, 'photo')}"
     verdict += f"; least agreement: {least}" if least is not None else ""
     return Checks(
         title, verdict, (*checks, *skipped, *_weak(found.weaknesses, "agreement")), tuple(shares), worst or None
@@ -183,7 +183,7 @@ def of_diagnosis(found: Diagnosis, name: str) -> Checks:
         place = f" at {finding.layer}" if finding.layer else ""
         checks.append(Check(f"{finding.rule}{place}", "passed" if finding.advice else "failed", text, "doctor"))
     shares = () if found.verification is None else (share_of(found.verification),)
-    word = {True: "healthy", False: _counted(len(found.faults), "finding"), None: "not known"}[found.healthy]
+    word = {True: "healthy", False: _with_noun(len(found.faults), "finding"), None: "not known"}[found.healthy]
     verdict = f"{name}: {word}; {found.not_run or found.before}"
     return Checks(name, verdict, (*checks, *_weak(found.weaknesses, "doctor")), shares)
 
@@ -219,5 +219,5 @@ def _low(agreeing: int, total: int) -> float:
     return wilson(agreeing, total)[0] if total else 0.0
 
 
-def _counted(count: int, noun: str) -> str:
+def _with_noun(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

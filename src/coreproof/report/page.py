@@ -124,13 +124,13 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_shown,
+        finalize=_printable,
     )
     environment.filters.update(number=_number, percent=_percent, seconds=_seconds)
     return environment
 
 
-def _shown(value: object) -> object:
+def _printable(value: object) -> object:
     """What a template prints: names cannot turn or hide anything; what is markup already is ours."""
     return visible(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 

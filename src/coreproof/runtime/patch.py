@@ -101,11 +101,11 @@ class _HeldState:
         self.arrays = arrays
 
     def read_state(self, name: str) -> np.ndarray:
-        held = self._held(name)
+        held = self._state(name)
         return held.astype(np.float32) if held.dtype == np.float16 else held.copy()
 
     def write_state(self, name: str, value: object) -> None:
-        held = self._held(name)
+        held = self._state(name)
         array = np.asarray(value)
         if array.shape != held.shape:
             raise RunError(
@@ -113,7 +113,7 @@ class _HeldState:
             )
         self.arrays[name] = array.astype(held.dtype)
 
-    def _held(self, name: str) -> np.ndarray:
+    def _state(self, name: str) -> np.ndarray:
         if name not in self.arrays:
             raise RunError(f"the model has no state {name!r}", expected=", ".join(self.arrays) or "no state")
         return self.arrays[name]

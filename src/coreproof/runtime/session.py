@@ -205,7 +205,7 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         )
         if not fits:
             raise InputError(
-                f"input {feature.name!r} has the wrong shape: MultiArray shape ({_crossed(array.shape)}) does not match the "
+                f"input {feature.name!r} has the wrong shape: MultiArray shape ({_shape_text(array.shape)}) does not match the "
                 f"shape ({' x '.join(map(str, feature.shape))}) specified in the model description",
                 where=where,
                 expected=str(feature),
@@ -251,16 +251,18 @@ def _check_flexible(feature: Feature, shape: tuple[int, ...], default: Shape | N
     """Raises InputError, in Core ML's words, for a shape that is neither the default nor among what the model declares."""
     said = _why_refused(feature, shape, default)
     if said is not None:
-        raise InputError(f"input {feature.name!r}: {said}", where=where, expected=str(feature), found=_crossed(shape))
+        raise InputError(
+            f"input {feature.name!r}: {said}", where=where, expected=str(feature), found=_shape_text(shape)
+        )
 
 
 def _why_refused(feature: Feature, shape: tuple[int, ...], default: Shape | None) -> str | None:
     if shape == default or (not feature.ranges and shape in feature.enumerated):
         return None
     if not feature.ranges:
-        return f"MultiArray Shape ({_crossed(shape)}) was not in enumerated set of allowed shapes"
+        return f"MultiArray Shape ({_shape_text(shape)}) was not in enumerated set of allowed shapes"
     if len(shape) != len(feature.ranges):
-        return f"MultiArray Shape ({_crossed(shape)}) does not have {len(feature.ranges)} dimensions"
+        return f"MultiArray Shape ({_shape_text(shape)}) does not have {len(feature.ranges)} dimensions"
     outside = [
         f"Size ({length}) of dimension ({axis}) is not in allowed range ({allowed.low}..{allowed.high or ''})"
         for axis, (length, allowed) in enumerate(zip(shape, feature.ranges, strict=True))
@@ -269,5 +271,5 @@ def _why_refused(feature: Feature, shape: tuple[int, ...], default: Shape | None
     return "; ".join(outside) or None
 
 
-def _crossed(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))

@@ -67,7 +67,7 @@ class Subgraph(Closing):
         fed = set(cuts.values())
         self._rounded: set[str] = set()
         if remake:
-            self._outputs = {name: self._made(value, fed) for name, value in self._outputs.items()}
+            self._outputs = {name: self._computed_name(value, fed) for name, value in self._outputs.items()}
         needed, self._computed = self._needed(fed)
         # what nobody reads is not fed either, and goes by its own name
         unread = {
@@ -137,7 +137,7 @@ class Subgraph(Closing):
                 found=", ".join(unknown),
             )
 
-    def _made(self, value: str, fed: Collection[str]) -> str:
+    def _computed_name(self, value: str, fed: Collection[str]) -> str:
         """The name under which the graph makes ``value`` itself, although it, or what it is rounded from, is fed."""
         cut = _entry_point(self._pool, value)
         if cut not in fed or self._pool.values[cut].producer() is None:

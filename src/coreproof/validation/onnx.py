@@ -48,7 +48,7 @@ def follow_graph(model: ir.Model) -> tuple[list[Problem], dict[str, tuple[int | 
         safe = can_follow_data(without_complaint(light, data=False))
         inferred = infer_shapes(light, check_type=True, strict_mode=True, data_prop=safe)
     except Exception as error:  # InferenceError, and what C++ throws on a model that it cannot walk
-        problems = list(_said(str(error), light))
+        problems = list(_complaints(str(error), light))
         inferred = without_complaint(light)
     shapes: dict[str, tuple[int | None, ...]] = {t.name: tuple(t.dims) for t in light.graph.initializer}
     for value in (*light.graph.input, *inferred.graph.value_info, *inferred.graph.output):
@@ -71,7 +71,7 @@ def _length(dimension: onnx.TensorShapeProto.Dimension) -> int | None:
     return int(dimension.dim_value) if dimension.WhichOneof("value") == "dim_value" else None
 
 
-def _said(words: str, light: onnx.ModelProto) -> Iterator[Problem]:
+def _complaints(words: str, light: onnx.ModelProto) -> Iterator[Problem]:
     """What ONNX's inference complains of, node by node."""
     nodes = {node.name: node for node in light.graph.node}
     for operator, name, reason in _ERROR.findall(words):

@@ -86,7 +86,7 @@ class _Follower:
             return
         yield from self._channels(name, before)
         for output in outputs:
-            real = _made(self.low, output.name)
+            real = _inferred_shape(self.low, output.name)
             if _contradicts(output.shape, real):
                 if not reads & self.doubtful:
                     stated = f"declared as {shape_words(output.shape)}"
@@ -109,7 +109,7 @@ class _Follower:
                 yield from elements(name, inputs[0], shapes.get(inputs[0]), target.numpy().reshape(-1).tolist())
 
 
-def _made(low: Lowering, name: str) -> tuple[int | None, ...] | None:
+def _inferred_shape(low: Lowering, name: str) -> tuple[int | None, ...] | None:
     """The shape that the walk found for a value; None where it found none."""
     value = low.environment.get(name)
     return known(value) if isinstance(value, ir.Value) else None
@@ -173,5 +173,5 @@ def _declared_outputs(model: CoreMLModel, low: Lowering) -> Iterator[Problem]:
         if not feature.shape or feature.ranges or feature.enumerated:
             continue
         stated = tuple(d if isinstance(d, int) and d > 0 else None for d in feature.shape)
-        if _contradicts(stated, made := _made(low, feature.name)):
+        if _contradicts(stated, made := _inferred_shape(low, feature.name)):
             yield declared_shape(model.graph, feature.name, shape_words(stated), shape_words(made))

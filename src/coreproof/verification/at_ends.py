@@ -132,11 +132,11 @@ def _baked(pair: ConvertedPair, shapes: Shapes) -> str:
         except CoreproofError:
             continue
         places = ", ".join(f"axis {a} of {n!r}" for n, s in moved.items() for a, d in enumerate(s) if d != base[n][a])
-        found.append(f"{length} ({places}{_held(pair.candidate, length)})")
+        found.append(f"{length} ({places}{_constants_of_length(pair.candidate, length)})")
     return f"; baked in from the example: {', '.join(found)}" if found else ""
 
 
-def _held(candidate: Session, length: int) -> str:
+def _constants_of_length(candidate: Session, length: int) -> str:
     """The values that are made with this number as a constant."""
     executable = candidate.executable
     if executable is None or length < 2:  # 0 and 1 stand in constants everywhere

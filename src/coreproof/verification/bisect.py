@@ -57,13 +57,13 @@ def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ..
     # behind a divergence so much error is expected that nothing may be proved by agreeing
     wrong = [row for row in rows[first:] if not _proves(row)]
     found = _judge_alone(run, rows, [*wrong, *_right_behind_guesses(run.candidate.graph, rows)])
-    mistaken = _mistaken(run, rows, found)
+    mistaken = _wrong_guesses(run, rows, found)
     # the rows right behind guesses were computed only to test these
     found = [a for a in found if a.row in wrong]
     if mistaken:
         kept = [row for row in rows if row not in mistaken]
         found = _judge_alone(run, kept, [row for row in wrong if row not in mistaken])
-    spared = _spared(run.candidate.graph, rows, found)
+    spared = _harmless_values(run.candidate.graph, rows, found)
     at_fault = (a for a in found if a.row.candidate not in spared)
     return tuple(_stretch(run, a, a.judgement) for a in at_fault if a.judgement is not None), mistaken, spared
 
@@ -201,7 +201,7 @@ def _right_behind_guesses(graph: Graph, rows: Sequence[Row]) -> list[Row]:
     return [known[n] for n in dict.fromkeys(reached) if _proves(known[n])]
 
 
-def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
+def _wrong_guesses(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
     """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
     Nor does one of which no output is made: nothing rests on it, and nothing can say that the guess was right.
@@ -266,7 +266,7 @@ def _clipped(rows: Sequence[Row]) -> dict[str, Row]:
     return {row.candidate: row for row in rows if row.judgement.clipped and not row.agrees and row.how != "output"}
 
 
-def _spared(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone]) -> frozenset[str]:
+def _harmless_values(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone]) -> frozenset[str]:
     """The clipped values behind which everything is right by itself, where a fault in another place is left to be named.
 
     What is infinite on one side alone is no proof, however much rounding explains of it.

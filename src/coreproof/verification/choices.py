@@ -47,7 +47,7 @@ def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     settled: dict[str, int] = {}
     for choice in found:
         try:
-            switched = [_switched(run, choice, sample, by_name) for sample in range(len(run.feeds))]
+            switched = [_switched_count(run, choice, sample, by_name) for sample in range(len(run.feeds))]
         except CoreproofError:  # a value that the engine cannot bring out: what is not known excuses nothing
             continue
         if all(count is not None for count in switched):
@@ -79,7 +79,7 @@ def _axis(node: Node) -> int:
     return said if isinstance(said, int) else int(np.asarray(said).reshape(-1)[0])
 
 
-def _switched(run: VerificationRun, choice: _Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
+def _switched_count(run: VerificationRun, choice: _Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
     """How many indices differ in this sample, between numbers that rounding cannot tell apart; None where it can."""
     row = choice.row
     (reference_values,) = run.reference_values(sample, [[row.reference]])

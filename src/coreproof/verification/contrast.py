@@ -63,7 +63,7 @@ def kept_of(graph: Graph, name: str, array: np.ndarray) -> float:
         said = node.attributes.get("axis", node.attributes.get("dim", default(node.operator, "axis")))
         axis = said if isinstance(said, int) else -1
         if array.ndim and -array.ndim <= axis < array.ndim:
-            return _kept(np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]))
+            return _row_rms(np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]))
     return 1.0
 
 
@@ -71,7 +71,7 @@ _SOFTMAXES = ("softmax", "softmaxnd", "logsoftmax", "safesoftmax")
 
 
 @np.errstate(all="ignore")
-def _kept(rows: np.ndarray) -> float:
+def _row_rms(rows: np.ndarray) -> float:
     """Of each row the root mean square, weighted by the softmax; of all rows that again, in units of the scale of all."""
     weighed, largest = 0.0, float(np.max(np.abs(rows), initial=0.0, where=np.isfinite(rows)))
     if largest == 0.0:

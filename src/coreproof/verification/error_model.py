@@ -200,7 +200,7 @@ class ErrorModel:
         gain = self._gain(output)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         further = self._further.get(output, Further())
-        share, floor = self._own(node, output, read, measured.elements), self._floor(node, output)
+        share, floor = self._added_error(node, output, read, measured.elements), self._floor(node, output)
         own = math.hypot(share * summands, further.share * summands, floor)
         carried = _carried(node, without_fills(node, read, measured), measured)
         scaled = len(read) == 1 and read[0].scale > 0 and (self._is_scaled(node) or scale_factor(node) is not None)
@@ -208,7 +208,7 @@ class ErrorModel:
             carried = read[0].error * scale / read[0].scale
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
-        if (counted := _counted(node, read, measured)) is not None:
+        if (counted := _quantisation_steps(node, read, measured)) is not None:
             # its scale is rounded as what it divides is
             carried, own = (
                 counted * read[0].error,
@@ -255,7 +255,7 @@ class ErrorModel:
         profile = self._profiles.get(output)
         return None if profile is None else profile.gain
 
-    def _own(self, node: Node, output: str, read: Sequence[ErrorState], elements: int | None) -> float:
+    def _added_error(self, node: Node, output: str, read: Sequence[ErrorState], elements: int | None) -> float:
         """The error that this operator adds, as a share of the result's scale."""
         kind = error_class(operation_of(node))
         unit = self._unit(output)
@@ -338,7 +338,7 @@ def _holds_numbers(node: Node) -> bool:
     return any(dtype.startswith("float") and math.prod(shape) > 1 for dtype, shape in node.parameters.values())
 
 
-def _counted(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
+def _quantisation_steps(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
     """How many steps a unit is where an operator quantises by itself, and what a step is where one dequantises; None for others.
 
     By how far both are spread, which a zero point does not change; their sizes it does.
@@ -354,7 +354,7 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
     if not read:
         return 0.0
     if kind == "move":
-        return max(math.hypot(_shared(s, result), _even(s) * _louder(s, result)) for s in read)
+        return max(math.hypot(_shared(s, result), _rest_of_error(s) * _louder(s, result)) for s in read)
     if kind == "add":
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
@@ -387,7 +387,7 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
 def _level(kind: str, read: Sequence[ErrorState]) -> float:
     """What a sum of several errs by at each element alike, and what is left of that where it is only moved."""
     if kind == "add" and len(read) > 1:
-        return math.hypot(*(_even(s) for s in read))
+        return math.hypot(*(_rest_of_error(s) for s in read))
     return max((min(s.level, s.error) for s in read), default=0.0) if kind in ("move", "add") else 0.0
 
 
@@ -403,14 +403,14 @@ def _shared(source: ErrorState, chosen: ErrorState) -> float:
     return source.shared * min(1.0, chosen.scale / source.scale) if source.scale else source.shared
 
 
-def _even(source: ErrorState) -> float:
+def _rest_of_error(source: ErrorState) -> float:
     """The rest of its error, which may stand at any element."""
     return math.sqrt(max(source.error**2 - source.shared**2, 0.0))
 
 
 def _beside(source: ErrorState) -> float:
     """The same of what is not a fill."""
-    return _even(source) if source.ordinary is None else min(_even(source), source.ordinary.error)
+    return _rest_of_error(source) if source.ordinary is None else min(_rest_of_error(source), source.ordinary.error)
 
 
 def _louder(source: ErrorState, chosen: ErrorState) -> float:

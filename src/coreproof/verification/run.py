@@ -239,7 +239,9 @@ class VerificationRun:
                 error_model.note_scale(name, as_array(candidate.pop(name)))
             for pair in group:
                 kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
-                found = self._judged(pair, reference[pair.reference], as_array(candidate[pair.candidate]), error_model)
+                found = self._judge_sample(
+                    pair, reference[pair.reference], as_array(candidate[pair.candidate]), error_model
+                )
                 needed[pair] = most(needed.get(pair), needs(found[0]))
                 # a row stands for all samples: it tells the worst of them
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
@@ -247,7 +249,7 @@ class VerificationRun:
             del reference, candidate  # before the next sample's are made: two of them may not fit
         return [self._row(pair, needed[pair], *worst[pair]) for pair in group]
 
-    def _judged(
+    def _judge_sample(
         self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel
     ) -> tuple[Judgement, tuple[int, ...], str]:
         """One sample's values of a pair: the judgement, and shape and dtype of the candidate's."""

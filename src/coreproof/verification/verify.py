@@ -184,7 +184,7 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
         answered, judged = samples.judged(run, stage, progress) if stage else samples.judged_as_it_is(run, progress)
         if not answered:
             continue
-        now = _concluded(run, judged, () if found is None else found.dismissed)
+        now = _conclude(run, judged, () if found is None else found.dismissed)
         first = now.first_divergence
         # only at the large draws: at usual ones a value that leaves the range is a fault
         if found is not None and stage == list(fed.large) and first is not None and _leaves_range(first):
@@ -208,7 +208,7 @@ def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) ->
     def judged(steps: list[int]) -> Verification:
         before = run.contents()
         _, rows = samples.judged(run, steps, progress)
-        found = replace(_concluded(run, rows, ()), inputs=inputs, samples=len(numbers), steps=len(numbers))
+        found = replace(_conclude(run, rows, ()), inputs=inputs, samples=len(numbers), steps=len(numbers))
         if not found.agrees:
             run.forget_since(before)  # what these steps held is looked at again
         return found
@@ -268,7 +268,7 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
     return replace(found, rows=rows, inputs=found.inputs + said, samples=found.samples + len(pairs))
 
 
-def _concluded(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
+def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
     """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault."""
     # pairs that earlier draws showed to be none
     gone = {row.candidate for row in dismissed}

@@ -29,7 +29,7 @@ def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequ
     for row in outputs:
         reason = row.weakness
         if reason is not None:
-            found.append(Weakness(reason, _said(row, reason), (row.candidate,), fails=reason != "tolerance"))
+            found.append(Weakness(reason, _fault_in_words(row, reason), (row.candidate,), fails=reason != "tolerance"))
     # an output that proves something in most samples is still told where it does not in some
     for row in outputs:
         at = max(drowned_in(row))
@@ -62,7 +62,7 @@ def _outputs(names: Sequence[str]) -> str:
     return f"output{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
-def _said(row: Row, kind: Kind) -> str:
+def _fault_in_words(row: Row, kind: Kind) -> str:
     """What is wrong with an output, in words."""
     name = f"output {row.candidate!r}"
     if kind == "rounding" and row.carried is not None:
@@ -73,10 +73,10 @@ def _said(row: Row, kind: Kind) -> str:
     if kind == "tolerance":
         return f"half of {name} is tolerated"
     assert row.content is not None
-    return f"{name} {_held(row.content, kind, ' on both sides')}"
+    return f"{name} {_content_in_words(row.content, kind, ' on both sides')}"
 
 
-def _held(content: Content, kind: Kind, sides: str) -> str:
+def _content_in_words(content: Content, kind: Kind, sides: str) -> str:
     """What an output is or has, in words."""
     if kind == "empty":
         return "has no elements"
@@ -110,7 +110,9 @@ def weaknesses_alone(
         if content is None:
             continue
         if (kind := content.kind) is not None:
-            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=counts[name]))
+            found.append(
+                Weakness(kind, f"output {name!r} {_content_in_words(content, kind, '')}", (name,), fails=counts[name])
+            )
         elif content.unmoved:
             unmoved.append(name)
     if unmoved and len(unmoved) + len(found) == len(answers[0]):

@@ -128,7 +128,7 @@ def _staged(
             scores, labels = zipped.inputs[0], _zip_labels(zipped)
         elif name in decided and decided[name].labels:
             labels = decided[name].labels
-            scores = _chosen(graph, decided[name], f"{name}_chosen")
+            scores = _one_hot_scores(graph, decided[name], f"{name}_chosen")
         else:
             ends.append(value)
             continue
@@ -141,7 +141,7 @@ def _staged(
     return tuple(made)
 
 
-def _chosen(graph: ir.Graph, decision: _Decision, name: str) -> ir.Value:
+def _one_hot_scores(graph: ir.Graph, decision: _Decision, name: str) -> ir.Value:
     """A row of zeros with a 1 at the class that was chosen: scores that name it."""
     count = len(decision.labels)
     # of classes with names it is their place that is decided
@@ -230,7 +230,7 @@ def _same_order(value: ir.Value) -> ir.Value:
 
 def _decision(value: ir.Value) -> _Decision | None:
     """What decides the label that an output gives; None where it gives none."""
-    at = _handed(value)
+    at = _origin(value)
     node = at.producer()
     if node is None or node.domain != ML:
         return None
@@ -242,14 +242,14 @@ def _decision(value: ir.Value) -> _Decision | None:
         held = known_tensor(node.inputs[0])
         if held is not None and held.dtype == ir.DataType.STRING:
             number = node.inputs[1]
-            by = _handed(number).producer()
+            by = _origin(number).producer()
             # ONNX stores texts as bytes
             texts = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in held.numpy().reshape(-1))
             return _Decision(number, texts, by if by is not None and by.op_type == "ArgMax" else None)
     return None
 
 
-def _handed(value: ir.Value) -> ir.Value:
+def _origin(value: ir.Value) -> ir.Value:
     node = value.producer()
     while node is not None and node.domain == "" and node.op_type in _HANDED_ON and node.inputs[0] is not None:
         value = node.inputs[0]

@@ -80,7 +80,7 @@ def onnx_to_coreml(
 
     to = one_of(to, ("mlprogram", "neuralnetwork"), "to")
     precision = None if precision is None else one_of(precision, PRECISIONS, "precision")
-    keep_fp32 = _known(model, keep_fp32)
+    keep_fp32 = _wide_names(model, keep_fp32)
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
     graph = _prepared(model, joined=to == "mlprogram", kept=keep_fp32)
@@ -201,7 +201,7 @@ def _made_by(graph: ir.Model, names: Collection[str]) -> set[str]:
     return wanted | {v.name or "" for n in graph.graph.all_nodes() if n.op_type in wanted for v in n.outputs}
 
 
-def _known(model: OnnxModel, keep_fp32: Collection[str]) -> list[str]:
+def _wide_names(model: OnnxModel, keep_fp32: Collection[str]) -> list[str]:
     """The names to be kept wide, one or several. Raises InputError for those that no value and no operator of the model has."""
     if not isinstance(keep_fp32, Iterable):
         raise InputError("keep_fp32 is a name or several, of ONNX values or operators", found=repr(keep_fp32))

@@ -89,7 +89,7 @@ def half_range(graph: ir.Graph) -> HalfRange:
     fed = frozenset(_fed_masks(graph))
     softmax, bounded, levels = _masks(graph, constants, fed)
     asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
-    shown = frozenset(_shown(graph, levels))
+    shown = frozenset(_minima_that_leave(graph, levels))
     return HalfRange(wide | shown, softmax, bounded, asked, shown, fed)
 
 
@@ -420,7 +420,7 @@ def _binds(operator: str, place: int, bound: Array) -> bool:
     return bool(((bound if lower else -bound) > FLOAT16_MAX).any())
 
 
-def _shown(graph: ir.Graph, levels: Mapping[str, int]) -> Iterator[str]:
+def _minima_that_leave(graph: ir.Graph, levels: Mapping[str, int]) -> Iterator[str]:
     """What hands a minimum on to an output that float32 holds; from the end to the front, each node once."""
     # a float16 output of the source holds float16's own minimum already
     wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE)

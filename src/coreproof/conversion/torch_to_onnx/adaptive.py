@@ -34,7 +34,7 @@ def adaptive_operators() -> Mapping[Callable[..., object], Callable[..., object]
 def adaptive_mean(x: ir.Value, output_size: Sequence[int]) -> ir.Value:
     """The mean of each window: a mean over all, average pooling, or a product with a matrix of shares."""
     op, count = operators(), len(output_size)
-    wanted = [_wanted(x, axis - count, n) for axis, n in enumerate(output_size)]
+    wanted = [_target_length(x, axis - count, n) for axis, n in enumerate(output_size)]
     axes = list(range(-count, 0))
     if all(n == 1 for n in wanted):
         return op.ReduceMean(x, whole(*axes), keepdims=1)
@@ -50,7 +50,7 @@ def adaptive_mean(x: ir.Value, output_size: Sequence[int]) -> ir.Value:
     return x
 
 
-def _wanted(x: ir.Value, axis: int, asked: object) -> int | ir.Value | None:
+def _target_length(x: ir.Value, axis: int, asked: object) -> int | ir.Value | None:
     """How many an axis gets; None where it stays as it is."""
     if asked is None or (isinstance(asked, int) and asked == lengths(x)[axis]):
         return None

@@ -223,7 +223,7 @@ def _pieces(model: TorchModel, settings: Mapping[str, object]) -> Iterator[bytes
     yield from module_content(model.module)
     seen: set[int] = set()
     for tensor in model.example_inputs:
-        yield from _told(tensor, seen)
+        yield from _content_of(tensor, seen)
     for name, part in model.module.named_modules():
         yield name.encode()
         yield repr((type(part).__module__, type(part).__qualname__)).encode()
@@ -234,7 +234,7 @@ def _pieces(model: TorchModel, settings: Mapping[str, object]) -> Iterator[bytes
             # these are told with the module's content, and as modules of their own
             if key not in ("_parameters", "_buffers", "_modules", "_graph"):
                 yield key.encode()
-                yield from _told(value, seen)
+                yield from _content_of(value, seen)
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and is_users_file(file) and Path(file).is_file():
@@ -260,7 +260,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
-def _told(value: object, seen: set[int]) -> Iterator[bytes]:
+def _content_of(value: object, seen: set[int]) -> Iterator[bytes]:
     """The content of a value, whatever it holds. Raises _Unknown for what has none that can be told."""
     torch = import_torch()
     if _is_plain(value):
@@ -279,29 +279,29 @@ def _told(value: object, seen: set[int]) -> Iterator[bytes]:
         yield f"{value.__module__}.{value.__qualname__}".encode()
     elif isinstance(value, dict):
         for key, held in value.items():
-            yield from _told(key, seen)
-            yield from _told(held, seen)
+            yield from _content_of(key, seen)
+            yield from _content_of(held, seen)
     elif isinstance(value, tuple | list):
         for held in value:
-            yield from _told(held, seen)
+            yield from _content_of(held, seen)
     elif isinstance(value, set | frozenset):
-        yield from sorted(b"".join(_told(held, seen)) for held in value)
+        yield from sorted(b"".join(_content_of(held, seen)) for held in value)
     elif isinstance(value, functools.partial):
-        yield from _told((value.func, value.args, value.keywords), seen)
+        yield from _content_of((value.func, value.args, value.keywords), seen)
     elif isinstance(value, types.MethodType):
-        yield from _told((value.__func__, value.__self__), seen)
+        yield from _content_of((value.__func__, value.__self__), seen)
     elif isinstance(value, types.FunctionType):
         yield value.__code__.co_code + repr((value.__code__.co_names, value.__qualname__)).encode()
-        yield from _told([c for c in value.__code__.co_consts if not isinstance(c, types.CodeType)], seen)
-        yield from _told((value.__defaults__, value.__kwdefaults__), seen)
+        yield from _content_of([c for c in value.__code__.co_consts if not isinstance(c, types.CodeType)], seen)
+        yield from _content_of((value.__defaults__, value.__kwdefaults__), seen)
         for cell in value.__closure__ or ():
-            yield from _told(cell.cell_contents, seen)
+            yield from _content_of(cell.cell_contents, seen)
     elif isinstance(value, types.BuiltinFunctionType | torch.dtype | torch.device | torch.layout):
         yield str(value).encode() if " at 0x" not in str(value) else value.__qualname__.encode()
     elif isinstance(value, np.ndarray | np.generic):
         yield repr((str(value.dtype), value.shape)).encode() + value.tobytes()
     elif hasattr(value, "__dict__") and type(value).__basicsize__ <= _PLAIN_SIZE:  # nothing is held beside its __dict__
-        yield from _told(dict(vars(value)), seen)
+        yield from _content_of(dict(vars(value)), seen)
     else:
         raise _Unknown
 

@@ -61,7 +61,7 @@ def _missing(graph: Graph, node: Node) -> list[str]:
 
 def _from_source(case: Case, node: Node, name: str) -> Iterator[Repair]:
     origin = case.evidence.source_graph
-    wanted = None if origin is None else _meant(case, origin, node, name)
+    wanted = None if origin is None else _intended_value(case, origin, node, name)
     if origin is None or wanted is None:
         return
     constant = _constant(case, origin, wanted)
@@ -74,7 +74,7 @@ def _from_source(case: Case, node: Node, name: str) -> Iterator[Repair]:
         yield Repair(f"let {node.name!r} read {stand_in!r}, which the source's {wanted!r} passes on", (edit,))
 
 
-def _meant(case: Case, origin: Graph, node: Node, name: str) -> str | None:
+def _intended_value(case: Case, origin: Graph, node: Node, name: str) -> str | None:
     """The source's value of that name; else what the source's node reads that makes the same value as this layer."""
     if name in origin.values or name in origin.made:
         return name

@@ -108,10 +108,10 @@ def broken_layers(case: Case) -> list[LayerFault]:
         helpful = list(islice((d for d in islice(guesses, _MOST_CHANGES) if makes_progress(case, d.edits)), _KEPT))
     failure = str(problem or case.evidence.failure).splitlines()[0]
     layers = dict.fromkeys(d.layer for d in helpful)
-    return [_broken([d for d in helpful if d.layer == layer], failure) for layer in layers]
+    return [_fault_of_failure([d for d in helpful if d.layer == layer], failure) for layer in layers]
 
 
-def _broken(found: Sequence[LayerDifference], failure: str) -> LayerFault:
+def _fault_of_failure(found: Sequence[LayerDifference], failure: str) -> LayerFault:
     """One layer with all that makes the model run: which of it is right is seen when it is compared."""
     first = found[0]
     hypothesis = Hypothesis(
@@ -146,16 +146,16 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
     for difference in found:
         (costs if is_cost(case.model, difference) else others).append(difference)
     # what compression costs is asked only where nothing else explains the error
-    if (fault := _judged(case, row, others, now)) is not None:
+    if (fault := _explaining_fault(case, row, others, now)) is not None:
         return fault
-    if (fault := _judged(case, row, costs, now)) is not None:
+    if (fault := _explaining_fault(case, row, costs, now)) is not None:
         return LayerFault("compression", "", replace(fault.hypothesis, repairs=()))
-    if costs and others and (fault := _judged(case, row, found, now)) is not None:
+    if costs and others and (fault := _explaining_fault(case, row, found, now)) is not None:
         return fault
     if case.evidence.reference is None or not case.evidence.reference.is_onnx:
         return None
     for difference in islice(single_changes(case, row), _MOST):
-        if (fault := _judged(case, row, [difference], now)) is not None:
+        if (fault := _explaining_fault(case, row, [difference], now)) is not None:
             return fault
     for difference in missing_biases(case, row):
         if math.isfinite(error := error_in_whole(case, difference.edits, row)):
@@ -163,7 +163,7 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
     return None
 
 
-def _judged(case: Case, row: Row, found: Sequence[LayerDifference], now: float) -> LayerFault | None:
+def _explaining_fault(case: Case, row: Row, found: Sequence[LayerDifference], now: float) -> LayerFault | None:
     """The single difference that explains the row, else all weights, else everything together; None where they do not."""
     weights = [d for d in found if d.kind in STORED]
     for sets in ([[d] for d in found], [weights] if len(weights) > 1 else [], [found] if len(found) > 1 else []):

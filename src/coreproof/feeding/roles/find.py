@@ -37,7 +37,7 @@ def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
     except CoreproofError:
         return {}
     found = backwards(flow)
-    return {feature.name: _settled(feature, found[feature.name]) for feature in model.signature.inputs}
+    return {feature.name: _final_role(feature, found[feature.name]) for feature in model.signature.inputs}
 
 
 def _flow_of(model: Model, running: Session | None) -> Flow:
@@ -63,7 +63,7 @@ def backwards(flow: Flow) -> dict[str, Role]:
     return {feature: roles.get(value, PLAIN) for feature, value in flow.inputs.items()}
 
 
-def _settled(feature: Feature, role: Role) -> Role:
+def _final_role(feature: Feature, role: Role) -> Role:
     """The role of an input: what was unsure is a mask only where nothing reads it as a number; a name may tell, too."""
     if role.kind == "unsure":
         return replace(role, kind="mask")

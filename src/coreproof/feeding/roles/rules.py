@@ -359,12 +359,12 @@ def _compares(step: FlowStep, result: Role, flow: Flow) -> Asked:
             # ``x != 0`` and ``x > 0.5`` are how masks are read; any other number is only one among those that x may be
             yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else Role("compared"), among=among)
         elif other in flow.static and flow.dtype(name).startswith(("int", "uint")):
-            yield name, _counted(flow, other, step)
+            yield name, _role_by_comparison(flow, other, step)
         else:
             yield name, PLAIN
 
 
-def _counted(flow: Flow, counted: str, step: FlowStep) -> Role:
+def _role_by_comparison(flow: Flow, counted: str, step: FlowStep) -> Role:
     """What is compared with 0, 1, 2 ... is a length, ``arange(n) < lengths``; what has to equal one of them picks it."""
     numbers = flow.constant(counted)
     if numbers is not None and numbers.size > 1:

@@ -43,7 +43,7 @@ def read_label_file(path: Path, fail: Fail) -> Labels:
         by_number = [(int(number), name.strip()) for number, name in pairs]
         # "7 up" and "3 doors down" are names as well: only numbers that count the classes are numbers
         if sorted(number for number, _ in by_number) in _counts(len(by_number)) or ":" in lines[0]:
-            return _counted(by_number, fail)
+            return _names_by_number(by_number, fail)
     return tuple(lines)
 
 
@@ -96,9 +96,9 @@ def _of_value(value: object, fail: Fail) -> Labels:
     if not isinstance(value, Mapping) or not value:
         raise fail('expected ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}, found ' + short(value))
     if all(str(key).strip().isdigit() for key in value):
-        return _counted([(int(str(key)), _name(name, f"[{key!r}]", fail)) for key, name in value.items()], fail)
+        return _names_by_number([(int(str(key)), _name(name, f"[{key!r}]", fail)) for key, name in value.items()], fail)
     if all(type(number) is int for number in value.values()):
-        return _counted([(number, str(name)) for name, number in value.items()], fail)
+        return _names_by_number([(number, str(name)) for name, number in value.items()], fail)
     raise fail(
         'expected {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}, found other keys: ' + short(next(iter(value)))
     )
@@ -117,7 +117,7 @@ def _counts(length: int) -> tuple[list[int], list[int]]:
     return list(range(length)), list(range(1, length + 1))
 
 
-def _counted(pairs: Sequence[tuple[int, str]], fail: Fail) -> tuple[str, ...]:
+def _names_by_number(pairs: Sequence[tuple[int, str]], fail: Fail) -> tuple[str, ...]:
     """The names by their numbers, which count from 0 or from 1 and leave none out."""
     numbers = sorted(number for number, _ in pairs)
     if numbers not in _counts(len(numbers)):
@@ -161,4 +161,4 @@ def _of_table(text: str, delimiter: str, fail: Fail) -> tuple[str, ...]:
     wrong = next((row[numbered] for row in rows if not row[numbered].strip().isdigit()), None)
     if wrong is not None:
         raise fail(f"a number of a class is {wrong!r}")
-    return _counted([(int(row[numbered]), name) for row, name in zip(rows, names, strict=True)], fail)
+    return _names_by_number([(int(row[numbered]), name) for row, name in zip(rows, names, strict=True)], fail)

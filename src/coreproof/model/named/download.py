@@ -70,7 +70,7 @@ def download(
     """
     if _is(place, digest):
         return place
-    report = report or _shown()
+    report = report or _terminal_progress()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -301,7 +301,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _shown() -> Progress:
+def _terminal_progress() -> Progress:
     """Says on the terminal how far it is, once a second; to nobody where there is no terminal."""
     last = [0.0]
 

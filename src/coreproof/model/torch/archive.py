@@ -80,7 +80,9 @@ def read_program(path: Path) -> ExportedProgram:
         # since PyTorch 2.7 all of it stands in one folder, which is called after the file
         folders = {name.split("/")[0] for name in members}
         top = f"{folders.pop()}/" if len(folders) == 1 else ""
-        return _current(_Members(archive, {name.removeprefix(top): info for name, info in members.items()}, path))
+        return _current_document(
+            _Members(archive, {name.removeprefix(top): info for name, info in members.items()}, path)
+        )
 
 
 def damaged(path: Path, error: BaseException) -> UnreadableModelError:
@@ -233,7 +235,7 @@ def _refusal(path: Path, found: str, expected: str) -> UnsafeModelError:
 # since PyTorch 2.7
 
 
-def _current(members: _Members) -> object:
+def _current_document(members: _Members) -> object:
     if not members.names & {"models/model.json", "archive_format"}:
         raise _refusal(members.path, _unknown(sorted(members.names)), "an archive of torch.export.save")
     known = {

@@ -85,7 +85,7 @@ def _of_member(name: str, member: WeightsEnum, state: object, *notes: str) -> To
     """The network as torchvision builds it for these weights: some take larger pictures, or change what they are fed."""
     models = import_torchvision().models
     extra = {"quantize": True} if name.startswith("quantized_") and "unquantized" in member.meta else {}
-    with quiet(), _handed(member, state):
+    with quiet(), _lend_weights(member, state):
         module = models.get_model(name, weights=member, **extra)
     feeding, cut = _feeding_of(member.transforms())
     return TorchModel(
@@ -99,7 +99,7 @@ def _of_member(name: str, member: WeightsEnum, state: object, *notes: str) -> To
 
 
 @contextmanager
-def _handed(member: WeightsEnum, state: object) -> Iterator[None]:
+def _lend_weights(member: WeightsEnum, state: object) -> Iterator[None]:
     """Lets torchvision build with weights that were read already, as tensors and nothing else."""
     member.get_state_dict = lambda *_, **__: state
     try:

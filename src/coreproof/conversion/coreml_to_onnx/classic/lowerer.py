@@ -50,7 +50,7 @@ class ModelLowerer:
         b = OnnxBuilder()
         b.taken.update(f.name for f in (*model.signature.inputs, *model.signature.outputs))
         shared = Shared(b, precision)
-        held = {feature.name: _entered(shared, model, feature) for feature in model.signature.inputs}
+        held = {feature.name: _graph_input(shared, model, feature) for feature in model.signature.inputs}
         made = self.into(Stage(model, model.where, held, shared))
         return _finished(model, shared, made)
 
@@ -85,7 +85,7 @@ def _interface(model: CoreMLModel) -> Iterator[str]:
 # inputs
 
 
-def _entered(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
+def _graph_input(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
     """The ONNX input (of a dictionary the two inputs) of a feature."""
     b = shared.b
     # Core ML lets an input and an output bear one name, ONNX names each value once
@@ -126,16 +126,16 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
     for feature in signature.outputs:
         held = made[feature.name]
         if not isinstance(held, Dictionary):
-            outputs[feature.name] = _named(shared.b, feature.name, held, outputs.values())
+            outputs[feature.name] = _graph_output(shared.b, feature.name, held, outputs.values())
             continue
         # keys that are computed are an output of their own; known ones stand in the signature
         if isinstance(held.keys, ir.Value):
             names = keys_of(feature.name), values_of(feature.name)
             for name, value in zip(names, (held.keys, held.values), strict=True):
-                outputs[name] = _named(shared.b, name, value, outputs.values())
+                outputs[name] = _graph_output(shared.b, name, value, outputs.values())
             dictionaries[feature.name] = DictionaryOutput(*names, sparse=held.sparse)
             continue
-        outputs[feature.name] = _named(shared.b, feature.name, held.values, outputs.values())
+        outputs[feature.name] = _graph_output(shared.b, feature.name, held.values, outputs.values())
         if feature.name == signature.probabilities and held.keys and not held.sparse:
             labels = held.keys
         else:
@@ -145,7 +145,7 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
     alone = made.get(scores_of(signature.predicted_label or ""))
     if labels is None and isinstance(alone, Dictionary) and not isinstance(alone.keys, ir.Value):
         scores, labels = scores_of(signature.predicted_label or ""), alone.keys
-        outputs[scores] = _named(shared.b, scores, alone.values, outputs.values())
+        outputs[scores] = _graph_output(shared.b, scores, alone.values, outputs.values())
     entries = {value.name or "": value for value in shared.b.inputs}
     # an input that a stage gave a default has an initializer of its name by now
     given = {name for value, name in shared.optional.items() if value.const_value is not None}
@@ -179,7 +179,7 @@ def _as_read(feature: Feature, keys: ir.Value | None, has_default: bool) -> Feat
     return replace(feature, holds=f"dictionary of {'text' if keys.dtype == ir.DataType.STRING else 'int64'} to float64")
 
 
-def _named(b: OnnxBuilder, name: str, value: ir.Value, made: Collection[ir.Value]) -> ir.Value:
+def _graph_output(b: OnnxBuilder, name: str, value: ir.Value, made: Collection[ir.Value]) -> ir.Value:
     """A value as the graph's output of that name."""
     # an output has to be made by a node, and each by another one
     if value.producer() is None or value.const_value is not None or value in made:

@@ -93,7 +93,7 @@ def _evaluated(stage: Stage, ensemble: Model_pb2.TreeEnsembleParameters) -> ir.V
     if not len(table.roots):
         return b.copy(base)
     # what nobody feeds is missing, as NaN is (the inputs of trees may be optional)
-    reached = _reached(b, table, stage.vector(default=np.nan))
+    reached = _leaves(b, table, stage.vector(default=np.nan))
     leaf = b.op("Gather", b.constant(table.leaf, "leaf_of_node"), reached)
     amounts = b.op("Gather", b.constant(table.amounts, "leaf_values"), leaf)  # [trees, most]
     if base.size == 1:
@@ -102,7 +102,7 @@ def _evaluated(stage: Stage, ensemble: Model_pb2.TreeEnsembleParameters) -> ir.V
     return b.op("ScatterElements", base, places, b.op("Reshape", amounts, _at(-1)), axis=0, reduction="add")
 
 
-def _reached(b: OnnxBuilder, table: TreeTable, x: ir.Value) -> ir.Value:
+def _leaves(b: OnnxBuilder, table: TreeTable, x: ir.Value) -> ir.Value:
     """The leaf of each tree, by its place in the table: from the roots on all take a step at once, and a leaf leads to itself."""
     if not table.depth:
         return b.constant(table.roots, "roots")

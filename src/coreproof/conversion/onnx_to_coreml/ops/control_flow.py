@@ -17,7 +17,7 @@ _WRITTEN_OUT = 512
 """As many nodes may the rounds of a loop have together to be written out one after the other: more is a loop of Core ML's."""
 
 
-def _known(operand: Operand | None) -> np.ndarray | None:
+def _constant_value(operand: Operand | None) -> np.ndarray | None:
     """What the operand is known to be."""
     if operand is None or isinstance(operand, np.ndarray):
         return operand
@@ -47,7 +47,7 @@ def _one(ctx: Context, operand: Operand) -> Var:
     return ctx.mb.squeeze(x=value, axes=list(range(rank)))
 
 
-def _present(operands: Sequence[Operand | None]) -> list[Operand]:
+def _require_operands(operands: Sequence[Operand | None]) -> list[Operand]:
     """What a loop carries or walks along, of which nothing can be left out."""
     return [operand for operand in operands if operand is not None]
 
@@ -70,7 +70,7 @@ def if_(ctx: Context, condition: Operand, *, then_branch: ir.Graph, else_branch:
 
     ONNX lets the branches differ in shape, MIL's cond does not: lengths in which they do are given as free ones by both.
     """
-    known = _known(condition)
+    known = _constant_value(condition)
     if known is not None:
         return ctx.nested(then_branch if bool(known.reshape(-1)[0]) else else_branch, {})
 
@@ -111,12 +111,12 @@ def loop(
     ctx: Context, count: Operand | None, condition: Operand | None, *carried: Operand, body: ir.Graph
 ) -> list[Operand]:
     """Rounds until the count is reached or the condition fails; what a round gives beside the carried values is stacked."""
-    trips, goes_on = _known(count), _known(condition)
+    trips, goes_on = _constant_value(count), _constant_value(condition)
     most = None if trips is None else int(trips.reshape(-1)[0])
     if most is not None and most > np.iinfo(np.int32).max:  # as exporters write a loop that only its condition ends
         count, most = None, None
     index, again, *names = (v.name or "" for v in body.inputs)
-    values = _present(ctx.raw[2:])
+    values = _require_operands(ctx.raw[2:])
 
     def round_of(number: Operand, holds: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
         made = ctx.nested(body, {index: number, again: holds, **dict(zip(names, carry, strict=True))})
@@ -130,7 +130,7 @@ def loop(
         if written is not None:
             return _stacked(ctx, written, len(names), body)
     start = np.asarray(True) if condition is None else condition
-    return _looped(ctx, _Rounds(round_of, count, start, most), values)
+    return _while_loop(ctx, _Rounds(round_of, count, start, most), values)
 
 
 Round = Callable[[Operand, Operand, Sequence[Operand]], tuple[Operand, list[Operand]]]
@@ -149,7 +149,7 @@ def rounds(
         carry, given = written
         return [*carry, *(stack(ctx, list(rows), 0) for rows in zip(*given, strict=True))]
     count = np.asarray(known, np.int32) if known is not None else _length(ctx, *along)
-    return _looped(ctx, _Rounds(round_of, count, np.asarray(True), known), states)
+    return _while_loop(ctx, _Rounds(round_of, count, np.asarray(True), known), states)
 
 
 def _written_out(
@@ -161,7 +161,7 @@ def _written_out(
         if not goes_on:
             break
         again, made = round_of(np.asarray(number, np.int64), np.asarray(True), carry)
-        known = _known(again)
+        known = _constant_value(again)
         if known is None:
             return None
         goes_on = bool(known.reshape(-1)[0])
@@ -201,12 +201,12 @@ class _Rounds:
     known: int | None
 
 
-def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Operand]:
+def _while_loop(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Operand]:
     """MIL's while_loop; what is stacked is written into lists, whose elements have one fixed shape, or into room for all rows."""
     mb = ctx.mb
     # what they start with is forgotten: MIL would take it for what a later round reads
     carried = [_open(ctx, v) for v in values]
-    kinds = _tried(ctx, rounds, carried)
+    kinds = _kinds_of_a_round(ctx, rounds, carried)
     limit = None if rounds.count is None else _one(ctx, rounds.count)
     lists = [
         mb.make_list(
@@ -231,11 +231,11 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
         if ctx.is_network:  # whose values are written over one after the other: two that change places are copied first
             carry = [mb.identity(x=m) if any(m is r for r in rest) else m for m in carry]
         written = [
-            _written(ctx, place, number, _variable(ctx, value))
+            _with_row(ctx, place, number, _variable(ctx, value))
             for place, value in zip(rest[width:], made[width:], strict=True)
         ]
         # coremltools writes a constant that a body gives twice into a NeuralNetwork; within the loop this one is true
-        always = ctx.is_network and _known(again) is not None and bool(np.all(_known(again)))
+        always = ctx.is_network and _constant_value(again) is not None and bool(np.all(_constant_value(again)))
         return [mb.add(x=number, y=np.int32(1)), goes_on if always else _one(ctx, again), *carry, *written]
 
     start = [mb.const(val=np.int32(0)), _one(ctx, rounds.start)]
@@ -262,7 +262,7 @@ def _is_list(value: Var) -> bool:
     return isinstance(value, ListVar)
 
 
-def _written(ctx: Context, place: Var, number: Var, value: Var) -> Var:
+def _with_row(ctx: Context, place: Var, number: Var, value: Var) -> Var:
     """A round's row in its place. A list's elements are arrays: a single number is written as one of one."""
     mb = ctx.mb
     if _is_list(place):
@@ -321,13 +321,13 @@ class _TakenOut:
             self._block.remove_ops([operation for operation in made if operation.op_type != "const"])
 
 
-def _tried(ctx: Context, rounds: _Rounds, carried: Sequence[Var]) -> _Kinds:
+def _kinds_of_a_round(ctx: Context, rounds: _Rounds, carried: Sequence[Var]) -> _Kinds:
     """One round lowered to see what it gives, and taken out again."""
     with _TakenOut():
         number = _forgotten(ctx, ctx.mb.const(val=np.int32(0)))
         # with nothing known of the values, or the round would be folded to what the first one gives
         again, made = rounds.round_of(number, np.asarray(True), [_forgotten(ctx, v) for v in carried])
-        known = _known(again)
+        known = _constant_value(again)
         stacked = [(tuple(m.shape), name_of(ctx, m)) for m in made[len(carried) :]]
     return _Kinds(stacked, known is not None and bool(known.reshape(-1)[0]))
 
@@ -363,7 +363,7 @@ def scan(
 ) -> list[Operand]:
     """A round for each position along the scanned axes; a direction of 1 goes backwards."""
     count = len(operands) - num_scan_inputs
-    results = _scanned(ctx, _present(ctx.raw), body, num_scan_inputs, scan_input_axes, scan_input_directions)
+    results = _scanned(ctx, _require_operands(ctx.raw), body, num_scan_inputs, scan_input_axes, scan_input_directions)
     outputs = len(results) - count
     turned = zip(
         results[count:], scan_output_axes or [0] * outputs, scan_output_directions or [0] * outputs, strict=True
@@ -386,7 +386,7 @@ def scan_8(
     rows = []
     for number in range(ctx.shape(operands[0])[0]):
         # each sample by itself: opset 8 has a batch where opset 9 leaves that to whoever writes the body
-        own = [picked(ctx, x, 0, number) for x in _present(ctx.raw[1:])]
+        own = [picked(ctx, x, 0, number) for x in _require_operands(ctx.raw[1:])]
         rows.append(_scanned(ctx, own, body, num_scan_inputs, (), directions))
     return [stack(ctx, list(parts), 0) for parts in zip(*rows, strict=True)]
 

@@ -141,7 +141,7 @@ def recurrent(
         # where nobody reads Y, Core ML need not keep the states of all steps
         whole = len(ctx.node.outputs) > 0 and bool(ctx.node.outputs[0].name)
         if lengths is None and cell.is_own(ctx.target):
-            made.append(_own(ctx, cell, x, start, way, whole))
+            made.append(_native_layer(ctx, cell, x, start, way, whole))
         else:
             made.append(_stepwise(ctx, cell, x, start, way, lengths))
     return [_joined(ctx, [m[i] for m in made], batch_first, i == 0) for i in range(len(made[0]))]
@@ -194,7 +194,9 @@ def _start(ctx: Context, state: Operand | None, direction: int, x: Operand, hidd
 # Core ML's operations
 
 
-def _own(ctx: Context, cell: _Cell, x: Operand, start: Sequence[Operand], way: str, whole: bool) -> list[Operand]:
+def _native_layer(
+    ctx: Context, cell: _Cell, x: Operand, start: Sequence[Operand], way: str, whole: bool
+) -> list[Operand]:
     """Y [s, b, H], Y_h [b, H] and of an LSTM Y_c. They compute in float32 before iOS 17."""
     wide = ctx.dtype == np.float16 and ctx.target < 17
     dtype = np.float32 if wide else ctx.dtype

@@ -112,7 +112,7 @@ class _Line:
             return self.mb.real_div(x=at, y=whole)
         return self.mb.real_div(x=self.mb.mul(x=at, y=self.length), y=self.mb.mul(x=self.count, y=parts))
 
-    def _taken(self, x: Operand, places: Operand) -> Operand:
+    def _elements_at(self, x: Operand, places: Operand) -> Operand:
         """The elements at these places, those at the border beyond it."""
         last = self.mb.sub(x=self.length, y=_ONE)
         inside = self.mb.maximum(x=self.mb.minimum(x=places, y=last), y=np.float32(0))
@@ -132,8 +132,8 @@ class _Line:
             # MIL's round takes halves to even; floor(x + 1/2) and ceil(x - 1/2) take all of them up, or down
             up = how == "round_prefer_ceil"
             shifted = mb.add(x=places, y=_HALF if up else -_HALF)
-            return self._taken(x, mb.floor(x=shifted) if up else mb.ceil(x=shifted))
-        return self._taken(x, mb.floor(x=places) if how == "floor" else mb.ceil(x=places))
+            return self._elements_at(x, mb.floor(x=shifted) if up else mb.ceil(x=shifted))
+        return self._elements_at(x, mb.floor(x=places) if how == "floor" else mb.ceil(x=places))
 
     def linear(self, x: Operand) -> Operand:
         mb, rank = self.mb, self.ctx.rank(x)
@@ -141,7 +141,7 @@ class _Line:
         places = mb.maximum(x=mb.minimum(x=self.places(), y=last), y=np.float32(0))
         low = mb.floor(x=places)
         share = self._along(mb.sub(x=places, y=low), rank)
-        first, second = self._taken(x, low), self._taken(x, mb.add(x=low, y=_ONE))
+        first, second = self._elements_at(x, low), self._elements_at(x, mb.add(x=low, y=_ONE))
         return mb.add(x=first, y=mb.mul(x=mb.sub(x=second, y=first), y=share))
 
     def cubic(self, x: Operand) -> Operand:
@@ -159,7 +159,8 @@ class _Line:
             # ONNX, Resize, exclude_outside: what is left inside counts as a whole again
             shares = [mb.real_div(x=share, y=total) for share in shares]
         parts = [
-            mb.mul(x=self._taken(x, tap), y=self._along(share, rank)) for tap, share in zip(taps, shares, strict=True)
+            mb.mul(x=self._elements_at(x, tap), y=self._along(share, rank))
+            for tap, share in zip(taps, shares, strict=True)
         ]
         return mb.add(x=mb.add(x=parts[0], y=parts[1]), y=mb.add(x=parts[2], y=parts[3]))
 

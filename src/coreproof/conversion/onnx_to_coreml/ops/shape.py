@@ -121,7 +121,7 @@ def _squeezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
     if not left:
         return mb.squeeze(x=mb.reshape(x=data, shape=[1]), axes=[0])
     # the axes that stay come first, each group in its order
-    order = mb.add(x=mb.mul(x=_chosen(ctx, axes, rank), y=np.int32(rank)), y=np.arange(rank, dtype=np.int32))
+    order = mb.add(x=mb.mul(x=_axis_mask(ctx, axes, rank), y=np.int32(rank)), y=np.arange(rank, dtype=np.int32))
     kept = mb.slice_by_index(x=mb.argsort(x=order, axis=0, ascending=True), begin=[0], end=[left])
     return mb.reshape(x=data, shape=mb.gather(x=mb.shape(x=data), indices=kept, axis=0))
 
@@ -132,7 +132,7 @@ def _unsqueezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
     rank = before + int(axes.shape[0])
     if not before:
         return mb.reshape(x=data, shape=[1] * rank)
-    new = _chosen(ctx, axes, rank)
+    new = _axis_mask(ctx, axes, rank)
     own = mb.sub(x=np.int32(1), y=new)
     # the lengths of the others follow each other
     places = mb.maximum(x=mb.sub(x=mb.cumsum(x=own, axis=0), y=np.int32(1)), y=np.int32(0))
@@ -141,7 +141,7 @@ def _unsqueezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
     return mb.reshape(x=data, shape=mb.add(x=mb.mul(x=lengths, y=own), y=new))
 
 
-def _chosen(ctx: Context, axes: Operand, rank: int) -> Operand:
+def _axis_mask(ctx: Context, axes: Operand, rank: int) -> Operand:
     """[rank]: 1 at each of the axes, of which negative ones count from the end, 0 elsewhere."""
     mb = ctx.mb
     # MIL's mod has the sign of the divisor, so that -1 becomes rank - 1

@@ -247,7 +247,7 @@ def tree_ensemble_regressor(
     forest = _numbered_by_tree(ctx, said, n_targets, **nodes)
     how = ("AVERAGE", "SUM", "MIN", "MAX").index(aggregate_function)
     total = _aggregated(ctx, forest, _walked(ctx, x, forest), how)
-    based = _based(ctx, total, n_targets, base_values, base_values_as_tensor)
+    based = _plus_base(ctx, total, n_targets, base_values, base_values_as_tensor)
     return _as_declared(ctx, transformed(ctx, based, post_transform))
 
 
@@ -280,7 +280,7 @@ def tree_ensemble_classifier(
     ids, targets = ([0] * len(class_ids), 1) if is_one else (class_ids, len(labels))
     said = list(zip(class_treeids, class_nodeids, ids, weights, strict=True))
     forest = _numbered_by_tree(ctx, said, targets, **nodes)
-    sums = _based(
+    sums = _plus_base(
         ctx, _aggregated(ctx, forest, _walked(ctx, x, forest), _SUM), targets, base_values, base_values_as_tensor
     )
     if not is_one:
@@ -296,7 +296,9 @@ def tree_ensemble_classifier(
     return labelled(ctx, labels, second, _as_declared(ctx, scores), is_place=True)
 
 
-def _based(ctx: Context, total: Operand, targets: int, values: Sequence[float] | None, tensor: Array | None) -> Operand:
+def _plus_base(
+    ctx: Context, total: Operand, targets: int, values: Sequence[float] | None, tensor: Array | None
+) -> Operand:
     """The sums on top of the base values, of which there is one a target."""
     given = values if tensor is None else tensor
     if given is None:
