@@ -11,6 +11,9 @@ A family's test file holds for each operator its definition, as Apple's document
 The arguments that are named in the second place are inputs of the model, all others constants. The rows are tried in float32;
 with every operand but the first a constant; and, where they hold floats, in float16: the definition is given the rounded inputs,
 and the program answers what it gives in exact arithmetic, rounded.
+
+In float16 each trial is fed extremes, too: what the program stores is bit for bit the rounding of what the same engine computes
+in float32 from the same inputs, and where the definition is exact, what that gives.
 """
 
 from __future__ import annotations
@@ -26,8 +29,33 @@ import pytest
 from coreproof.conversion.operators import MIL
 from coreproof.conversion.registry import Handler
 from coreproof.runtime.open import session
+from coreproof.runtime.session import Session
 from tests.build import program
 
+Array = np.ndarray
+EXTREMES = np.array(
+    [
+        0x0001,
+        0x8001,
+        0x03FF,
+        0x0400,
+        0x8400,
+        0x7BFF,
+        0xFBFF,
+        0x7C00,
+        0xFC00,
+        0x7E00,
+        0x8000,
+        0x0000,
+        0x3C00,
+        0x3555,
+        0x6400,
+    ],
+    np.uint16,
+).view(np.float16)
+"""The ends of float16: the subnormal ones and their neighbours, 65504, infinity, NaN, both zeros; and 1, 1/3 and 1024."""
+NUMBERS = EXTREMES[~np.isnan(EXTREMES)]
+"""Those of which the order of two is defined."""
 Definition = Callable[..., Any]
 AnyDefinition = TypeVar("AnyDefinition", bound=Definition)
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -65,6 +93,7 @@ class Trial:
     target: str
     within: float
     half: bool
+    tame: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name
@@ -86,13 +115,19 @@ class Trial:
         inputs = [(array.shape or (1,), _feature_dtype(array)) for array in fed]
         model = program(folder, build, inputs, target=self.target, half=self.half)
         with session(model) as running:
-            feeds = {
-                feature.name: array.reshape(shape).astype(dtype)
-                for feature, array, (shape, dtype) in zip(running.signature.inputs, fed, inputs, strict=True)
-            }
-            answer = running.run(feeds)
-            found = iter([answer[f.name] for f in running.signature.outputs])
-        for row, shapes in zip(self.rows, declared, strict=True):
+            self._hold_definition(_answers(running, self.rows), self.rows, declared)
+            if self.half:
+                with session(model, precision="fp32") as wide:
+                    self._hold_rounding(running, wide)
+                if not self.within:
+                    with_extremes = self._spiced(NUMBERS)
+                    self._hold_definition(_answers(running, with_extremes), with_extremes, declared)
+
+    def _hold_definition(
+        self, found: Sequence[Array], rows: Sequence[Row], declared: Sequence[Sequence[tuple[Any, ...]]]
+    ) -> None:
+        results = iter(found)
+        for row, shapes in zip(rows, declared, strict=True):
             with np.errstate(all="ignore"):
                 expected = self.definition(**{k: _exact(v) for k, v in row.arguments.items()})
             expected = expected if isinstance(expected, tuple) else (expected,)
@@ -101,10 +136,36 @@ class Trial:
                 said = f"{self.operator}({row.arguments})"
                 assert len(shape) == wanted.ndim, said
                 assert all(not isinstance(n, int) or n == m for n, m in zip(shape, wanted.shape, strict=True)), said
-                result = next(found)
+                result = next(results)
                 assert result.shape == (wanted.shape or (1,)), said
                 _agree(result.reshape(wanted.shape), wanted, self.within, said)
-        assert next(found, None) is None
+        assert next(results, None) is None
+
+    def _hold_rounding(self, stored: Session, wide: Session) -> None:
+        """What a float16 program answers is what its float32 arithmetic gives, rounded: the same bits, NaN aside."""
+        for rows in (self.rows, self._spiced(EXTREMES), self._spiced(EXTREMES, share=1)):
+            for found, exact in zip(_answers(stored, rows), _answers(wide, rows), strict=True):
+                with np.errstate(over="ignore"):
+                    rounded = exact.astype(found.dtype)
+                same = (found.view(f"u{found.itemsize}") == rounded.view(f"u{found.itemsize}")) | (
+                    np.isnan(found) & np.isnan(rounded)
+                )
+                assert same.all(), f"{self.operator}: {found[~same][:4]}, not {exact[~same][:4]} rounded, of {rows}"
+
+    def _spiced(self, extremes: Array, share: float = 0.3) -> Sequence[Row]:
+        """The rows with extremes in the places of some of what is fed, but not of what is ``tame``."""
+        rng = np.random.default_rng(len(self.name))
+
+        def spice(array: Array) -> Array:
+            return np.where(rng.random(np.shape(array)) < share, rng.choice(extremes, np.shape(array)), array)
+
+        return [
+            Row(
+                {k: _changed(spice, v) if k in row.fed and k not in self.tame else v for k, v in row.arguments.items()},
+                row.fed,
+            )
+            for row in self.rows
+        ]
 
 
 @dataclass
@@ -129,10 +190,11 @@ class Family:
         within: float = 0.0,
         target: str = "iOS17",
         half: bool = True,
+        tame: str = "",
     ) -> Callable[[AnyDefinition], AnyDefinition]:
         """Adds trials. ``within`` is how far float32 may be off the exact result, relative to it or to 1; 0 is not at all.
 
-        ``half`` says whether float16 is tried as well.
+        ``half`` says whether float16 is tried as well, and ``tame`` which operands it takes no extremes for.
         """
         inputs = tuple(fed.split())
         given = [Row(row, tuple(name for name in inputs if name in row)) for row in rows]
@@ -144,7 +206,9 @@ class Family:
             for how, there in (("fp32", given), ("constants", known), ("fp16", halves if half else [])):
                 if there:
                     name = f"{operator}-{target}-{how}"
-                    trial = Trial(name, operator, definition, there, target, within, how == "fp16")
+                    trial = Trial(
+                        name, operator, definition, there, target, within, how == "fp16", frozenset(tame.split())
+                    )
                     self.trials.append(trial)
             return definition
 
@@ -168,6 +232,17 @@ class Family:
             for version in versions
             if (handler := MIL.find(operator, version)) is not None
         }
+
+
+def _answers(running: Session, rows: Sequence[Row]) -> list[Array]:
+    """What a program of these rows answers, in the order of its outputs."""
+    arrays = [array for row in rows for array in row.inputs()]
+    feeds = {
+        feature.name: array.reshape(array.shape or (1,)).astype(_feature_dtype(array))
+        for feature, array in zip(running.signature.inputs, arrays, strict=True)
+    }
+    answer = running.run(feeds)
+    return [answer[feature.name] for feature in running.signature.outputs]
 
 
 def _several(value: Any) -> Sequence[Any]:

@@ -48,6 +48,7 @@ def fill_like(ref_tensor: Array, value: float = 0.0) -> Array:
         {"start": np.float32(a), "end": np.float32(b), "step": np.float32(c)}
         for a, b, c in ((0, 5, 1), (1, 2.25, 0.25), (5, 0.5, -1), (0, 1, 4))
     ],
+    tame="start end step",
 )
 @family.defines(
     "range_1d",

@@ -70,6 +70,8 @@ def _nearest(low: Lowering, x: Operand, pixels: ir.Value, padding_mode: str, fil
         ahead = low.op("Mod", low.op("Abs", low.op("Sub", pixels, start)), period, fmod=1)
         pixels = low.op("Add", low.op("Min", ahead, low.op("Sub", period, ahead)), start)
     rounded = low.op("Round", pixels)
+    # no number is no place in the picture, as in PyTorch; kept, it would be an index that no engine takes
+    rounded = low.op("Where", low.op("IsNaN", rounded), -1.0, rounded)
     inside = low.op("Min", low.op("Max", rounded, 0.0), last)
     column, row = (low.op("Gather", inside, np.array(i, np.int64), axis=3) for i in (0, 1))
     width = low.op("Gather", _extent(low, x), np.array(0, np.int64))
