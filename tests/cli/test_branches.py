@@ -213,4 +213,4 @@ def test_photos_that_take_another_branch_than_the_frozen_one_show_it(coreproof: 
         "prove", "pictures.py:dark", "--photos", "photos", "--out", "p", "--no-witness", "--freeze-branches", *feed
     )
     assert ran.code == 1, ran.out + ran.err
-    assert "Verify t2o against torchm disagrees" in ran.out
+    assert "Verify ONNX (t2o) against PyTorch (torchm) disagrees" in ran.out

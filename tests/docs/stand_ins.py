@@ -126,10 +126,21 @@ def lay_out(folder: Path) -> None:
     onnx.save(classifier(227), folder / "at227.onnx")
     cp.convert(folder / "at227.onnx", "mlprogram", images=picture, labels=labels).save(folder / "shipped.mlpackage")
     (folder / "tiny.py").write_text(TINY_TORCH)
+    _train(folder)
     np.savez(folder / "edits.npz", bias=BIAS)
     np.savez(folder / "real.npz", x=WEIGHTS.random((1, 3, SIDE, SIDE), np.float32))
     _tell_truth(package, _photos(folder / "my-photos"))
     (folder / "labels.txt").write_text("\n".join(labels))
+
+
+def _train(folder: Path) -> None:
+    """A class of one's own and its weights, as the README's own model has them."""
+    import torch
+
+    (folder / "training.py").write_text(TINY_TORCH.split("def network")[0].replace("class Tiny", "class Network"))
+    names: dict[str, Any] = {}
+    exec(compile(TINY_TORCH, "tiny.py", "exec"), names)
+    torch.save(names["network"]().module.state_dict(), folder / "weights.pt")
 
 
 def _hard_swish() -> onnx.ModelProto:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -18,13 +19,14 @@ _GAP = 2
 """Signs between two columns."""
 
 
-def agreement_table(comparison: Comparison, width: int = 80) -> Table:
+def agreement_table(comparison: Comparison, width: int = 80, called: Mapping[str, str] = MappingProxyType({})) -> Table:
     """On how many photos each two models have the same top class; complete agreement green, the least of all red.
 
-    What is wider than ``width`` goes on below: a count that is cut off is another count.
+    What is wider than ``width`` goes on below: a count that is cut off is another count. ``called``: what people call a model.
     """
     photos, names = comparison.count, comparison.names
-    notes = [f"same top class, of {photos:,} photos", *(f"weak: {w.text}" for w in comparison.weaknesses)]
+    legend = [", ".join(f"{name} is {called[name]}" for name in names if name in called)] if called else []
+    notes = [*legend, f"same top class, of {photos:,} photos", *(f"weak: {w.text}" for w in comparison.weaknesses)]
     if any(pair.undefined for pair in comparison.pairs.values()):
         notes.append("Cohen's kappa is undefined where two models name one class on every photo")
     for found in comparison.explanations:

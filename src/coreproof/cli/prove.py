@@ -86,10 +86,11 @@ def command(
     """
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
-    from coreproof.cli.terminal import Line, console
+    from coreproof.cli.terminal import Line, console, print_whole
     from coreproof.model.load import load
-    from coreproof.proof.chain import prove
+    from coreproof.proof.chain import LEFT_OUT, UNNAMED, prove
     from coreproof.proof.checks import of_proof, survives
+    from coreproof.proof.document import SPOKEN
 
     check_report_places(reporting, replace=overwrite)
     told = telling.read()
@@ -128,11 +129,12 @@ def command(
         say_json(proof.to_json())
         raise typer.Exit(0 if fine else 1)
     if proof.comparison is not None:
-        shown.print(agreement_table(proof.comparison, shown.width))
+        shown.print(agreement_table(proof.comparison, shown.width, SPOKEN))
     colour = "red" if not proof.agrees else "green" if proof.proves else "yellow"
     shown.print(Line(proof.text, style=f"bold {colour}"))
-    shown.print(Line(f"page   {proof.page}"))
-    shown.print(Line(f"proof  {proof.folder / 'proof.json'}"))
+    unnamed = [Line(f"note   {note}") for note in proof.steps[0].notes if note == UNNAMED or note.startswith(LEFT_OUT)]
+    places = {"page": proof.page, "proof": proof.folder / "proof.json", "models": proof.folder / "models"}
+    print_whole(shown, [*unnamed, *(Line(f"{what:<7}{place}") for what, place in places.items())])
     raise typer.Exit(0 if fine else 1)
 
 

@@ -21,9 +21,9 @@ from coreproof.comparison.tally import Extremes, PhotoRow, Tally
 from coreproof.comparison.weakness import weaknesses_of
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import COMPARISON
-from coreproof.model.notebook_view import NotebookView
+from coreproof.model.notebook_view import NotebookView, Spoken
 from coreproof.model.numbers import json_ready
-from coreproof.model.weakness import Weakness
+from coreproof.model.weakness import Weakness, qualified
 from coreproof.visible import in_json, visible
 
 _LISTED = 20
@@ -133,8 +133,8 @@ class Photographs(NotebookView):
         return "\n".join(visible(line) for line in lines)
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison(NotebookView):
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Spoken, NotebookView):
     """What models say about photos.
 
     The statistics are in memory and do not grow with the photos; each photo's answers are in files, which ``everything``,
@@ -150,6 +150,12 @@ class Comparison(NotebookView):
     table: Table
     attributions: tuple[Attribution, ...] = ()
     store: Path | None = None
+
+    def _spoken(self) -> str:
+        least = min((pair.share for pair in self.pairs.values()), default=1.0)
+        title = self.title or "comparison"
+        said = f"{title}: {len(self.models):,} models over {self.count:,} photos, agreement at least {least:.1%}"
+        return qualified(said, self.weaknesses)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from coreproof.feeding.inputs import hand_over
 from coreproof.feeding.user_inputs import given_samples, named_samples
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count
+from coreproof.model.notebook_view import Spoken
 from coreproof.model.numbers import json_ready
 from coreproof.model.progress import Progress, silent
 from coreproof.model.weakness import Weakness
@@ -74,8 +75,8 @@ class SampleRow:
     named: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class InputComparison:
+@dataclass(frozen=True, repr=False)
+class InputComparison(Spoken):
     """What several models say of the same inputs. ``classes``: output -> class -> model -> at how many places it is named."""
 
     title: str
@@ -86,6 +87,9 @@ class InputComparison:
     classes: Mapping[str, Mapping[str, Mapping[str, int]]]
     weaknesses: tuple[Weakness, ...]
     origin: str = ""
+
+    def _spoken(self) -> str:
+        return self.text
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from coreproof.conversion.convert import TARGETS, Target, to_onnx
 from coreproof.conversion.shapes import with_batches
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
+from coreproof.model.notebook_view import Spoken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +39,8 @@ class Obstacle:
         )
 
 
-@dataclass(frozen=True)
-class Checked:
+@dataclass(frozen=True, repr=False)
+class Checked(Spoken):
     """What ``check`` found; true where the model converts.
 
     ``to`` and ``target`` say into what it was to be converted ("mlprogram", "iOS17"; no target for "onnx"). ``obstacles`` are all
@@ -53,6 +54,9 @@ class Checked:
     obstacles: tuple[Obstacle, ...]
     would_do: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+
+    def _spoken(self) -> str:
+        return self.text
 
     def __bool__(self) -> bool:
         return not self.obstacles

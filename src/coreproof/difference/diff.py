@@ -18,6 +18,7 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import WeightRef
+from coreproof.model.notebook_view import Spoken
 from coreproof.model.numbers import json_ready
 from coreproof.model.progress import Progress, silent
 from coreproof.pairing.align import canonical
@@ -66,8 +67,8 @@ class LayerNote:
     parameters: int
 
 
-@dataclass(frozen=True)
-class Difference:
+@dataclass(frozen=True, repr=False)
+class Difference(Spoken):
     """What distinguishes two versions of a model. Falsy when nothing does.
 
     ``same_format`` False: layers are not compared one by one (the formats cut operations differently); ``weights`` then
@@ -86,6 +87,16 @@ class Difference:
     lost: tuple[str, ...] = ()
     gained: tuple[str, ...] = ()
     models: tuple[Model, Model] | None = field(default=None, repr=False, compare=False)
+
+    def _spoken(self) -> str:
+        told = {
+            "added": len(self.added),
+            "removed": len(self.removed),
+            "changed": len(self.changed),
+            "other": len(self.around),
+        }
+        said = ", ".join(f"{count:,} {word}" for word, count in told.items() if count)
+        return f"{self.before} and {self.after}: {'nothing differs' if self.same else said or 'other weights'}"
 
     @property
     def same_format(self) -> bool:

@@ -22,7 +22,7 @@ from coreproof.model.arguments import of_kind, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
-from coreproof.model.notebook_view import NotebookView
+from coreproof.model.notebook_view import NotebookView, Spoken
 from coreproof.model.weakness import Weakness, failing, qualified
 from coreproof.verification.verification import Verification
 
@@ -30,8 +30,8 @@ MOST_REPAIRS = 50
 """Repairs after which the doctor stops: a model with more faults should be converted anew."""
 
 
-@dataclass(frozen=True)
-class Diagnosis(NotebookView, Sequence[Finding]):
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Spoken, NotebookView, Sequence[Finding]):
     """The findings in order of weight, and the model after every repair that was proved.
 
     ``before`` and ``after`` say in a line how the model stood. ``repaired`` is None where nothing could be repaired.
@@ -52,6 +52,9 @@ class Diagnosis(NotebookView, Sequence[Finding]):
     verification: Verification | None = None
     alone: tuple[Weakness, ...] = ()
 
+    def _spoken(self) -> str:
+        return "\n".join([f"{self.model.name}: {self._said}", *map(str, self.findings)])
+
     @property
     def healthy(self) -> bool | None:
         """False with findings that are more than advice, whether the model ran or not.
@@ -62,6 +65,13 @@ class Diagnosis(NotebookView, Sequence[Finding]):
         if self.faults:
             return False
         return True if self.not_run is None and not self.weak else None
+
+    @property
+    def _said(self) -> str:
+        count = len(self.faults)
+        if not count:
+            return "healthy" if self.healthy else "no fault found, and that proves little"
+        return f"{count} fault{'s' if count != 1 else ''}{', repaired' if self.repaired is not None else ''}"
 
     @property
     def faults(self) -> tuple[Finding, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
-from coreproof.model.notebook_view import NotebookView
+from coreproof.model.notebook_view import NotebookView, Spoken
 from coreproof.validation.problem import Problem
 from coreproof.verification.row import Row
 
@@ -60,8 +60,8 @@ class Hypothesis:
     trial: tuple[Edit, ...] = ()
 
 
-@dataclass(frozen=True)
-class Finding(NotebookView):
+@dataclass(frozen=True, repr=False)
+class Finding(Spoken, NotebookView):
     """A fault, its repair, and whether the repair was carried out and proved.
 
     ``proof`` says what was measured before and after the repair. ``edits`` carry it out. ``advice`` is no fault: a model with
@@ -78,6 +78,10 @@ class Finding(NotebookView):
     edits: tuple[Edit, ...] = field(default=(), repr=False)
     weight: int = 50
     advice: bool = False
+
+    def _spoken(self) -> str:
+        place = f" at {self.layer}" if self.layer else ""
+        return f"{self.rule}{place}: {self.evidence}; {'repaired' if self.repaired else 'repair'}: {self.repair}"
 
     @classmethod
     def from_hypothesis(cls, rule: str, supposed: Hypothesis, repair: str, **proved: Any) -> Finding:

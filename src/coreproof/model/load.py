@@ -264,7 +264,8 @@ def _from_object(given: object) -> Model:
     if isinstance(source, Source) or isinstance(source[0] if pair else source, known):
         from coreproof.model.torch.user_models import from_object
 
-        return from_object(source, name=type(source[0] if pair else source).__name__)
+        module = source.module if isinstance(source, Source) else source[0] if pair else source
+        return from_object(source, name=type(module).__name__)
     raise UnreadableModelError(
         f"coreproof cannot make a model of a {kind}",
         expected=f"a path, {NAMES}, module.path:callable, or a PyTorch, ONNX or Core ML model object",

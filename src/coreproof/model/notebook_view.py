@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 
+from coreproof.visible import visible
+
 
 def plain(result: object) -> str:
     """A result as text: what is shown where nobody has handed down a view."""
-    return f"<pre>{html.escape(repr(result))}</pre>"
+    return f"<pre>{html.escape(str(result))}</pre>"
 
 
 view: Callable[[object], str] = plain
@@ -20,3 +22,18 @@ class NotebookView:
 
     def _repr_html_(self) -> str:
         return view(self)
+
+
+class Spoken:
+    """A mixin for results: as text they are what they found, in a list or at a prompt one line of it."""
+
+    def _spoken(self) -> str:
+        """What was found, in a sentence or more."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(visible(line) for line in self._spoken().splitlines())
+
+    def __repr__(self) -> str:
+        first, *_ = str(self).splitlines() or [""]
+        return f"<{type(self).__name__}: {first}>"

@@ -45,6 +45,7 @@ from coreproof.model.progress import Progress
 from coreproof.model.torch.model import TorchModel
 from coreproof.model.weakness import qualified
 from coreproof.pairing.taps import as_array
+from coreproof.proof.document import SPOKEN, spoken
 from coreproof.proof.document import Proof as Proof
 from coreproof.proof.document import ProofStep as ProofStep
 from coreproof.proof.foundation import foundation_of
@@ -66,9 +67,8 @@ _FORMATS: Mapping[Target, tuple[str, str]] = {
 }
 """What each format is called, and how its files end."""
 
-_UNNAMED = (
-    "its classes have no names, and an app will show numbers: give --labels FILE, or cp.Source(..., labels=(...))"
-)
+LEFT_OUT = "photo left out: "
+UNNAMED = "its classes have no names, and an app will show numbers: give --labels FILE, or cp.Source(..., labels=(...))"
 
 
 def prove(
@@ -213,7 +213,7 @@ class _Chain:
         unnamed = self.photos is not None and class_count(self.source.signature) and not self.source.signature.labels
         text, notes = (
             f"{self.source.name} as {name}: {features}",
-            (*self.source.notes, fed, *self._left_out(), *([_UNNAMED] if unnamed else [])),
+            (*self.source.notes, fed, *self._left_out(), *([UNNAMED] if unnamed else [])),
         )
         self.add(ProofStep("Obtain", "obtain", text, candidate=name, notes=notes), started)
         started = time.monotonic()
@@ -234,7 +234,7 @@ class _Chain:
         )
 
     def _left_out(self) -> list[str]:
-        return [f"photo left out: {name}: {why}" for name, why in self.fed.unreadable.items()]
+        return [f"{LEFT_OUT}{name}: {why}" for name, why in self.fed.unreadable.items()]
 
     def carry(self, *, witness: bool) -> None:
         """Every conversion, each verified against the step before."""
@@ -257,7 +257,7 @@ class _Chain:
         """A conversion, written and read back; None where the format cannot express the model."""
         started = time.monotonic()
         word, suffix = _FORMATS[to]
-        title = f"Convert to {word} {precision}" if to == "mlprogram" else f"Convert to {word}"
+        title = f"Convert to {SPOKEN[name]} ({word})" if to != "onnx" else f"Convert to {word}"
         try:
             path = self._place(name, f"{name}{suffix}")
             if isinstance(source, TorchModel):
@@ -336,7 +336,7 @@ class _Chain:
         a, b = self.models[reference], self.models[name]
         found = verify(a, b, feeds=self.fed.between(a, b), progress=self.progress)
         step = ProofStep(
-            f"Verify {name} against {reference}",
+            f"Verify {spoken(name)} against {spoken(reference)}",
             "verify",
             found.summary().splitlines()[0],
             found.agrees,

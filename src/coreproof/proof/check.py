@@ -13,6 +13,7 @@ from coreproof.feeding.photos import list_photos
 from coreproof.feeding.proof_feeds import ProofFeeds
 from coreproof.model.digest import model_digest
 from coreproof.model.load import load
+from coreproof.model.notebook_view import Spoken
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.model.versions import versions
@@ -36,13 +37,16 @@ class Held:
         return vars(self)
 
 
-@dataclass(frozen=True)
-class ProofCheck:
+@dataclass(frozen=True, repr=False)
+class ProofCheck(Spoken):
     """Whether a proof still holds: ``holds`` is None where nothing speaks against it and its steps were not carried out again."""
 
     proof: str
     lines: tuple[Held, ...]
     repeated: bool
+
+    def _spoken(self) -> str:
+        return self.text
 
     @property
     def holds(self) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from coreproof.model.notebook_view import Spoken
 from coreproof.proof.stored import StoredProof, StoredStep, read_proof
 
 _TIMES = 2.0
@@ -25,13 +26,16 @@ class ProofChange:
         return vars(self)
 
 
-@dataclass(frozen=True)
-class ProofDifference:
+@dataclass(frozen=True, repr=False)
+class ProofDifference(Spoken):
     """What distinguishes two proofs. Truthy where nothing became worse."""
 
     before: str
     after: str
     changes: tuple[ProofChange, ...]
+
+    def _spoken(self) -> str:
+        return self.text
 
     @property
     def worse(self) -> tuple[ProofChange, ...]:

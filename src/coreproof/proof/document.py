@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.model.base import Model
+from coreproof.model.notebook_view import Spoken
 from coreproof.model.versions import versions
 from coreproof.model.weakness import Weakness, failing, qualified, together
 from coreproof.proof.foundation import Foundation
@@ -16,6 +17,23 @@ from coreproof.verification.verification import Verification, joint_weaknesses
 if TYPE_CHECKING:
     from coreproof.comparison.comparison import Comparison
     from coreproof.comparison.over_inputs import InputComparison
+
+SPOKEN = {
+    "torchm": "PyTorch",
+    "onnxm": "ONNX",
+    "t2o": "ONNX",
+    **{f"{of}2c": "Core ML float32" for of in "to"},
+    **{f"{of}2c16": "Core ML float16" for of in "to"},
+    **{f"{of}2nn": "Core ML NeuralNetwork" for of in "to"},
+    "ct": "coremltools",
+}
+"""What people call the models of a chain, by the short names that stand in matrices and in documents."""
+
+
+def spoken(name: str) -> str:
+    """A model of a chain as a sentence names it: ``Core ML float16 (t2c16)``."""
+    return f"{SPOKEN[name]} ({name})" if name in SPOKEN else name
+
 
 Kind = Literal["obtain", "check", "convert", "verify", "witness", "compare"]
 
@@ -61,8 +79,8 @@ class ProofStep:
         return document if self.verification is None else {**document, **self.verification.to_json()}
 
 
-@dataclass(frozen=True)
-class Proof:
+@dataclass(frozen=True, repr=False)
+class Proof(Spoken):
     """What was proved about one model. Truthy when every step agrees.
 
     Steps may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether something was proved of every output.
@@ -76,6 +94,9 @@ class Proof:
     over_inputs: InputComparison | None = None
     models: Mapping[str, Model] = field(default_factory=dict)
     foundation: Foundation | None = None
+
+    def _spoken(self) -> str:
+        return self.text
 
     @property
     def agrees(self) -> bool:

@@ -21,6 +21,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import RUN
 from coreproof.model.graph import Graph, Value
+from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.model.recorded_header import graph_to, signature_to
@@ -36,7 +37,7 @@ from coreproof.version import __version__
 
 
 def record(
-    model: Model,
+    model: Model | str | Path | object,
     path: str | Path,
     inputs: Inputs | None = None,
     *,
@@ -48,7 +49,7 @@ def record(
     progress: Progress | None = None,
     replace: bool = False,
 ) -> Recording:
-    """Runs ``model`` on ``inputs`` and saves every value that its engine can bring out.
+    """Runs ``model``, or that at a path, on ``inputs`` and saves every value that its engine can bring out.
 
     The file (.npz) holds the inputs, the values (outputs only, where ``outputs_only`` or the engine shows no more, as
     Apple's own, ``engine="coreml"``), the model's graph and signature, where values came from, the digest of the model's file,
@@ -63,9 +64,10 @@ def record(
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise InputError("a run is saved as .npz", where=str(path), fix=f"call it {path.with_suffix('.npz').name}")
-    if isinstance(model, Recording):
-        raise InputError("this is a saved run already", where=str(model.path), fix="copy the file")
-    model = opened(model)
+    loaded = load(model)
+    if isinstance(loaded, Recording):
+        raise InputError("this is a saved run already", where=str(loaded.path), fix="copy the file")
+    model = opened(loaded)
     with replacing(path, RUN, replace=replace) as fresh, session(model, engine, precision) as running:
         if model.remembers:
             steps = Steps(model, model, {name: name for name in model.remembers})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from coreproof.model.graph import Node
-from coreproof.model.notebook_view import NotebookView
+from coreproof.model.notebook_view import NotebookView, Spoken
 from coreproof.model.weakness import Weakness, failing, qualified, together
 from coreproof.verification.compressed_weights import Compressed
 from coreproof.verification.row import Row, Stretch
@@ -16,8 +16,8 @@ from coreproof.verification.weaknesses import weaknesses_of
 from coreproof.visible import visible
 
 
-@dataclass(frozen=True)
-class Verification(NotebookView):
+@dataclass(frozen=True, repr=False)
+class Verification(Spoken, NotebookView):
     """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
 
     Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.
@@ -47,6 +47,9 @@ class Verification(NotebookView):
     steps: int = 0
     first_step: int | None = None
     compressed: Compressed = field(default_factory=Compressed)
+
+    def _spoken(self) -> str:
+        return self.summary()
 
     @property
     def agrees(self) -> bool:

@@ -43,8 +43,8 @@ from coreproof.verification.verification import Verification
 @only_what_is_new()
 @lowered_once()
 def verify(
-    reference: Model | str | Path,
-    candidate: Model | str | Path,
+    reference: Model | str | Path | object,
+    candidate: Model | str | Path | object,
     inputs: Inputs | None = None,
     tolerance: Tolerance | float | None = None,
     *,

@@ -61,7 +61,8 @@ def load_callable(reference: str) -> TorchModel:
             where=reference,
             found=", ".join(n for n in vars(module) if not n.startswith("_"))[:200],
         )
-    name = Path(module_name).stem.rsplit(".", 1)[-1] if attribute == "model" else attribute
+    # "make" says nothing of what is made, and stands in every title
+    name = Path(module_name).stem.rsplit(".", 1)[-1] if attribute in _NAMELESS else attribute
     if _is_module(factory):
         return from_object(factory, name=attribute)
     # a class is callable too, and would be called without the arguments that it needs
@@ -208,6 +209,13 @@ def _require_module(thing: object, name: str) -> torch.nn.Module:
         fix = f"return {thing.__name__}(...), with inputs" if isinstance(thing, type) else None
         raise InputError("this is no PyTorch model", where=name, expected=_RETURNS, found=kind_of(thing), fix=fix)
     return thing
+
+
+_NAMELESS = frozenset(
+    {"model", "make", "make_model", "build", "build_model", "create", "create_model", "get", "get_model"}
+    | {"load", "load_model", "main"}
+)
+"""What functions are called that make a model: it is called as the file then."""
 
 
 def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
