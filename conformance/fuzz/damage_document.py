@@ -11,9 +11,6 @@ from typing import Any
 from conformance.fuzz.damage_bytes import INTEGERS, damage_bytes
 from conformance.fuzz.damage_text import STRINGS, damage_lines, damage_string
 
-Place = tuple[Any, Any]
-"""A list or a dictionary, and the index or key in it."""
-
 
 def damage_json(rng: Random, data: bytes) -> tuple[bytes, str]:
     """Damage to a JSON file, as a document nine times in ten."""

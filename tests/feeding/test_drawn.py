@@ -9,7 +9,6 @@ import pytest
 
 from coreproof.conversion.convert import convert
 from coreproof.feeding.drawn import several
-from coreproof.model.features import Feature, ShapeRange, Signature
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.verify import verify
 from tests.build import graph_model as model
@@ -127,11 +126,6 @@ def test_large_draws_that_leave_the_range_of_float16_do_not_fail_a_model() -> No
     found = verify(net, convert(net, "mlprogram", precision="fp16"))
     assert found, found.summary()
     assert "10 times the magnitude was left out" in found.inputs
-
-
-def ranged(low: int, high: int) -> Signature:
-    feature = Feature("x", dtype="float32", shape=(1, 16), ranges=(ShapeRange(1, 1), ShapeRange(low, high)))
-    return Signature((feature,), ())
 
 
 def test_declared_ranges_are_drawn_at_both_ends() -> None:

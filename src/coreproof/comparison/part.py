@@ -96,6 +96,7 @@ class Agreement:
         """Photos that some model could not see are left out for all, and named."""
         seen = (pair for shard in shards.values() for pair in zip(shard.photos, shard.skipped, strict=True))
         skipped = {photo: why for photo, why in seen if why is not None}
+        # a photo counts for all models or for none: shares of different photos cannot be compared
         kept = [k for k, p in enumerate(piece.photos) if p.live and p.member.photo not in skipped]
         truth = np.array([piece.photos[k].truth for k in kept], np.int32)
         truth[truth >= self.classes] = -1  # a class that no model has
@@ -172,6 +173,7 @@ def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> 
     names, skipped = seen.column("photo").to_pylist(), left.column("photo").to_pylist()
     live = [p.member.photo for p in piece.photos if p.live]
     kept = set(names)
+    # the file's own order is that of the slice, or rows would be read for other photos
     if [n for n in live if n in kept] != names or sorted(live) != sorted([*names, *skipped]):
         raise store.unreadable(path, "its photos are not those of the slice")
     top = models * min(TOP, classes)

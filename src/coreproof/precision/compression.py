@@ -78,7 +78,7 @@ class _Measured:
             self.pairs: Sequence[Pair] = match_outputs(reference, candidate)
             names = taps_of(reference, [pair.reference for pair in self.pairs])
             self.wanted = [self._numbers(reference.run(sample, names), "reference") for sample in fed.reference]
-        self.before, self.same_before = self.errors(plain)
+        self.before, _ = self.errors(plain)
 
     def _numbers(self, run: Mapping[str, object], side: str) -> list[np.ndarray]:
         return [as_array(run[getattr(pair, side)]) for pair in self.pairs]

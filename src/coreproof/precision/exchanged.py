@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,9 @@ import numpy as np
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
+from coreproof.model.coreml.weight_file import WeightFile
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.formats import program
-
-_METADATA = struct.Struct("<IIQQQ")
-"""Sentinel, dtype, bytes, where the data begins, padding (MILBlob, StorageFormat.hpp)."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,11 @@ class ExchangedWeights:
     def _place(self, value: MIL_pb2.Value, other: np.ndarray) -> _Place:
         blob = value.blobFileValue
         file = self._folder / "weights" / Path(blob.fileName).name
-        with file.open("rb") as opened:
-            opened.seek(blob.offset)
-            _, _, size, begins, _ = _METADATA.unpack(opened.read(_METADATA.size))
-            opened.seek(begins)
-            own = opened.read(size)
+        weights = WeightFile(file)
+        _, own, _ = weights.blob(blob.offset)
         dtype = program.MIL_DTYPES[value.type.tensorType.dataType]
-        return _Place(file, begins, own, np.ascontiguousarray(other, dtype).tobytes())
+        # a copy of the bytes, which are written over in the file that they are mapped from
+        return _Place(file, weights.begins(blob.offset), own.tobytes(), np.ascontiguousarray(other, dtype).tobytes())
 
 
 def _blobs(block: MIL_pb2.Block, outside: Mapping[str, MIL_pb2.Value]) -> dict[str, MIL_pb2.Value]:
@@ -71,11 +66,10 @@ def _blobs(block: MIL_pb2.Block, outside: Mapping[str, MIL_pb2.Value]) -> dict[s
     for operation in block.operations:
         if operation.type == "const":
             constants[program.writes(operation)[0]] = operation.attributes["val"]
-        for key, argument in operation.inputs.items():
-            for binding in argument.arguments:
-                value = constants.get(binding.name)
-                if value is not None and value.WhichOneof("value") == "blobFileValue":
-                    found[f"{program.name(operation)}:{key}"] = value
+        for key, binding in program.bindings(operation):
+            value = constants.get(binding.name)
+            if value is not None and value.WhichOneof("value") == "blobFileValue":
+                found[f"{program.name(operation)}:{key}"] = value
         for nested in operation.blocks:
             found.update(_blobs(nested, constants))
     return found

@@ -43,6 +43,7 @@ class Executable:
             if name in self._entries or not isinstance(value, Mapping):
                 fed[fed_as(name) if fed_as(name) in self._entries else name] = value
                 continue
+            # ONNX Runtime takes texts as arrays of objects
             texts = "of text" in self.signature.input(name).holds
             fed[keys_of(name)] = np.array(list(value), dtype=object if texts else np.int64)
             fed[values_of(name)] = np.array(list(value.values()), np.float64)
@@ -65,6 +66,7 @@ class Executable:
                 finished[feature.name] = _decoded(feature, outputs[feature.name])
         scores = outputs.get(self.signature.scores or "")
         if self.signature.labels is not None and scores is not None:
+            # what the graph hands out itself goes before what is made of the scores
             finished = {**self._classify(np.asarray(scores).reshape(-1)), **finished}
         return {f.name: finished[f.name] for f in self.signature.outputs if f.name in finished}
 
@@ -101,6 +103,7 @@ def _decoded(feature: Feature, value: object) -> object:
 def _dictionary(output: DictionaryOutput, outputs: Mapping[str, object]) -> dict[object, object]:
     keys = np.asarray(outputs[output.keys]).tolist() if isinstance(output.keys, str) else output.keys
     values = np.asarray(outputs[output.values], np.float64).reshape(-1).tolist()
+    # a sparse dictionary has no entries of 0
     return {key: value for key, value in zip(keys, values, strict=True) if value or not output.sparse}
 
 

@@ -45,6 +45,7 @@ class OnnxRuntimeSession(Session):
     @cached_property
     def tappable(self) -> frozenset[str]:
         graph = self.executable.graph.graph
+        # values of bodies are none of the graph's, and cannot be handed out
         made = {v.name for node in graph for v in node.outputs if v.name}
         named = {own for own, value in self.executable.values.items() if value in made}
         return frozenset(made | named)
@@ -76,6 +77,7 @@ class OnnxRuntimeSession(Session):
             try:
                 kept.update(self._run_stretch(stretch, {**arrays, **{name: kept[name] for name in stretch.reads}}))
             except RunError:
+                # the values of the stretches so far are of no use to a whole run, and large
                 kept.clear()
                 yield from super().walk(inputs, groups[at:])
                 return

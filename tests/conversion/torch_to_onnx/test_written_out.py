@@ -104,6 +104,8 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "pairs that are turned as complex numbers": (turned, (X, drawn(5, 3, seed=4))),
     "histogram": (lambda x: torch.histc(x, 5, -1.0, 1.5), (X,)),
     "histogram of all": (lambda x: torch.histc(x, 4), (X,)),
+    "histogram between equal ends": (lambda x: torch.histc(x, 4, 3, 3), (X,)),
+    "histogram of one number": (lambda x: torch.histc(0 * x + 3, 4), (X,)),
     "x >> 1": (lambda x: x >> 1, (WHOLE,)),
     "x << 3": (lambda x: x << 3, (WHOLE,)),
 }

@@ -24,6 +24,7 @@ def kept_packed(node: ir.Node, operands: Sequence[Operand | None], target: int) 
     if node.op_type == "Identity":
         return [first]
     move = _move(node, first, operands)
+    # any other operator computes with the numbers, and packed they are none
     return None if move is None else [moved(first, move)]
 
 
@@ -48,6 +49,7 @@ def _dequantised(node: ir.Node, numbers: Array, operands: Sequence[Operand | Non
         numbers,
         scale,
         zero,
+        # ONNX, DequantizeLinear: the default axis is 1
         axis=1 if axis is None else axis.as_int(),
         block_size=0 if block is None else block.as_int(),
         name=node.outputs[0].name or "",
@@ -66,6 +68,7 @@ def _move(node: ir.Node, array: Array, operands: Sequence[Operand | None]) -> Ca
         return lambda part: np.expand_dims(part, added)
     if node.op_type == "Squeeze" and not _is_value(axes):
         at = range(array.ndim) if axes is None else (int(axis) % array.ndim for axis in np.asarray(axes).reshape(-1))
+        # without axes Squeeze takes all of length 1, and no others
         gone = tuple(axis for axis in at if array.shape[axis] == 1)
         return lambda part: np.squeeze(part, gone)
     return None

@@ -33,9 +33,11 @@ def roots_of_powers(graph: ir.Graph, constants: Mapping[str, np.ndarray]) -> Ite
 def _is_power(node: ir.Node, constants: Mapping[str, np.ndarray]) -> bool:
     if node.op_type == "ReduceSumSquare":
         return True
+    # x * x, as exporters write a square
     if node.op_type == "Mul":
         return node.inputs[0] is not None and node.inputs[0] is node.inputs[1]
     exponent = _exponent(node, constants)
+    # a power below 1 is a root, and makes numbers smaller
     return exponent is not None and exponent > 1
 
 
@@ -74,6 +76,7 @@ def _to_root(value: ir.Value, constants: Mapping[str, np.ndarray], depth: int) -
 
 def _by_constant(node: ir.Node, at: int, constants: Mapping[str, np.ndarray]) -> bool:
     other = node.inputs[1 - at] if len(node.inputs) == 2 else None
+    # divided by a number, a sum stays one; a number divided by it does not
     return other is not None and (other.name or "") in constants and (node.op_type == "Mul" or at == 0)
 
 

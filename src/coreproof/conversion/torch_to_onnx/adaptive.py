@@ -41,6 +41,7 @@ def adaptive_mean(x: ir.Value, output_size: Sequence[int]) -> ir.Value:
     known = [lengths(x)[axis] for axis in axes]
     pairs = list(zip(known, wanted, strict=True))
     if all(m is None or (isinstance(n, int) and isinstance(m, int) and n % m == 0) for n, m in pairs):
+        # windows of one size without overlap: where m divides n they are those of average pooling
         kernel = [n // m if isinstance(n, int) and isinstance(m, int) else 1 for n, m in pairs]
         return _pooled(op, x, kernel, count)
     rank = len(lengths(x))
@@ -60,6 +61,7 @@ def _target_length(x: ir.Value, axis: int, asked: object) -> int | ir.Value | No
 def _pooled(op: Operators, x: ir.Value, kernel: Sequence[int], count: int) -> ir.Value:
     if all(k == 1 for k in kernel):
         return op.Identity(x)
+    # PyTorch pools a picture without a batch too, ONNX does not
     unbatched = len(lengths(x)) == count + 1
     value = op.Unsqueeze(x, whole(0)) if unbatched else x
     pooled = op.AveragePool(value, kernel_shape=list(kernel), strides=list(kernel))
@@ -71,6 +73,7 @@ def _averaged(op: Operators, x: ir.Value, axis: int, rank: int, n: object, m: in
     if isinstance(n, int) and isinstance(m, int):
         inside = np.zeros((n, m))
         for i in range(m):
+            # floor(i n / m) and ceil((i + 1) n / m), in whole numbers
             begin, end = i * n // m, -(-(i + 1) * n // m)
             inside[begin:end, i] = 1 / (end - begin)
         share: ir.Value | ir.TensorProtocol = op.CastLike(numbers(inside, ir.DataType.FLOAT), x)
@@ -89,6 +92,7 @@ def _inside(op: Operators, x: ir.Value, axis: int, m: int | ir.Value) -> ir.Valu
     windows = whole(m) if isinstance(m, int) else op.Reshape(m, whole(1))
     one, zero = number(1, _INT64), number(0, _INT64)
     column = op.Unsqueeze(op.Range(zero, op.Squeeze(windows, whole(0)), one), whole(1))
+    # ONNX divides integers towards zero, which rounds down what is not negative
     begin = op.Div(op.Mul(column, n), windows)
     end = op.Div(op.Sub(op.Add(op.Mul(op.Add(column, one), n), windows), one), windows)
     row = op.Range(zero, op.Squeeze(n, whole(0)), one)
@@ -127,6 +131,7 @@ def _largest(
         place = op.Squeeze(op.GatherElements(rows, best, axis=axis + 1), whole(axis + 1))
         return op.ReduceMax(seen, whole(axis + 1), keepdims=0), place
     inside = op.Unsqueeze(_inside(op, x, axis, m), whole(*range(2, 2 + behind)))
+    # no window is empty, so that the least number never is the answer
     lowest = op.CastLike(number(float("-inf"), ir.DataType.FLOAT), x)
     seen = op.Where(inside, op.Unsqueeze(x, whole(axis)), lowest)
     return op.ReduceMax(seen, whole(axis + 1), keepdims=0), op.ArgMax(seen, axis=axis + 1, keepdims=0)

@@ -48,6 +48,7 @@ def grouped_mm(
     if not isinstance(groups, int):
         raise NotImplementedError("grouped matrices ask for a known number of groups")
     row = _rows(op, x)
+    # a row's group is how many groups have ended before it or at it
     begun = op.LessOrEqual(op.Unsqueeze(op.Cast(offs, to=int(_INT64)), whole(0)), op.Unsqueeze(row, whole(1)))
     group = op.ReduceSum(op.Cast(begun, to=int(_INT64)), whole(1), keepdims=0)
     own = op.Equal(op.Unsqueeze(group, whole(0)), numbers(np.arange(groups).reshape(-1, 1), _INT64))
@@ -64,13 +65,16 @@ def _rows(op: Operators, x: ir.Value) -> ir.Value:
 
 
 def histc(x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) -> ir.Value:
-    """How many elements lie in each of as many equal stretches from ``min`` to ``max``, or over all that there is."""
+    """How many elements lie in each of as many equal stretches from ``min`` to ``max``; of equal ends, over all that there is."""
     op = operators()
     flat = op.Reshape(x, whole(-1))
     low: ir.Value | ir.TensorProtocol = number(min, x.dtype)
     high: ir.Value | ir.TensorProtocol = number(max, x.dtype)
-    if min == max == 0:
+    if min == max:
         low, high = op.ReduceMin(flat, keepdims=0), op.ReduceMax(flat, keepdims=0)
+        # data of one number alone have no width: one more to either side (ATen, histc_select_outer_bin_edges)
+        apart = op.Where(op.Equal(low, high), number(1, x.dtype), number(0, x.dtype))
+        low, high = op.Sub(low, apart), op.Add(high, apart)
     place = op.Floor(op.Div(op.Mul(op.Sub(flat, low), number(bins, x.dtype)), op.Sub(high, low)))
     last = op.GreaterOrEqual(place, number(bins, x.dtype))  # the greatest belongs to the last stretch
     place = op.Where(last, number(bins - 1, x.dtype), place)

@@ -60,11 +60,13 @@ def cholesky(a: ir.Value, upper: bool = False) -> ir.Value:
     rows = np.arange(size).reshape(size, 1)
     rest, columns = _swapped(a) if upper else a, []
     for step in range(size):
+        # the mask stands in for writing into a part of the matrix, which ONNX has no operator for
         below = numbers(rows >= step, dtype)
         pivot = op.Sqrt(_row(_column(rest, step), step))
         column = op.Mul(op.Div(_column(rest, step), pivot), below)
         columns.append(column)
         if step + 1 < size:
+            # what is left has the columns behind this one as its factor
             rest = op.Sub(rest, op.Mul(column, _turned(column, a)))
     factor = op.Concat(*columns, axis=-1)
     return _turned(factor, a) if upper else factor
@@ -81,6 +83,7 @@ def cholesky_solve(b: ir.Value, factor: ir.Value, upper: bool = False) -> ir.Val
     size = _size(factor, -1, "a system of equations")
     lower, other = (_swapped(factor), factor) if upper else (factor, _swapped(factor))
     half = _substituted(lower, b, size, b.dtype, upper=False)
+    # L (L^T X) = B: first forwards, then backwards
     return _substituted(other, half, size, b.dtype, upper=True)
 
 
@@ -102,6 +105,7 @@ def solve_triangular(
     size = _size(a, -1, "a system of equations")
     if left:
         return _substituted(a, b, size, b.dtype, upper=upper, unit=unitriangular)
+    # X A = B is A^T X^T = B^T, and the transpose of an upper triangle is a lower one
     found = _substituted(_swapped(a), _swapped(b), size, b.dtype, upper=not upper, unit=unitriangular)
     return _turned(found, b)
 
@@ -149,6 +153,7 @@ def qr(a: ir.Value, mode: str = "reduced") -> tuple[ir.Value, ir.Value]:
         first = _row(column, step)
         beyond = op.ReduceSum(op.Mul(tail, tail), whole(-2), keepdims=1)
         norm = op.Sqrt(op.Add(op.Mul(first, first), beyond))
+        # of the same sign as the first element: the sum of the two never cancels
         signed = op.Where(op.Less(first, zero), op.Neg(norm), norm)
         # v of I - 2 v v^T / v^T v; where nothing stands below, nothing is reflected
         vector = op.Add(tail, op.Mul(op.Add(first, signed), numbers(rows == step, dtype)))
@@ -164,6 +169,7 @@ def qr(a: ir.Value, mode: str = "reduced") -> tuple[ir.Value, ir.Value]:
         return op.ConstantOfShape(whole(0), value=numbers([0.0], dtype)), r
     shape = op.Concat(batch, op.Identity(whole(height, kept)), axis=0)
     q = op.Expand(numbers(np.eye(height, kept), dtype), shape)
+    # Q is the product of the reflections, and the last one is applied first
     for vector, share in reversed(reflected):
         q = op.Sub(q, op.Mul(vector, op.Mul(share, op.MatMul(_turned(vector, a), q))))
     return q, r

@@ -58,6 +58,7 @@ def _log1p(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
         kept = op.Div(op.Mul(op.Log(grown), x), op.Sub(grown, number(1)))
         usual = op.And(op.Less(op.Abs(x), number(1)), op.Not(op.Equal(grown, number(1))))
         return op.Where(usual, kept, op.Where(op.Equal(grown, number(1)), x, op.Log(grown)))
+    # log(1 + x) = 2 atanh(x / (x + 2)): no 1 is added in which the digits of a small x would be lost
     near = op.Mul(op.Atanh(op.Div(x, op.Add(x, number(2)))), number(2))
     return op.Where(op.Less(op.Abs(x), number(0.5)), near, op.Log(op.Add(x, number(1))))
 
@@ -65,6 +66,7 @@ def _log1p(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
 def expm1(x: ir.Value) -> ir.Value:
     """exp(x) - 1 = tanh(x / 2) (exp(x) + 1), everywhere."""
     op, number = _writer(x.dtype)
+    # tanh keeps the digits of a small x, exp(x) + 1 has none to lose
     return op.Mul(op.Tanh(op.Mul(x, number(0.5))), op.Add(op.Exp(x), number(1)))
 
 
@@ -72,12 +74,14 @@ def erfc(x: ir.Value) -> ir.Value:
     """1 - erf(x); above a half exp(-x^2) erfcx(x)."""
     op, number = _writer(x.dtype)
     tail = op.Mul(op.Exp(op.Neg(op.Mul(x, x))), _erfcx_of_positive(x))
+    # up to a half 1 - erf(x) loses a bit at the most; far out it would be 1 - 1
     return op.Where(op.Greater(x, number(0.5)), tail, op.Sub(number(1), op.Erf(x)))
 
 
 def erfcx(x: ir.Value) -> ir.Value:
     """exp(x^2) erfc(x): no factor of it cancels or overflows before the whole does."""
     op, number = _writer(x.dtype)
+    # erf(x) is negative there: the difference is a sum
     negative = op.Mul(op.Exp(op.Mul(x, x)), op.Sub(number(1), op.Erf(x)))
     return op.Where(op.Less(x, number(0)), negative, _erfcx_of_positive(x))
 
@@ -115,6 +119,7 @@ def _softplus(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
     op, _ = _writer(dtype)
     if dtype != ir.DataType.DOUBLE:
         return op.Softplus(x)
+    # max(x, 0) + log(1 + exp(-|x|)): the exponential never overflows
     return op.Add(op.Relu(x), _log1p(op.Exp(op.Neg(op.Abs(x))), dtype))
 
 

@@ -138,11 +138,13 @@ def _take_program(model: TorchModel, folder: Path) -> bool:
     except Exception as error:  # PyTorch asserts as it puts the program together
         raise damaged(path, error) from None
     own = dict(model.module.state_dict(keep_vars=True))
+    # the module may have more, which this program does not read
     if set(program.state_dict) - set(own):
         return False
     for name, value in program.state_dict.items():
         if value.dtype != own[name].dtype or value.shape != own[name].shape or not _same(value, own[name]):
             return False
+    # the same numbers once: two copies of the weights would fill the memory
     for name in program.state_dict:
         program.state_dict[name] = own[name]
     users = [s for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
@@ -155,6 +157,7 @@ def _take_program(model: TorchModel, folder: Path) -> bool:
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Bit for bit: a NaN is the same NaN."""
     torch = import_torch()
+    # as bytes, since torch.equal takes no NaN for equal to itself
     a, b = (x.detach().contiguous().reshape(-1) for x in (a, b))
     return bool(torch.equal(a.view(torch.uint8), b.view(torch.uint8)))
 
@@ -269,6 +272,7 @@ def _content_of(value: object, seen: set[int]) -> Iterator[bytes]:
     if id(value) in seen:
         yield b"again"
         return
+    # objects may hold each other
     seen.add(id(value))
     yield f"{type(value).__module__}.{type(value).__qualname__}".encode()
     if isinstance(value, torch.nn.Module):
@@ -285,18 +289,21 @@ def _content_of(value: object, seen: set[int]) -> Iterator[bytes]:
         for held in value:
             yield from _content_of(held, seen)
     elif isinstance(value, set | frozenset):
+        # a set has no order, and hashes of texts differ in each process
         yield from sorted(b"".join(_content_of(held, seen)) for held in value)
     elif isinstance(value, functools.partial):
         yield from _content_of((value.func, value.args, value.keywords), seen)
     elif isinstance(value, types.MethodType):
         yield from _content_of((value.__func__, value.__self__), seen)
     elif isinstance(value, types.FunctionType):
+        # its constants follow without those that are code, whose text holds an address
         yield value.__code__.co_code + repr((value.__code__.co_names, value.__qualname__)).encode()
         yield from _content_of([c for c in value.__code__.co_consts if not isinstance(c, types.CodeType)], seen)
         yield from _content_of((value.__defaults__, value.__kwdefaults__), seen)
         for cell in value.__closure__ or ():
             yield from _content_of(cell.cell_contents, seen)
     elif isinstance(value, types.BuiltinFunctionType | torch.dtype | torch.device | torch.layout):
+        # an address is another one in each run
         yield str(value).encode() if " at 0x" not in str(value) else value.__qualname__.encode()
     elif isinstance(value, np.ndarray | np.generic):
         yield repr((str(value.dtype), value.shape)).encode() + value.tobytes()

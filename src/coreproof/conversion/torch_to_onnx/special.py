@@ -59,8 +59,10 @@ def digamma(x: ir.Value) -> ir.Value:
         steps = op.Add(steps, op.Reciprocal(op.Add(z, number(k, dtype))))
     y = op.Add(z, number(_STEPS, dtype))
     square = op.Reciprocal(op.Mul(y, y))
+    # psi(y) ~ log y - 1/(2y) - sum B_2k / (2k y^2k) (DLMF 5.11.2)
     series = polynomial(square, [b / (2 * k) for k, b in reversed([*enumerate(_BERNOULLI, 1)])], dtype)
     made = op.Sub(op.Log(y), op.Add(op.Div(number(0.5, dtype), y), op.Mul(series, square)))
+    # psi(z) = psi(z + 10) - sum 1 / (z + k): the recurrence, ten times
     made = op.Sub(made, steps)
     # the turn goes round in one: what lies below keeps its digits
     turned = op.Div(pi, op.Tan(op.Mul(pi, op.Sub(x, op.Round(x)))))
@@ -104,6 +106,7 @@ def _cotangent(n: int) -> list[float]:
     """The n-th derivative of the cotangent as a polynomial of it, the highest power first."""
     found = np.polynomial.Polynomial([0.0, 1.0])
     for _ in range(n):
+        # d/dx p(cot x) = -p'(cot x) (1 + cot^2 x)
         found = -found.deriv() * np.polynomial.Polynomial([1.0, 0.0, 1.0])
     return [float(c) for c in found.coef[::-1]]
 
@@ -157,6 +160,7 @@ def scaled_bessel(x: ir.Value, *, order: int) -> ir.Value:
     if order == 0:
         return made
     square = op.Mul(x, x)
+    # the power series of I_1(x) / x (DLMF 10.25.2): of a small x the mean cancels, and keeps no digits
     tiny = polynomial(square, [1 / 18432, 1 / 384, 1 / 16, 0.5], dtype)
     small = op.Mul(op.Mul(size, tiny), op.Exp(op.Neg(size)))
     return op.Mul(op.Where(op.Less(size, number(0.5, dtype)), small, made), op.Sign(x))
@@ -183,6 +187,7 @@ def bessel(x: ir.Value, *, order: int) -> ir.Value:
     square = op.Mul(inverse, inverse)
     even, odd = ([a[2 * k + at] * (-1) ** k for k in range(4)] for at in (0, 1))
     p, q = polynomial(square, even[::-1], dtype), op.Mul(polynomial(square, odd[::-1], dtype), inverse)
+    # J_n(x) ~ sqrt(2 / (pi x)) (P cos(x - (2n + 1) pi / 4) - Q sin(...)) (DLMF 10.17.3)
     angle = op.Sub(far, number((2 * order + 1) * math.pi / 4, dtype))
     waves = op.Sub(op.Mul(p, op.Cos(angle)), op.Mul(q, op.Sin(angle)))
     beyond = op.Mul(waves, op.Sqrt(op.Div(number(2 / math.pi, dtype), far)))
@@ -195,5 +200,6 @@ def spherical_bessel(x: ir.Value) -> ir.Value:
     op, dtype = operators(), x.dtype
     is_zero = op.Equal(x, number(0, dtype))
     quotient = op.Div(op.Sin(x), op.Where(is_zero, number(1, dtype), x))
+    # the sine of an infinity is NaN, and the limit 0
     ended = op.Where(op.IsInf(x), number(0, dtype), quotient)
     return op.Where(is_zero, number(1, dtype), ended)

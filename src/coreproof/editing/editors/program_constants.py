@@ -90,6 +90,7 @@ class ProgramConstants:
     def _float_of(self, operation: MIL_pb2.Operation) -> str:
         """The float dtype that an operation computes in: that of the data that it reads, else of what it makes."""
         constants = self._document.constants()
+        # data first: a constant may be of another width than what is computed with it
         names = [name for name in mil.reads(operation) if name not in constants] + list(mil.reads(operation))
         for name in (*names, *(o.name for o in operation.outputs)):
             value = self._document.graph.values.get(name)
@@ -109,10 +110,12 @@ class ProgramConstants:
         before = "" if binding is None else binding.name
         old = self._document.constants().get(before)
         if old is not None and old.type == "const" and self._document.readers(before) == 1:
+            # in place: the name is kept, which scripts of edits may use
             old.attributes["val"].CopyFrom(self._document.literal(array, dtype))
             set_tensor_type(old.outputs[0].type, dtype, array.shape)
             self._types.changed(before)
             return
+        # another operation reads the old one, and keeps it
         name = self._document.free(before if old is not None else f"{mil.name(operation)}_{key}_0")
         if binding is None:
             binding = operation.inputs[key].arguments.add()

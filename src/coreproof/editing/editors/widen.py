@@ -38,6 +38,7 @@ class Widening:
         self._require_half(operations)
         block = document.block
         self._producers = {o.name: op for op in block.operations for o in op.outputs}
+        # of the block before anything is widened: readers in float16 still see those types
         self._types = {named.name: named.type for named in document.function.inputs}
         self._types.update({o.name: o.type for op in block.operations for o in op.outputs})
         self._taken = document.taken()
@@ -160,6 +161,7 @@ class Widening:
 
     def _without_unread(self) -> list[MIL_pb2.Operation]:
         """Casts and constants that nobody reads any more are left out; from the end, as one may be all that reads another."""
+        # what was unread before is not ours to take out
         touched = {*self._wide, *self._wide.values(), *self._constants, *self._constants.values()}
         touched.update(self._dtype_constants.values())
         wanted = set(self._document.block.outputs)

@@ -120,7 +120,7 @@ class WeightFile:
                 f"{'?' if count is None else count} elements of {dtype} in the blob at byte {offset}",
                 f"{stored} of {known}",
             )
-        start = int(data.ctypes.data - self._bytes.ctypes.data) if data.size else offset + _RECORD_BYTES
+        start = self.begins(offset) if data.size else offset + _RECORD_BYTES
         self._spans[offset] = (start, start + data.size)
 
     def require_separate_blobs(self) -> None:
@@ -135,11 +135,20 @@ class WeightFile:
 
     def blob(self, offset: int) -> tuple[int, npt.NDArray[np.uint8], int]:
         """dtype, bytes and padding bits of the blob whose record stands at ``offset``."""
+        dtype, size, start, padding_bits = self._record(offset)
+        return dtype, self._slice(start, size), padding_bits
+
+    def begins(self, offset: int) -> int:
+        """Where in the file the bytes of the blob begin whose record stands at ``offset``."""
+        return self._record(offset)[2]
+
+    def _record(self, offset: int) -> tuple[int, int, int, int]:
+        """dtype, number of bytes, where they begin, and padding bits."""
         record = self._slice(offset, _RECORD_BYTES)
         sentinel, dtype, size, start, padding_bits = _METADATA.unpack(record[: _METADATA.size].tobytes())
         if sentinel != _SENTINEL:
             raise self._damaged(f"a blob record at byte {offset}", f"{sentinel:#x}")
-        return dtype, self._slice(start, size), padding_bits
+        return dtype, size, start, padding_bits
 
     def _slice(self, start: int, size: int) -> npt.NDArray[np.uint8]:
         if start + size > self._bytes.size:

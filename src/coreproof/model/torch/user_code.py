@@ -40,6 +40,7 @@ def user_code(
     try:
         with _exits_raised():
             yield
+    # the user's own wish, and an error that is told well already
     except (KeyboardInterrupt, CoreproofError):
         raise
     except SystemExit as raised:
@@ -156,6 +157,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while each is not None and id(each) not in seen:
         seen.add(id(each))
         yield each
+        # as Python's own traceback goes on: ``from`` first, ``from None`` ends it
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
 
 
@@ -179,6 +181,7 @@ def _is_known(name: str, *, strict: bool) -> bool:
 def _line(name: str, line: int, function: str | None, code: str) -> str:
     place = Path(name)
     try:
+        # as it would be typed here
         shown = place.resolve().relative_to(Path.cwd())
     except (OSError, ValueError):
         shown = place

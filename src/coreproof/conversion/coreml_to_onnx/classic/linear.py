@@ -67,6 +67,7 @@ def lower_regressor(stage: Stage) -> None:
 
 def _class_count(glm: Model_pb2.GLMClassifier) -> int:
     rows = len(glm.weights)
+    # one row tells two classes apart, whatever the encoding says
     return rows + 1 if glm.classEncoding == glm.ReferenceClass or rows == 1 else rows
 
 
@@ -92,6 +93,7 @@ def lower_classifier(stage: Stage) -> None:
         link = normal_distribution(b, sums) if glm.postEvaluationTransform == glm.Probit else b.op("Sigmoid", sums)
         scores = both_classes(b, link)
     elif glm.classEncoding == glm.ReferenceClass:
+        # the first class is what the others are held against: its sum is 0
         scores = b.op("Softmax", b.op("Concat", np.zeros(1), sums, axis=0), axis=0)
     else:
         alone = b.op("Sigmoid", sums)

@@ -31,12 +31,15 @@ def lower_vggish(stage: Stage) -> None:
     """The logarithm of the energy in 64 bands of 96 frames of 25 milliseconds, [1, 96, 64], step by step as in the proto."""
     b = stage.b
     starts = np.arange(_FRAMES)[:, None] * _HOP + np.arange(_WINDOW)
+    # the periodic window, whose end would be its beginning
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
     frames = b.op("Mul", b.op("Gather", stage.vector(), starts.astype(np.int64)), f64(hann))
+    # 512 points of which 400 are heard: the rest would be zeros, and is left out of the product
     angle = 2 * np.pi * np.outer(np.arange(_WINDOW), np.arange(_FOURIER // 2 + 1)) / _FOURIER
     real, imaginary = (b.op("MatMul", frames, f64(wave)) for wave in (np.cos(angle), np.sin(angle)))
     magnitude = b.op("Sqrt", b.op("Add", b.op("Mul", real, real), b.op("Mul", imaginary, imaginary)))
     bands = b.op("MatMul", magnitude, f64(mel_bands()))
+    # silence has no logarithm
     result = b.op("Log", b.op("Add", bands, f64(_OFFSET)))
     stage.write_only(b.op("Reshape", result, np.array([1, _FRAMES, _BANDS], np.int64)))
 

@@ -152,6 +152,7 @@ def lower_classifier(stage: Stage) -> None:
         stage.write_class(labels, _probabilities(b, decisions, machine, classes))
         return
     pairs = np.array(list(combinations(range(classes), 2)), np.int64)
+    # libsvm's vote: a decision above 0 speaks for the first of the pair
     winners = b.op("Where", b.op("Greater", decisions, f64(0)), pairs[:, 0], pairs[:, 1])
     votes = b.op("ScatterElements", np.zeros(classes), winners, np.ones(len(pairs)), axis=0, reduction="add")
     stage.write_class(labels, votes)
@@ -162,10 +163,12 @@ def _probabilities(
 ) -> ir.Value:
     """Pairwise probabilities (a logistic function of each decision), coupled to those of the classes."""
     rising = b.op("Add", b.op("Mul", decisions, f64(list(machine.probA))), f64(list(machine.probB)))
+    # 1 / (1 + exp(A f + B)) (Platt), away from 0 and 1, which would decide alone
     pairwise = b.op("Clip", b.op("Sigmoid", b.op("Neg", rising)), f64(LEAST_PROBABILITY), f64(1 - LEAST_PROBABILITY))
     if classes == 2:
         return b.op("Concat", pairwise, b.op("Sub", f64(1), pairwise), axis=0)
     # r[i, j]: the probability of i against j
+    # the probabilities of i against j, those of j against i, and a zero for i against itself
     flat = b.op("Concat", pairwise, b.op("Sub", f64(1), pairwise), f64([0]), axis=0)
     pairs = list(combinations(range(classes), 2))
     place = np.full((classes, classes), 2 * len(pairs), np.int64)

@@ -80,6 +80,7 @@ def lower_suppression(stage: Stage) -> None:
     enough = b.op("GreaterOrEqual", best, least)
     # stable: TopK gives the first of equal ones first
     count = b.op("Shape", best)
+    # boxes of too little confidence go to the end, where nothing reads them
     order = b.op("TopK", b.op("Where", enough, best, np.array(-np.inf)), count, axis=0, outputs=2)[1]
     candidates = b.op("Compress", order, b.op("Gather", enough, order), axis=0)
     sorted_boxes = b.op("Gather", boxes, candidates)
@@ -155,6 +156,7 @@ def _fitted(stage: Stage, rows: ir.Value) -> ir.Value:
         afford("the rows of boxes that are always there", [least, 4], 8, where=stage.where)
         there = b.op("Slice", b.op("Shape", rows), _FIRST, _SECOND)
         lacking = b.op("Max", b.op("Sub", np.array([least], np.int64), there), np.array([0], np.int64))
+        # ONNX, Pad: beginnings of both axes, then the ends
         pads = b.op("Concat", np.zeros(2, np.int64), lacking, np.zeros(1, np.int64), axis=0)
         rows = b.op("Pad", rows, pads, np.array(0.0))
     return rows

@@ -116,8 +116,10 @@ def tree_table(ensemble: Model_pb2.TreeEnsembleParameters) -> TreeTable:
         if node.nodeBehavior == Node.LeafNode:
             continue
         yes, no = place[node.treeId, node.trueChildNodeId], place[node.treeId, node.falseChildNodeId]
+        # a root is a node that no other leads to: the file does not mark it
         children |= {yes, no}
         features[index], limits[index] = node.branchFeatureIndex, node.branchFeatureValue
+        # before yes and no change places below: a missing value follows the file's own true child
         missing[index] = yes if node.missingValueTracksTrueChild else no
         just_under = _just_under(node.branchFeatureValue)
         if node.nodeBehavior in (Node.BranchOnValueLessThan, Node.BranchOnValueGreaterThanEqual):
@@ -147,6 +149,7 @@ def _just_under(value: float) -> float:
 def _leaves(nodes: list[Node], total: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = [index for index, node in enumerate(nodes) if node.nodeBehavior == Node.LeafNode]
     most = max([1, *(len(nodes[index].evaluationInfo) for index in ends)])
+    # one leaf with many values makes a row as long for each of the others
     afford("what the leaves of the trees add", [len(ends), most], 16)
     leaf = np.zeros(total, np.int64)
     places, amounts = np.zeros((len(ends), most), np.int64), np.zeros((len(ends), most))
@@ -161,6 +164,7 @@ def _depth(roots: np.ndarray, below: np.ndarray, above: np.ndarray) -> int:
     """Steps from the roots until all paths stand still."""
     front, depth = roots, 0
     while True:
+        # a leaf leads to itself, and so takes no step
         front = front[below[front] != front]
         if not len(front):
             return depth

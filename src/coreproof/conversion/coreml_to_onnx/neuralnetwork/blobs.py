@@ -105,6 +105,7 @@ class Layer:
         rank = self.rank(x)
         if not -rank <= axis < rank:
             raise self.refuse("its axis does not exist", expected=f"an axis of a rank {rank} blob", found=axis)
+        # from the end, since hidden dimensions are missing at the front
         return axis if axis < 0 else axis - rank
 
     def exact(self, x: Blob) -> ir.Value:
@@ -131,6 +132,7 @@ class Layer:
                     f"{name} {list(self.shape(x))}" for name, x in zip(self.inputs, blobs, strict=False)
                 ),
             )
+        # as many stay hidden as all of them hide
         hidden = min(x.hidden for x in blobs)
         return [
             x.value if x.hidden == hidden else self.b.op("Unsqueeze", x.value, i64(range(x.hidden - hidden)))
@@ -156,6 +158,7 @@ class Layer:
         if not leading:
             single = self.b.op("Unsqueeze", x.value, i64([0]))
             if x.hidden:
+                # the batch that was put in front is one of the hidden dimensions, now seen
                 return single, lambda y: Blob(y, x.hidden - 1)
             return single, lambda y: Blob(self.b.op("Squeeze", y, i64([0])))
         last = shape[-spatial:]
@@ -173,6 +176,7 @@ class Layer:
             sizes = (self.b.op("Shape", source, end=leading), self.b.op("Shape", y, start=1))
             target = self.b.op("Concat", *sizes, axis=0)
         result: ir.Value = self.b.op("Reshape", y, target)
+        # ONNX infers no shape from a target that is computed
         if result.shape is None:
             result.shape = ir.Shape([*before, *after])
         return result

@@ -23,9 +23,11 @@ def affine_grid(ctx: Context, theta: Operand, size: Operand, *, align_corners: i
     # an axis of the grid for each of the picture's, the last of which is x
     places = [_places(ctx, n, bool(align_corners)) for n in lengths]
     columns: list[Operand] = []
+    # x, the picture's last axis, is the first coordinate
     for which in range(count - 1, -1, -1):
         column: Operand | None = None
         for axis, own in enumerate(places):
+            # times zero: MIL broadcasts within arithmetic alone, and this gives the other axes their lengths
             spread = own if axis == which else mb.mul(x=own, y=ctx.scalar(0))
             placed = mb.reshape(x=spread, shape=[-1 if i == axis else 1 for i in range(count)])
             column = placed if column is None else mb.add(x=column, y=placed)
@@ -78,6 +80,7 @@ def mel_weight_matrix(
 
     count, length, rate = (single(cast(ctx, v, "int32")) for v in (bands, dft_length, sample_rate))
     low, high = (_mels(ctx, _wide(ctx, single(v))) for v in (lowest, highest))
+    # a band reaches from the centre before to the one behind: two more than there are bands
     edges = mb.add(x=count, y=np.int32(2))
     step = mb.real_div(x=mb.sub(x=high, y=low), y=_wide(ctx, edges))
     mels = mb.add(x=mb.mul(x=_wide(ctx, counted(edges)), y=step), y=low)
@@ -97,6 +100,7 @@ def mel_weight_matrix(
     rises, falls = mb.sub(x=centre, y=begin), mb.sub(x=end, y=centre)
     one = np.float32(1)
     up = mb.real_div(x=mb.sub(x=number, y=begin), y=mb.maximum(x=rises, y=one))
+    # a band that begins at its centre has its full weight there (ONNX, MelWeightMatrix)
     up = mb.select(cond=mb.equal(x=rises, y=np.float32(0)), a=one, b=up)
     down = mb.real_div(x=mb.sub(x=end, y=number), y=mb.maximum(x=falls, y=one))
     rising = mb.logical_and(x=mb.greater_equal(x=number, y=begin), y=mb.less_equal(x=number, y=centre))
