@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from coreproof.model.base import Model
     from coreproof.model.features import Feature
     from coreproof.model.feeding import Feeding
-    from coreproof.verification.converted import Check
+    from coreproof.verification.converted import ConversionCheck
 
 _FEWER = "Weights in fewer bits"
 _BY_SUFFIX: dict[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
@@ -140,7 +140,7 @@ def command(
     from coreproof.model.files.outputs import ONNX, check_output, model_kind
     from coreproof.model.load import load
     from coreproof.model.remembered import read_pairs
-    from coreproof.precision.converted import Compression, Detector
+    from coreproof.precision.converted import Compression, DetectorConversion
     from coreproof.verification.converted import check_conversion
 
     kind = _target(to, out)
@@ -164,7 +164,7 @@ def command(
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
     classes, detector = read_labels(labels), None
     if detection is not None:
-        detector = Detector(loaded, kind, detection, classes, frozen=vars(freezing))
+        detector = DetectorConversion(loaded, kind, detection, classes, frozen=vars(freezing))
         # the labels are the detections' classes, and the network inside has none
         loaded, classes = detector.network, None
     check_compression(
@@ -215,7 +215,7 @@ def command(
 
 
 def _report(
-    model: str, out: Path, converted: Model, found: Check | None, proof: Path | None, *, overwrite: bool
+    model: str, out: Path, converted: Model, found: ConversionCheck | None, proof: Path | None, *, overwrite: bool
 ) -> int:
     """Says what was written and what came of the check; 1 where that speaks against it."""
     from coreproof.cli.compression import print_compression, write_proof

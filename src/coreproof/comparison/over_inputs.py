@@ -24,7 +24,7 @@ from coreproof.comparison.variants import ModelFactory
 from coreproof.comparison.weakness import FEW
 from coreproof.errors import InputError, LineupError
 from coreproof.feeding.drawn import Inputs, Sample
-from coreproof.feeding.input_files import Named
+from coreproof.feeding.input_files import NamedSample
 from coreproof.feeding.inputs import hand_over
 from coreproof.feeding.user_inputs import given_samples, named_samples
 from coreproof.model.base import Model
@@ -157,7 +157,7 @@ def compare_inputs(
 
 def over_inputs(
     models: Mapping[str, Model],
-    inputs: str | Path | Inputs | Sequence[Named],
+    inputs: str | Path | Inputs | Sequence[NamedSample],
     title: str = "",
     progress: Progress | None = None,
 ) -> InputComparison:
@@ -178,13 +178,13 @@ def over_inputs(
     return judged.result(title, origin)
 
 
-def _listed(inputs: str | Path | Inputs | Sequence[Named], first: Model) -> tuple[list[Named], str]:
+def _listed(inputs: str | Path | Inputs | Sequence[NamedSample], first: Model) -> tuple[list[NamedSample], str]:
     if isinstance(inputs, str | Path):
         return named_samples(inputs, first.signature), Path(inputs).name
     given: Any = inputs
-    if not isinstance(given, Mapping) and given and isinstance(given[0], Named):
+    if not isinstance(given, Mapping) and given and isinstance(given[0], NamedSample):
         return list(given), ""
-    return [Named(f"sample {at}", each) for at, each in enumerate(given_samples(given, first.signature))], ""
+    return [NamedSample(f"sample {at}", each) for at, each in enumerate(given_samples(given, first.signature))], ""
 
 
 class _Judged:
@@ -208,7 +208,7 @@ class _Judged:
         self.named: dict[str, dict[str, Counter[int]]] = {}
         self.rows: list[SampleRow] = []
 
-    def add(self, sample: Named, first: Model) -> None:
+    def add(self, sample: NamedSample, first: Model) -> None:
         """Feeds all models with a sample."""
         answers = {name: self._answers(name, sample.values, first) for name in self.names}
         worst, told = 0.0, dict[str, str]()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.conversion.fixed_lengths import with_fixed_lengths
-from coreproof.conversion.shapes import Named, check_names, read_shape, with_batches
+from coreproof.conversion.shapes import NamedRange, check_names, read_shape, with_batches
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
@@ -215,7 +215,7 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
         for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
             length = lengths[name][axis] if axis < len(lengths[name]) else None
             if set(options) != {(length, length)}:
-                said = next((o.name for o in options if isinstance(o, Named)), None)
+                said = next((o.name for o in options if isinstance(o, NamedRange)), None)
                 key: object = (axis, length, options) if said is None else said
                 if said is not None:
                     named.setdefault(key, said)

@@ -29,7 +29,7 @@ _GRAMMAR = (
 )
 
 
-class Named(tuple[int, int]):
+class NamedRange(tuple[int, int]):
     """A range whose length has a name: all of that name are one length, whatever axes they stand on."""
 
     name: str
@@ -93,7 +93,7 @@ def _of_dim(name: str, axis: int, dim: object, length: object) -> object:
         )
     low, high = int(dim.min), dim.max  # type: ignore[attr-defined]
     # a Dim begins at 0 where nothing is said, and ends at an infinity that is no int
-    found = Named((max(1, low), -1 if not isinstance(high, int) or high >= 2**31 else high))
+    found = NamedRange((max(1, low), -1 if not isinstance(high, int) or high >= 2**31 else high))
     found.name = str(dim.__name__)  # type: ignore[attr-defined]
     return found
 
@@ -149,7 +149,7 @@ def check_names(shapes: Mapping[str, object], inputs: Sequence[str]) -> None:
 
 def _is_whole(option: object) -> bool:
     """Whether one element is a shape of its own and not a length."""
-    if isinstance(option, Named):
+    if isinstance(option, NamedRange):
         return False
     return (isinstance(option, Sequence) and not isinstance(option, str)) or (isinstance(option, str) and "x" in option)
 
@@ -187,7 +187,7 @@ def _length(name: str, asked: object, length: object) -> Range:
     except (TypeError, ValueError):
         raise _wrong(name, asked, f"{length!r} is no length") from None
     # as it is, or its name would be lost
-    if isinstance(length, Named):
+    if isinstance(length, NamedRange):
         return length
     if first < 1 or (last != -1 and last < first):
         raise _wrong(

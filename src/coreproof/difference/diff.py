@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from coreproof.difference.edits import Edits, edits_between
-from coreproof.difference.feature_change import Change, changes_around
+from coreproof.difference.feature_change import FeatureChange, changes_around
 from coreproof.difference.layer_match import LayerIndex, LayerPairs, index_layers
 from coreproof.difference.settings import Setting, both_nan, changed_settings
 from coreproof.difference.weight_change import WeightChange, weight_change
@@ -78,7 +78,7 @@ class Difference(Spoken):
     before: str
     after: str
     formats: tuple[str, str]
-    around: tuple[Change, ...]
+    around: tuple[FeatureChange, ...]
     added: tuple[LayerNote, ...] = ()
     removed: tuple[LayerNote, ...] = ()
     changed: tuple[LayerChange, ...] = ()

@@ -31,7 +31,7 @@ _LAYERS = {"layers", "stringClassLabels", "int64ClassLabels"}
 
 
 @dataclass(frozen=True)
-class Change:
+class FeatureChange:
     """Something that is not a layer, before and after; None where it was not there. ``words`` say what it amounts to."""
 
     section: Section
@@ -41,16 +41,16 @@ class Change:
     words: str = ""
 
 
-def changes_around(before: Model, after: Model) -> tuple[Change, ...]:
+def changes_around(before: Model, after: Model) -> tuple[FeatureChange, ...]:
     """Everything but layers and weights, in the order in which a reader wants it."""
-    changes = [Change("format", "format", before.format, after.format)] if before.format != after.format else []
+    changes = [FeatureChange("format", "format", before.format, after.format)] if before.format != after.format else []
     changes += _features(before, after)
     changes += _labels(before.signature.labels, after.signature.labels)
     if before.format == after.format:
         sections: tuple[Section, ...] = ("format", "preprocessing", "metadata", "settings")
         for section, was, now in zip(sections, _facts(before), _facts(after), strict=True):
             changes += [
-                Change(section, name, was.get(name), now.get(name))
+                FeatureChange(section, name, was.get(name), now.get(name))
                 for name in dict.fromkeys([*was, *now])
                 if was.get(name) != now.get(name)
             ]
@@ -61,9 +61,9 @@ def changes_around(before: Model, after: Model) -> tuple[Change, ...]:
 # features
 
 
-def _features(before: Model, after: Model) -> list[Change]:
+def _features(before: Model, after: Model) -> list[FeatureChange]:
     old, new = before.signature, after.signature
-    changes: list[Change] = []
+    changes: list[FeatureChange] = []
     for word, features, others in (
         ("input", old.inputs, new.inputs),
         ("output", old.outputs, new.outputs),
@@ -75,7 +75,7 @@ def _features(before: Model, after: Model) -> list[Change]:
         ("predicted label", old.predicted_label, new.predicted_label),
         ("probabilities", old.probabilities, new.probabilities),
     )
-    return changes + [Change("features", what, was, now) for what, was, now in names if was != now]
+    return changes + [FeatureChange("features", what, was, now) for what, was, now in names if was != now]
 
 
 def _paired(before: Sequence[Feature], after: Sequence[Feature]) -> Iterable[tuple[Feature | None, Feature | None]]:
@@ -90,22 +90,24 @@ def _paired(before: Sequence[Feature], after: Sequence[Feature]) -> Iterable[tup
         yield None, feature
 
 
-def _feature(word: str, old: Feature | None, new: Feature | None) -> list[Change]:
+def _feature(word: str, old: Feature | None, new: Feature | None) -> list[FeatureChange]:
     if old is None or new is None:
         present = new if old is None else old
         assert present is not None
         what = f"{word} {present.name!r}"
-        return [Change("features", what, None if old is None else _type(old), None if new is None else _type(new))]
+        return [
+            FeatureChange("features", what, None if old is None else _type(old), None if new is None else _type(new))
+        ]
     what, changes = f"{word} {old.name!r}", []
     if old.name != new.name:
-        changes.append(Change("features", what, old.name, new.name, "renamed"))
+        changes.append(FeatureChange("features", what, old.name, new.name, "renamed"))
     texts = [_type(f) for f in (old, new)]
     if texts[0] != texts[1]:
-        changes.append(Change("features", what, texts[0], texts[1], _feature_words(old, new)))
+        changes.append(FeatureChange("features", what, texts[0], texts[1], _feature_words(old, new)))
     for field in ("optional", "default", "enumerated", "ranges", "description"):
         values = [_shown(getattr(f, field)) for f in (old, new)]
         if values[0] != values[1] and not (field in ("enumerated", "ranges") and texts[0] != texts[1]):
-            changes.append(Change("features", f"{what} {field}", values[0] or None, values[1] or None))
+            changes.append(FeatureChange("features", f"{what} {field}", values[0] or None, values[1] or None))
     return changes
 
 
@@ -137,19 +139,19 @@ def _shown(value: object) -> str:
 # labels
 
 
-def _labels(before: Sequence[object] | None, after: Sequence[object] | None) -> list[Change]:
+def _labels(before: Sequence[object] | None, after: Sequence[object] | None) -> list[FeatureChange]:
     if before == after:
         return []
     if before is None or after is None:
         old, new = (None if side is None else f"{len(side)} labels" for side in (before, after))
-        return [Change("labels", "labels", old, new)]
+        return [FeatureChange("labels", "labels", old, new)]
     words = label_words(list(map(str, before)), list(map(str, after)))
     places = [i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b]
     first = places[0] if places else min(len(before), len(after))
     ends = [
         f"{len(side)} labels" + (f", [{first}] {side[first]}" if first < len(side) else "") for side in (before, after)
     ]
-    return [Change("labels", "labels", ends[0], ends[1], words)]
+    return [FeatureChange("labels", "labels", ends[0], ends[1], words)]
 
 
 # everything else that a file says

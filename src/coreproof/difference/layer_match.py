@@ -5,7 +5,6 @@ Names alone do not do: exporters number layers, so that one layer more gives eve
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import WeightRef, all_weights
 from coreproof.pairing.align import canonical
+from coreproof.pairing.rising import longest_rising
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,8 @@ class LayerPairs:
         order = {name: i for i, name in enumerate(self.after.layers)}
         rest = self.added
         # pairs that cross each other bound no stretch
-        anchors = _rising([(name, order[self.partner[name]]) for name in self.before.layers if name in self.partner])
+        paired = [(name, order[self.partner[name]]) for name in self.before.layers if name in self.partner]
+        anchors = dict(longest_rising(paired))
         start, run = -1, list[str]()
         # "" ends the last stretch
         for name in [*self.before.layers, ""]:
@@ -314,28 +315,3 @@ def _unique_weights(side: LayerIndex) -> dict[str, str]:
     }
     count = Counter(keys.values())
     return {name: key for name, key in keys.items() if count[key] == 1}
-
-
-def _rising(places: list[tuple[str, int]]) -> dict[str, int]:
-    """The longest part of the pairs that keeps its order in both models.
-
-    A longest increasing subsequence: ``ends[n]`` is the least place in which a part of length n + 1 can end, ``at[n]`` the pair
-    that ends it, ``back`` the pair before each.
-    """
-    ends: list[int] = []
-    at: list[int] = []
-    back: list[int] = []
-    for index, (_, place) in enumerate(places):
-        length = bisect_left(ends, place)
-        back.append(at[length - 1] if length else -1)
-        if length == len(ends):
-            ends.append(place)
-            at.append(index)
-        else:
-            ends[length], at[length] = place, index
-    kept: list[tuple[str, int]] = []
-    index = at[-1] if at else -1
-    while index >= 0:
-        kept.append(places[index])
-        index = back[index]
-    return dict(reversed(kept))

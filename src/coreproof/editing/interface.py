@@ -10,7 +10,7 @@ from typing import Protocol
 from coreproof.errors import EditError
 
 
-class Named(Protocol):
+class DeclaredFeature(Protocol):
     """A declared feature of any format."""
 
     @property
@@ -18,7 +18,7 @@ class Named(Protocol):
         """What it is called."""
 
 
-def place_of(features: Sequence[Named], name: str, role: str, where: str) -> int:
+def place_of(features: Sequence[DeclaredFeature], name: str, role: str, where: str) -> int:
     """The place of the feature of that name; EditError that lists those that there are."""
     names = [feature.name for feature in features]
     if name not in names:

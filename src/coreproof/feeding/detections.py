@@ -27,7 +27,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Detector:
+class DetectorOutputs:
     """Which outputs of a model hold confidences and coordinates, a row a box, and the labels of the classes."""
 
     confidences: str
@@ -46,7 +46,7 @@ class Detector:
         return found
 
 
-def detector_of(model: Model) -> Detector | None:
+def detector_of(model: Model) -> DetectorOutputs | None:
     """How a model's outputs are read as boxes, where a non-maximum suppression makes them; None for other models."""
     if not isinstance(model, CoreMLModel):
         return None
@@ -56,5 +56,5 @@ def detector_of(model: Model) -> Detector | None:
             nms = spec.nonMaximumSuppression
             if {nms.confidenceOutputFeatureName, nms.coordinatesOutputFeatureName} <= made:
                 names = str(nms.confidenceOutputFeatureName), str(nms.coordinatesOutputFeatureName)
-                return Detector(*names, read_labels(spec) or model.signature.labels)
+                return DetectorOutputs(*names, read_labels(spec) or model.signature.labels)
     return None

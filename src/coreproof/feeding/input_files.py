@@ -40,7 +40,7 @@ ReadArchive = Callable[[Path], list[Sample]]
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedSample:
     """One sample, and what it is called in a report: its file, and its place in it where that holds several."""
 
     name: str
@@ -52,7 +52,7 @@ def is_input_file(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in SUFFIXES[1:]
 
 
-def read_inputs(path: Path, signature: Signature, archive: ReadArchive) -> list[Named]:
+def read_inputs(path: Path, signature: Signature, archive: ReadArchive) -> list[NamedSample]:
     """The samples of a folder, or of one file, in the order of their names. ``archive`` reads a .npz.
 
     Raises InputError with every file that does not fit, and for a folder in which there is nothing to feed.
@@ -68,7 +68,7 @@ def read_inputs(path: Path, signature: Signature, archive: ReadArchive) -> list[
             expected=f"files that end in {', '.join(SUFFIXES)}, or folders with a file an input",
             found=", ".join(sorted(p.name for p in path.iterdir())[:_TOLD]) or "nothing",
         )
-    found: list[Named] = []
+    found: list[NamedSample] = []
     problems: list[CoreproofError] = []
     rates: dict[int, str] = {}
     for file in files:
@@ -80,7 +80,9 @@ def read_inputs(path: Path, signature: Signature, archive: ReadArchive) -> list[
             problems.append(error)
             continue
         several = len(listed) > 1
-        found += [Named(f"{file.name}/{at}" if several else file.name, values) for at, values in enumerate(listed)]
+        found += [
+            NamedSample(f"{file.name}/{at}" if several else file.name, values) for at, values in enumerate(listed)
+        ]
     # a model hears one rate; resampling would change what it is fed
     if len(rates) > 1:
         told = "; ".join(f"{name}: {rate} a second" for rate, name in rates.items())

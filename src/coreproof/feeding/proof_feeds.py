@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coreproof.errors import InputError, PhotoError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
-from coreproof.feeding.input_files import Named
+from coreproof.feeding.input_files import NamedSample
 from coreproof.feeding.inputs import GIVEN, hand_over
 from coreproof.feeding.photos import Photos
 from coreproof.feeding.picture_values import lone_input, picture_value, unknown_feeding
@@ -45,7 +45,7 @@ class ProofFeeds:
         self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
         self._samples = samples if isinstance(inputs, str | Path) and Path(inputs).is_dir() else None
         self.given, names = self._named_samples(inputs)
-        self.named = [Named(name, values) for name, values in zip(names, self.given or (), strict=True)]
+        self.named = [NamedSample(name, values) for name, values in zip(names, self.given or (), strict=True)]
         self.unreadable: dict[str, str] = {}
         self.files: tuple[Path, ...] = ()
         if photos is not None:

@@ -13,7 +13,7 @@ from PIL import Image
 from coreproof.errors import InputError, first_few
 from coreproof.feeding.drawn import Feeds, Inputs, Sample
 from coreproof.feeding.ends import as_free_as
-from coreproof.feeding.input_files import Named, is_input_file, natural_order, read_inputs
+from coreproof.feeding.input_files import NamedSample, is_input_file, natural_order, read_inputs
 from coreproof.feeding.inputs import hand_over, samples
 from coreproof.feeding.lengths import takes_shape
 from coreproof.feeding.matched_inputs import match_inputs
@@ -131,7 +131,7 @@ def read_samples(path: str | Path, reference: Signature, candidate: Signature | 
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
-def named_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[Named]:
+def named_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[NamedSample]:
     """The same, each under the name that it has in a report: its file, and its place in it where that holds several."""
     path = Path(path)
 
@@ -140,7 +140,9 @@ def named_samples(path: str | Path, reference: Signature, candidate: Signature |
 
     if not is_input_file(path):
         listed = archive(path)
-        return [Named(f"{path.name}/{at}" if len(listed) > 1 else path.name, each) for at, each in enumerate(listed)]
+        return [
+            NamedSample(f"{path.name}/{at}" if len(listed) > 1 else path.name, each) for at, each in enumerate(listed)
+        ]
     found = read_inputs(path, reference, archive)
     declared = _declared(reference, candidate)
     problems: list[str] = []

@@ -36,7 +36,7 @@ class Given:
     seen: Image.Image | None = None
 
 
-class Entry(TypedDict):
+class SampleEntry(TypedDict):
     """A sample as it stands in proof.json; files are below the folder of the samples."""
 
     name: str
@@ -51,7 +51,7 @@ class Entry(TypedDict):
 class Answered:
     """The samples as they stand in proof.json, what the model gave for each, and those that were left out with the reason."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[SampleEntry] = field(default_factory=list)
     outputs: list[Values] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -100,7 +100,7 @@ def answer(
     return known
 
 
-def with_scores(running: Session, answered: Answered, folder: Path) -> list[Entry]:
+def with_scores(running: Session, answered: Answered, folder: Path) -> list[SampleEntry]:
     """The entries of a classifier: scores in place of stored outputs, whose files are removed."""
     for entry, outputs in zip(answered.entries, answered.outputs, strict=True):
         for file in entry["outputs"].values():
@@ -109,9 +109,9 @@ def with_scores(running: Session, answered: Answered, folder: Path) -> list[Entr
     return answered.entries
 
 
-def _inputs(sample: Given, stem: str, folder: Path) -> Entry:
+def _inputs(sample: Given, stem: str, folder: Path) -> SampleEntry:
     (folder / "Samples").mkdir(parents=True, exist_ok=True)
-    entry = Entry(name=sample.name, file=None, seen=None, inputs={}, scores=None, outputs={})
+    entry = SampleEntry(name=sample.name, file=None, seen=None, inputs={}, scores=None, outputs={})
     if sample.file is not None and sample.seen is not None:
         photo, seen = f"{stem}{sample.file.suffix.lower()}", f"{stem}.seen.png"
         (folder / photo).write_bytes(sample.file.read_bytes())

@@ -13,6 +13,7 @@ from typing import Literal
 from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
+from coreproof.pairing.rising import longest_rising
 
 How = Literal["output", "provenance", "name", "value", "structure"]
 
@@ -214,7 +215,8 @@ def _by_structure(reference: ValueIndex, candidate: ValueIndex, found: Mapping[s
     ]
     candidate_start = reference_start = 0
     partnered = set(found.values())
-    for candidate_end, reference_end in [*_increasing(anchors), (len(candidate_tails), len(reference_tails))]:
+    # segments between crossing anchors would overlap
+    for candidate_end, reference_end in [*longest_rising(anchors), (len(candidate_tails), len(reference_tails))]:
         unpaired_reference = [t for t in reference_tails[reference_start:reference_end] if t[0] not in partnered]
         unpaired_candidate = [m for m in candidate_tails[candidate_start:candidate_end] if m[0] not in found]
         matcher = SequenceMatcher(
@@ -225,16 +227,6 @@ def _by_structure(reference: ValueIndex, candidate: ValueIndex, found: Mapping[s
             for k in range(block.size):
                 yield unpaired_candidate[block.b + k][0], unpaired_reference[block.a + k][0]
         candidate_start, reference_start = candidate_end + 1, reference_end + 1
-
-
-def _increasing(anchors: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The anchors that do not cross an earlier one."""
-    kept: list[tuple[int, int]] = []
-    for own, partner in anchors:
-        # segments between crossing anchors would overlap
-        if not kept or partner > kept[-1][1]:
-            kept.append((own, partner))
-    return kept
 
 
 def _tails(of: ValueIndex) -> list[tuple[str, tuple[str, int]]]:

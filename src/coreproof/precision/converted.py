@@ -114,7 +114,7 @@ def convert(
     detector = None
     if detection is not None:
         frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
-        detector = Detector(source, to, detection, labels, fold_batchnorm, shapes, frozen)
+        detector = DetectorConversion(source, to, detection, labels, fold_batchnorm, shapes, frozen)
         # the labels are the detections' classes: the network inside has none
         source, labels = detector.network, None
     if keep_fp32 == "auto":
@@ -154,7 +154,7 @@ def convert(
     return made
 
 
-class Detector:
+class DetectorConversion:
     """A detector that becomes a pipeline: ``network`` is the ONNX model that gives a row a box.
 
     Raises InputError for a ``detection`` that is not understood, ConversionError where the outputs do not hold what it says.

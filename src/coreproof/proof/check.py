@@ -25,7 +25,7 @@ from coreproof.proof.stored import StoredProof, read_proof
 
 
 @dataclass(frozen=True)
-class Held:
+class Ground:
     """One thing that the proof rests on. ``holds`` is None for what is told and decides nothing."""
 
     what: str
@@ -42,7 +42,7 @@ class ProofCheck(Spoken):
     """Whether a proof still holds: ``holds`` is None where nothing speaks against it and its steps were not carried out again."""
 
     proof: str
-    lines: tuple[Held, ...]
+    lines: tuple[Ground, ...]
     repeated: bool
 
     def _spoken(self) -> str:
@@ -107,45 +107,45 @@ def check_proof(
     lines = [*_models(stored, grounds), *_versions(stored)]
     if source is None:
         return ProofCheck(
-            str(proof), (*lines, Held("steps", None, "not carried out again: no source was given")), repeated=False
+            str(proof), (*lines, Ground("steps", None, "not carried out again: no source was given")), repeated=False
         )
     loaded = opened(load(source))
     same = model_digest(loaded) == grounds.source
-    lines.append(Held("source", same, "the same content" if same else f"another content than that of {stored.title}"))
+    lines.append(Ground("source", same, "the same content" if same else f"another content than that of {stored.title}"))
     given = {"photos": photos, "arrays": inputs}.get(grounds.fed)
     # what is drawn follows from the model and a seed, and needs no files
     if grounds.fed != "drawn":
         if given is None:
             told = f"not carried out again: it was made with {grounds.count:,} {grounds.fed}, and none were given"
-            return ProofCheck(str(proof), (*lines, Held("steps", None, told)), repeated=False)
+            return ProofCheck(str(proof), (*lines, Ground("steps", None, told)), repeated=False)
         pictures = list_photos(photos).spread(_limit(grounds)) if photos is not None else None
         fed = ProofFeeds(loaded, pictures, inputs, grounds.feeding or loaded.feeding, _samples(grounds))
         same = inputs_digest(pictures, fed) == grounds.inputs
-        lines.append(Held(grounds.fed, same, "the same content" if same else "other ones than those of the proof"))
+        lines.append(Ground(grounds.fed, same, "the same content" if same else "other ones than those of the proof"))
     lines += _again(stored, grounds, source, photos, inputs, progress)
     return ProofCheck(str(proof), tuple(lines), repeated=True)
 
 
-def _models(stored: StoredProof, grounds: Foundation) -> Iterator[Held]:
+def _models(stored: StoredProof, grounds: Foundation) -> Iterator[Ground]:
     for name, (place, digest) in grounds.models.items():
         file = stored.path.parent / place
         # a proof may be a stranger's: it asks for no digest of a file elsewhere on this machine
         if Path(place).is_absolute() or ".." in Path(place).parts:
-            yield Held(name, False, f"{place!r} lies outside the proof's folder")
+            yield Ground(name, False, f"{place!r} lies outside the proof's folder")
         elif not file.exists():
-            yield Held(name, False, f"{place} is not there")
+            yield Ground(name, False, f"{place} is not there")
         else:
             same = file_digest(file) == digest
-            yield Held(name, same, f"{place}: {'the same content' if same else 'changed since the proof'}")
+            yield Ground(name, same, f"{place}: {'the same content' if same else 'changed since the proof'}")
 
 
-def _versions(stored: StoredProof) -> Iterator[Held]:
+def _versions(stored: StoredProof) -> Iterator[Ground]:
     now = versions()
     for name in dict.fromkeys((*stored.versions, *now)):
         before, after = stored.versions.get(name, "none"), now.get(name, "none")
         if before != after:
             # other versions may well find the same: the steps tell, if they are carried out again
-            yield Held(f"version of {name}", None, f"{before} then, {after} now")
+            yield Ground(f"version of {name}", None, f"{before} then, {after} now")
 
 
 def _samples(grounds: Foundation) -> int:
@@ -166,7 +166,7 @@ def _again(
     photos: str | Path | None,
     inputs: str | Path | Inputs | None,
     progress: Progress | None,
-) -> Iterator[Held]:
+) -> Iterator[Ground]:
     options, shipping = grounds.options, Shipping.read(grounds.options)
     labels = options.get("labels")
     with tempfile.TemporaryDirectory() as folder:
@@ -194,6 +194,6 @@ def _again(
     # versions are told above, and digests of models scatter with them
     own = {"source", "inputs"}
     changes = [c for c in found.changes if c.what not in own and not c.what.startswith("version of ")]
-    yield Held("steps", not found.worse, "carried out again" + ("" if changes else ", with the same findings"))
+    yield Ground("steps", not found.worse, "carried out again" + ("" if changes else ", with the same findings"))
     for change in changes:
-        yield Held(change.what, False if change.worse else None, f"then: {change.before}; now: {change.after}")
+        yield Ground(change.what, False if change.worse else None, f"then: {change.before}; now: {change.after}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coreproof.editing.submodels.open import submodel_builder
-from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder
+from coreproof.editing.submodels.submodel import Selection, StoredLayer, Submodel, SubmodelBuilder
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.model.progress import Progress, silent
@@ -206,7 +206,7 @@ class Search:
                 place += length
         return changed
 
-    def _without(self, layers: Sequence[Layer]) -> Iterator[Submodel]:
+    def _without(self, layers: Sequence[StoredLayer]) -> Iterator[Submodel]:
         """Ways to do without these layers: feed what they make, skip them, end before them, or fall into two parts."""
         submodel, cut = self.submodel, self.selection
         rest = [layer for layer in cut.layers if layer not in layers]

@@ -44,7 +44,7 @@ _DRAWN = "drawn input"
 
 
 @dataclass(frozen=True)
-class Check:
+class ConversionCheck:
     """What came of it: true where nothing speaks against the conversion. ``said`` is one line for a report."""
 
     agrees: bool
@@ -61,7 +61,7 @@ def check_conversion(
     *,
     frozen: bool = False,
     states: Mapping[str, str] | None = None,
-) -> Check:
+) -> ConversionCheck:
     """Runs a converted model once on drawn input beside its source.
 
     Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
@@ -83,16 +83,18 @@ def check_conversion(
         if source.is_torch:
             reference.signature = signature
     except CoreproofError as error:
-        return Check(True, f"not checked: {_first_line(error)}")
+        return ConversionCheck(True, f"not checked: {_first_line(error)}")
     with reference:
         try:
             reference.run(source_sample)
             changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
-            return Check(True, f"not checked: the source does not run on {fed} ({_first_line(error)})")
+            return ConversionCheck(True, f"not checked: the source does not run on {fed} ({_first_line(error)})")
         if changing is not None:
             said = f"the module answers differently when it is called twice in a row: {changing}"
-            return Check(frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said)
+            return ConversionCheck(
+                frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said
+            )
         half = _is_half(made)
         try:
             with session(made) as candidate:
@@ -102,7 +104,9 @@ def check_conversion(
                 taps = taps_of(reference, source_names)
                 wanted = reference.run(source_sample, taps)
                 if not all(is_finite(as_array(wanted[name])) for name in source_names):
-                    return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
+                    return ConversionCheck(
+                        True, "not checked: the source's own answer to drawn input is NaN or infinite"
+                    )
                 worst = _worst(wanted, got, pairs)
                 if worst > _CLOSE[half]:
                     again = reference.run(source_sample, taps)
@@ -110,7 +114,7 @@ def check_conversion(
                         said = "the source answers differently from one call to another"
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
                         module = source.is_torch and not frozen
-                        return Check(not module, said if module else f"not checked: {said}")
+                        return ConversionCheck(not module, said if module else f"not checked: {said}")
                 pair = ConvertedPair(
                     source, made, reference, candidate, signature, roles,
                     differ=lambda a, b: _beyond(_worst(a, b, pairs), half),
@@ -118,7 +122,7 @@ def check_conversion(
                 )  # fmt: skip
                 ends = at_ends(pair) if fed == _DRAWN else AtEnds()
         except InputError as error:
-            return Check(True, f"not checked: {_first_line(error)}")
+            return ConversionCheck(True, f"not checked: {_first_line(error)}")
         except CoreproofError as error:
             raise ConversionError(
                 "what was made does not run, so that it is not handed out",
@@ -128,16 +132,16 @@ def check_conversion(
                 fix=error.fix or "please report it with the model: `coreproof shrink` makes a small one of it",
             ) from error
     if ends.problem is not None:
-        return Check(False, ends.problem)
+        return ConversionCheck(False, ends.problem)
     if worst <= _CLOSE[half]:
-        return Check(
+        return ConversionCheck(
             True,
             f"checked: ran once on {fed}; outputs differ from the source's by {worst:.1g} of their scale{ends.said}",
         )
     if signature is not source.signature and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
         fed = ", ".join(f"{name} of shape {list(np.asarray(value).shape)}" for name, value in source_sample.items())
-        return Check(
+        return ConversionCheck(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
     return _looked_at_closely(source, made, source_sample, made_sample)
@@ -160,16 +164,16 @@ def _as_feeding(image: ImageInput) -> Feeding:
     return Feeding(size=(1, 1), colour=image.colour, scale=image.scale, mean=image.mean, std=image.std)
 
 
-def _looked_at_closely(source: Model, made: Model, source_sample: Sample, made_sample: Sample) -> Check:
+def _looked_at_closely(source: Model, made: Model, source_sample: Sample, made_sample: Sample) -> ConversionCheck:
     """Whether rounding explains what the outputs differ by, layer by layer."""
     found = verify(source, made, feeds=(source_sample, made_sample))
     failing = [row for row in found.outputs if not row.agrees]
     if not failing:
-        return Check(
+        return ConversionCheck(
             True, "checked: ran once on drawn input; outputs differ from the source's by what rounding explains"
         )
     said = "; ".join(f"output {row.candidate!r}: {row.judgement.problem}" for row in failing)
-    return Check(False, f"the converted model does not answer as its source does: {said}")
+    return ConversionCheck(False, f"the converted model does not answer as its source does: {said}")
 
 
 def _numbers(value: object, image: ImageInput | None) -> object:

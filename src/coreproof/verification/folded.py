@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.model.base import Model
+from coreproof.model.numbers import rms
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.tolerance import U32
 
@@ -74,7 +75,7 @@ def both_right(folded: Array, exact: Array, engine: Array) -> bool:
     a, b, c = (np.asarray(v, np.float64).ravel() for v in (folded, exact, engine))
     if not a.size == b.size == c.size or not (np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).all():
         return False
-    scale = float(np.sqrt(np.mean(np.square(b)))) if b.size else 0.0
+    scale = rms(b)
     # four times what either is off itself: where the function is steep, both kernels are
     allowed = _LAST_BITS * np.maximum(np.abs(b), scale) + 4 * np.maximum(np.abs(a - b), np.abs(c - b))
     return bool((np.abs(a - c) <= allowed).all() and (np.abs(a - b) <= 0.05 * np.maximum(np.abs(b), scale)).all())

@@ -12,6 +12,7 @@ import numpy as np
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Sample, is_finite
 from coreproof.model.base import Model
+from coreproof.model.numbers import rms
 from coreproof.model.progress import Progress
 from coreproof.pairing.align import Pair, align, value_index
 from coreproof.pairing.taps import (
@@ -191,7 +192,7 @@ class VerificationRun:
             return 0.0
         # what is not finite on either side shows in the values themselves
         off = own.astype(np.float64).reshape(-1) - other.astype(np.float64).reshape(-1)
-        return float(np.sqrt(np.mean(np.square(off[np.isfinite(off)])))) if np.isfinite(off).any() else 0.0
+        return rms(off[np.isfinite(off)])
 
     def with_reference_memory(self, sample: int) -> Sample:
         """What the candidate is fed, with what the reference remembers in the place of what it remembers itself."""

@@ -10,7 +10,7 @@ from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import random_sample
 from coreproof.model.base import Model
 from coreproof.runtime.open import session
-from coreproof.verification.converted import Check
+from coreproof.verification.converted import ConversionCheck
 
 _FEW = 50
 """Boxes that are sure enough in the second trial: with drawn input none may reach the threshold that was asked for."""
@@ -41,7 +41,7 @@ def suppressed(
     return np.array(kept, np.int64)
 
 
-def check_suppression(source: Model, network: Model, pipeline: Model, form: DetectionForm) -> Check:
+def check_suppression(source: Model, network: Model, pipeline: Model, form: DetectionForm) -> ConversionCheck:
     """Runs the pipeline on a drawn picture, and holds its boxes against those that the definition keeps of the network's rows.
 
     Once with the thresholds of ``form``, once with a confidence that some fifty boxes reach.
@@ -53,7 +53,9 @@ def check_suppression(source: Model, network: Model, pipeline: Model, form: Dete
             made = rows.run(drawn)
             scores, boxes = (np.asarray(made[name]) for name in RAW)
             if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
-                return Check(True, "suppression not checked: the network's answer to drawn input is not finite")
+                return ConversionCheck(
+                    True, "suppression not checked: the network's answer to drawn input is not finite"
+                )
             reached = float(np.sort(scores.max(axis=1))[-min(_FEW, len(scores))])
             trials: list[dict[str, float]] = [{}, {THRESHOLDS[1]: reached}]
             for fed in trials:
@@ -63,10 +65,10 @@ def check_suppression(source: Model, network: Model, pipeline: Model, form: Dete
                 for name, wanted in ((CONFIDENCE, scores[kept]), (COORDINATES, boxes[kept])):
                     if np.shape(got[name]) != wanted.shape or not np.allclose(got[name], wanted, rtol=1e-5, atol=1e-6):
                         said = f"the pipeline keeps {len(np.asarray(got[name]))} boxes where the definition keeps {len(kept)}"
-                        return Check(False, f"{said}, or other ones, at a confidence of {least:.3g}")
+                        return ConversionCheck(False, f"{said}, or other ones, at a confidence of {least:.3g}")
                 counts.append(f"{len(kept)} at a confidence of {least:.3g}")
     except CoreproofError as error:
-        return Check(False, f"the pipeline does not run: {error.problem}")
-    return Check(
+        return ConversionCheck(False, f"the pipeline does not run: {error.problem}")
+    return ConversionCheck(
         True, f"checked: of {len(scores)} boxes it keeps those that the definition keeps ({', '.join(counts)})"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coreproof.conversion.onnx_to_coreml.compression_scheme import GRAMMAR, Step, read_scheme
+from coreproof.conversion.onnx_to_coreml.compression_scheme import GRAMMAR, SchemeStep, read_scheme
 from coreproof.errors import ConversionError, InputError
 
 SINCE = {
@@ -41,10 +41,10 @@ def test_each_scheme_says_the_first_system_that_holds_it(text: str) -> None:
 
 def test_a_scheme_is_its_steps() -> None:
     assert read_scheme(" prune:0.75 + palettize:4:group=16 ").steps == (
-        Step("prune", share=0.75),
-        Step("palettize", 4, group=16),
+        SchemeStep("prune", share=0.75),
+        SchemeStep("palettize", 4, group=16),
     )
-    assert read_scheme("prune:1of4").steps == (Step("prune", least=1, of=4),)
+    assert read_scheme("prune:1of4").steps == (SchemeStep("prune", least=1, of=4),)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedClasses:
     """An output that a stage behind the network makes of its output ``scores``: a label, or a dictionary of the scores by label.
 
     ``kept`` is the name of the scores where they are an output of the source as well.
@@ -69,7 +69,7 @@ def class_names(node: ir.Node) -> tuple[str, ...]:
     return tuple(map(str, node.attributes.get_strings("classlabels_strings", ()))) if node.op_type in ESTIMATORS else ()
 
 
-def take_classes(model: ir.Model, source: str) -> tuple[Classes | None, tuple[Named, ...]]:
+def take_classes(model: ir.Model, source: str) -> tuple[Classes | None, tuple[NamedClasses, ...]]:
     """The classes that the graph ends with, whose scores become its first output; None where it has none.
 
     A Core ML classifier names the class of the highest score. Where the source decides in another way, by the votes of a support
@@ -115,9 +115,9 @@ def _one_classifier(
 
 def _staged(
     graph: ir.Graph, zips: Sequence[ir.Value], decided: Mapping[str, _Decision], source: str
-) -> tuple[Named, ...]:
+) -> tuple[NamedClasses, ...]:
     """Ends the graph in scores where it ended in texts and dictionaries."""
-    made: list[Named] = []
+    made: list[NamedClasses] = []
     ends: list[ir.Value] = []
     declared = {value.name for value in graph.outputs}
     for value in list(graph.outputs):
@@ -135,7 +135,7 @@ def _staged(
         if scores is None or not labels:
             raise ConversionError("the classes of its output have no scores, or no labels", where=source)
         kept = (scores.name or "") if scores.name in declared else ""
-        made.append(Named(name, scores.name or "", labels, is_label=value not in zips, kept=kept))
+        made.append(NamedClasses(name, scores.name or "", labels, is_label=value not in zips, kept=kept))
         ends.append(scores)
     graph.outputs[:] = list(dict.fromkeys(ends))
     return tuple(made)

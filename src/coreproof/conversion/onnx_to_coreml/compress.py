@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme, Step
+from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme, SchemeStep
 from coreproof.conversion.onnx_to_coreml.mil import Block, Operation, Program, Var
 from coreproof.conversion.onnx_to_coreml.packed import FEWEST
 from coreproof.conversion.onnx_to_coreml.quiet import quiet
@@ -119,7 +119,7 @@ def _shrinks(weight: Weight, scheme: Scheme) -> bool:
     return step.bytes_at_least(value.size, value.itemsize, channels) < value.nbytes
 
 
-def _apply(program: Program, step: Step, allowed: Collection[tuple[str, str]], *, joint: bool) -> None:
+def _apply(program: Program, step: SchemeStep, allowed: Collection[tuple[str, str]], *, joint: bool) -> None:
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
     from coremltools.optimize.coreml import OptimizationConfig
@@ -155,7 +155,7 @@ def _place(constant: Operation) -> tuple[str, str] | None:
     return None
 
 
-def _config(step: Step) -> object:
+def _config(step: SchemeStep) -> object:
     from coremltools.optimize import coreml
 
     if step.kind == "palettize":

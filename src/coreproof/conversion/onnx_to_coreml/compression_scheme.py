@@ -22,7 +22,7 @@ _WITH_NUMBER = frozenset({"group", "vector", "block"})
 
 
 @dataclass(frozen=True)
-class Step:
+class SchemeStep:
     """One step of a scheme.
 
     ``bits`` of palettize and linear; ``share`` or (``least``, ``of``) of prune; the others as ``GRAMMAR`` names them, 0 where
@@ -72,7 +72,7 @@ class Scheme:
     """The steps in their order, and the text that they were written as."""
 
     text: str
-    steps: tuple[Step, ...]
+    steps: tuple[SchemeStep, ...]
 
     def __str__(self) -> str:
         return self.text
@@ -121,7 +121,7 @@ def read_scheme(text: str) -> Scheme:
     return Scheme("+".join(part.strip() for part in text.split("+")), steps)
 
 
-def _step(part: str, text: str) -> Step:
+def _step(part: str, text: str) -> SchemeStep:
     kind, *said = part.split(":")
     if kind not in _OPTIONS or not said:
         raise _wrong(text, f"{part!r} is no way to compress")
@@ -133,7 +133,7 @@ def _step(part: str, text: str) -> Step:
         raise _wrong(text, f"{kind} takes {bits} bits, which is what Core ML holds, and not {said[0]}")
     if "tensor" in options and "block" in options:
         raise _wrong(text, "one scale for all, or one a block")
-    return Step(
+    return SchemeStep(
         "palettize" if kind == "palettize" else "linear",
         int(said[0]),
         group=options.get("group", 0),
@@ -146,17 +146,17 @@ def _step(part: str, text: str) -> Step:
     )
 
 
-def _pruned(said: str, text: str) -> Step:
+def _pruned(said: str, text: str) -> SchemeStep:
     least, _, of = said.partition("of")
     if of.isdigit() and least.isdigit() and 0 < int(least) < int(of):
-        return Step("prune", least=int(least), of=int(of))
+        return SchemeStep("prune", least=int(least), of=int(of))
     try:
         share = float(said)
     except ValueError:
         share = 0.0
     if not 0 < share < 1:
         raise _wrong(text, f"prune takes a share between 0 and 1, or so many of so many, and not {said}")
-    return Step("prune", share=share)
+    return SchemeStep("prune", share=share)
 
 
 def _options(kind: str, said: Sequence[str], text: str) -> dict[str, int]:

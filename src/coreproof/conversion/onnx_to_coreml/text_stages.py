@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
-from coreproof.conversion.onnx_to_coreml.class_outputs import Named
+from coreproof.conversion.onnx_to_coreml.class_outputs import NamedClasses
 from coreproof.conversion.onnx_to_coreml.texts import DictionaryInput, TextInput, Texts
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
@@ -16,7 +16,7 @@ _DOUBLE = FeatureTypes_pb2.ArrayFeatureType.DOUBLE
 
 
 def with_text_stages(
-    network: CoreMLModel, texts: Texts, named: Sequence[Named], identifier: Callable[[str], str]
+    network: CoreMLModel, texts: Texts, named: Sequence[NamedClasses], identifier: Callable[[str], str]
 ) -> CoreMLModel:
     """A pipeline of ``network`` between the stages that make its numbers of texts, and texts of its numbers.
 
@@ -111,7 +111,7 @@ def _array(model: Model_pb2.Model, name: str, length: int) -> None:
     array.shape.append(length)
 
 
-def _named(of: Named, network: Model_pb2.Model) -> Model_pb2.Model:
+def _named(of: NamedClasses, network: Model_pb2.Model) -> Model_pb2.Model:
     """A classifier that names the class of the highest of these scores, and hands them on by name."""
     scores = next(feature for feature in network.description.output if feature.name == of.scores)
     lengths = list(scores.type.multiArrayType.shape)

@@ -31,7 +31,7 @@ _MOST_WEIGHTS = 1 << 26
 
 
 @dataclass(frozen=True)
-class Held:
+class SourceArray:
     """An array that the source's nodes hold, or that comes from folding them; ``words`` say which it is, and of what."""
 
     array: Array
@@ -61,19 +61,19 @@ def single_changes(case: Case, row: Row) -> Iterator[LayerDifference]:
         yield from of_attributes(case, node, nodes)
 
 
-def holdings(case: Case, nodes: Sequence[Node]) -> list[Held]:
+def holdings(case: Case, nodes: Sequence[Node]) -> list[SourceArray]:
     """The float arrays that ONNX nodes hold, each also as a converter may have folded it."""
-    held: list[Held] = []
+    held: list[SourceArray] = []
     for place, node in enumerate(nodes):
         weights = _in_order(node, case.evidence.source_weights(node.name))
         for key, array in weights.items():
-            held.append(Held(array, key, repr(node.name)))
+            held.append(SourceArray(array, key, repr(node.name)))
         if node.operator in LINEAR and weights:
             held.extend(_folded(case, node, weights, nodes[place + 1 :]))
         if node.operator == "BatchNormalization" and len(weights) == 4:
             factor, offset = _normalisation(node, weights)
-            held.append(Held(factor, "the factor", repr(node.name)))
-            held.append(Held(offset, "the offset", repr(node.name)))
+            held.append(SourceArray(factor, "the factor", repr(node.name)))
+            held.append(SourceArray(offset, "the offset", repr(node.name)))
     return [h for h in held if h.array.dtype.kind == "f" and h.array.size <= _MOST_WEIGHTS]
 
 
@@ -81,7 +81,7 @@ def _in_order(node: Node, weights: dict[str, Array]) -> dict[str, Array]:
     return {key: weights[key] for key in node.inputs if key in weights} | weights
 
 
-def _folded(case: Case, node: Node, weights: dict[str, Array], after: Sequence[Node]) -> Iterator[Held]:
+def _folded(case: Case, node: Node, weights: dict[str, Array], after: Sequence[Node]) -> Iterator[SourceArray]:
     """A linear operator's weight and bias with what follows it folded in, step by step."""
     arrays = list(weights.values())
     weight = arrays[0].astype(np.float64)
@@ -101,8 +101,8 @@ def _folded(case: Case, node: Node, weights: dict[str, Array], after: Sequence[N
         bias = (0.0 if bias is None else bias * factor) + offset
         made = step.outputs[0]
         words = f"{node.name!r} with {step.name!r} folded in"
-        yield Held(weight.astype(np.float32), "weight", words)
-        yield Held(np.asarray(bias, np.float32), "bias", words)
+        yield SourceArray(weight.astype(np.float32), "weight", words)
+        yield SourceArray(np.asarray(bias, np.float32), "bias", words)
 
 
 def _output_axis(node: Node) -> int:
@@ -144,7 +144,7 @@ def _normalisation(node: Node, weights: dict[str, Array]) -> tuple[Array, Array]
 # weights
 
 
-def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
+def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[SourceArray]) -> Iterator[LayerDifference]:
     """Each weight that is none of the source's, as each of those that fit in its place; then all of them together.
 
     A square weight of the source's may still be turned the wrong way, so it is tried the other way last.
@@ -162,14 +162,14 @@ def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> 
     yield from turned
 
 
-def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> LayerDifference:
+def _replaced(node: Node, key: str, array: Array, origin: SourceArray, fit: Array) -> LayerDifference:
     words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
     with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the trial shows it
         value = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
     return LayerDifference(node, kind_of_array(node, key, array), key, words, (set_edit(node.name, key, value),))
 
 
-def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
+def _together(node: Node, weights: dict[str, Array], held: Sequence[SourceArray]) -> Iterator[LayerDifference]:
     """All weights of a layer as one node of the source, or one fold of its nodes, holds them."""
     own = dict(_own_arrays(node, weights))
     if len({array.size for array in own.values()}) != len(own) or len(own) < 2:
@@ -206,7 +206,7 @@ def _fits(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
         yield np.ascontiguousarray(order).reshape(shape)
 
 
-def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
+def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[SourceArray]) -> Iterator[LayerDifference]:
     """The source's biases, for a layer that could have one and has none."""
     key = _TAKES_BIAS.get(node.operator)
     # ONNX's third input may bear any name

@@ -50,7 +50,7 @@ class Submodel:
 
 
 @dataclass(frozen=True)
-class Layer:
+class StoredLayer:
     """One layer as cutting sees it: the values that it reads (constants left out) and makes, and its stored ``message``."""
 
     name: str
@@ -64,7 +64,7 @@ class Layer:
 class Selection:
     """What a submodel leaves: its layers in order, the inputs and the outputs that they have."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[StoredLayer, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
@@ -80,7 +80,7 @@ class SubmodelBuilder(ABC):
     ``whole_outputs`` are the values that its own outputs are made from.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[StoredLayer, ...]
     inputs: tuple[str, ...]
     whole_outputs: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
@@ -130,7 +130,9 @@ class SubmodelBuilder(ABC):
         shape = self.shapes.get(one)
         return shape is not None and shape == self.shapes.get(other) and self.dtypes.get(one) == self.dtypes.get(other)
 
-    def leaving(self, layers: Collection[Layer], rest: Collection[Layer], outputs: Sequence[str]) -> list[str]:
+    def leaving(
+        self, layers: Collection[StoredLayer], rest: Collection[StoredLayer], outputs: Sequence[str]
+    ) -> list[str]:
         """The values that ``layers`` make for the ``rest`` or for the outputs."""
         read = {name for layer in rest for name in layer.reads} | set(outputs)
         return [name for layer in layers for name in layer.makes if name in read]
@@ -151,23 +153,23 @@ def layers_of(
     reads: Callable[[T], Iterable[str]],
     makes: Callable[[T], Iterable[str]],
     constants: Container[str] = (),
-) -> tuple[Layer, ...]:
+) -> tuple[StoredLayer, ...]:
     """The stored layers by what these functions tell of each; a file may give several the same name."""
-    found: dict[str, Layer] = {}
+    found: dict[str, StoredLayer] = {}
     for message, apart in zip(messages, names, strict=True):
         # layers are found again by name, and files do not promise that names differ
         while apart in found:
             apart += "#"
         read = tuple(dict.fromkeys(value for value in reads(message) if value not in constants))
-        found[apart] = Layer(apart, operator(message), read, tuple(makes(message)), message)
+        found[apart] = StoredLayer(apart, operator(message), read, tuple(makes(message)), message)
     return tuple(found.values())
 
 
-def _as_graph(layers: Sequence[Layer], inputs: tuple[str, ...]) -> Graph:
+def _as_graph(layers: Sequence[StoredLayer], inputs: tuple[str, ...]) -> Graph:
     return Graph("", tuple(Node(one.name, one.operator, one.reads, one.makes) for one in layers), inputs, ())
 
 
-def _reading(layer: Layer, around: Mapping[str, str]) -> Layer:
+def _reading(layer: StoredLayer, around: Mapping[str, str]) -> StoredLayer:
     """The layer with what it reads where layers before it are skipped."""
     return replace(layer, reads=tuple(dict.fromkeys(around.get(name, name) for name in layer.reads)))
 

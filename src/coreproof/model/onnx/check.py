@@ -55,7 +55,7 @@ _KIND_OF = {int(onnx.AttributeProto.AttributeType.Value(name)): name for name in
 
 
 @dataclass(frozen=True)
-class Problem:
+class Violation:
     """One thing that is not what ONNX allows: where in the model, what was expected, what was found."""
 
     place: str
@@ -100,13 +100,13 @@ def check_onnx(proto: onnx.ModelProto, where: str, folder: Path | None) -> None:
 class _Check:
     where: str
     folder: Path
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Violation] = field(default_factory=list)
     _in_function: bool = False
     _opsets: Mapping[str, int] = field(default_factory=dict)
     _schemas: dict[tuple[str, str, int], Mapping[str, str]] = field(default_factory=dict)
 
     def _report(self, place: str, expected: str, found: object) -> None:
-        self.problems.append(Problem(place, expected, str(found)))
+        self.problems.append(Violation(place, expected, str(found)))
 
     def _names(self, place: str, names: Iterable[str | bytes], what: str = "a name") -> None:
         """Names of values, nodes, operators: text, because everything downstream prints, sorts and compares them."""

@@ -18,7 +18,7 @@ from coreproof.conversion.coreml_to_onnx.classic.held import (
     fed_as,
     scores_of,
 )
-from coreproof.conversion.coreml_to_onnx.classic.stage import SINGLE, Shared, Stage
+from coreproof.conversion.coreml_to_onnx.classic.stage import SINGLE, SharedGraph, Stage
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, named_lengths
 from coreproof.errors import ConversionError, first_few
 from coreproof.model.coreml.model import CoreMLModel
@@ -26,13 +26,13 @@ from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Signature
 
 Handler: TypeAlias = Callable[[Stage], None]
-Check: TypeAlias = Callable[[CoreMLModel], Iterable[str]]
+ProblemCheck: TypeAlias = Callable[[CoreMLModel], Iterable[str]]
 
 
 class ModelLowerer:
     """What lowers the models of one kind; ``problems`` tells what makes no sense in one before anything is built."""
 
-    def __init__(self, handler: Handler, check: Check) -> None:
+    def __init__(self, handler: Handler, check: ProblemCheck) -> None:
         self._handler = handler
         self._check = check
 
@@ -49,7 +49,7 @@ class ModelLowerer:
             )
         b = OnnxBuilder()
         b.taken.update(f.name for f in (*model.signature.inputs, *model.signature.outputs))
-        shared = Shared(b, precision)
+        shared = SharedGraph(b, precision)
         held = {feature.name: _graph_input(shared, model, feature) for feature in model.signature.inputs}
         made = self.into(Stage(model, model.where, held, shared))
         return _finished(model, shared, made)
@@ -69,7 +69,7 @@ class ModelLowerer:
         return stage.made
 
 
-def lowers_model(check: Check | None = None) -> Callable[[Handler], ModelLowerer]:
+def lowers_model(check: ProblemCheck | None = None) -> Callable[[Handler], ModelLowerer]:
     """Makes a handler the lowerer of its model kind; ``check`` yields what makes no sense in a model of it."""
     return lambda handler: ModelLowerer(handler, check or (lambda model: ()))
 
@@ -85,7 +85,7 @@ def _interface(model: CoreMLModel) -> Iterator[str]:
 # inputs
 
 
-def _graph_input(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
+def _graph_input(shared: SharedGraph, model: CoreMLModel, feature: Feature) -> Held:
     """The ONNX input (of a dictionary the two inputs) of a feature."""
     b = shared.b
     # Core ML lets an input and an output bear one name, ONNX names each value once
@@ -118,7 +118,7 @@ def _graph_input(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
 # outputs
 
 
-def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> LoweredModel:
+def _finished(model: CoreMLModel, shared: SharedGraph, made: Mapping[str, Held]) -> LoweredModel:
     signature = model.signature
     outputs: dict[str, ir.Value] = {}
     dictionaries: dict[str, DictionaryOutput] = {}

@@ -23,7 +23,7 @@ ML = "ai.onnx.ml"
 
 
 @dataclass
-class Shared:
+class SharedGraph:
     """What all stages of one model share: the graph, and the inputs of it that need not be fed."""
 
     b: OnnxBuilder
@@ -37,7 +37,7 @@ class Shared:
 class Stage:
     """One model, by itself or within a pipeline. ``held`` is what stands under the names of features when it begins."""
 
-    def __init__(self, model: CoreMLModel, where: str, held: Mapping[str, Held], shared: Shared) -> None:
+    def __init__(self, model: CoreMLModel, where: str, held: Mapping[str, Held], shared: SharedGraph) -> None:
         self.model = model
         self.where = where
         self.held = dict(held)

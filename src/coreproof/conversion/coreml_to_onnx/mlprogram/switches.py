@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
 from coreproof.conversion.operators import MIL
-from coreproof.model.numbers import FLOAT16_MAX, OVERFLOW, to_float16
+from coreproof.model.numbers import FLOAT16_MAX, OVERFLOW, rms, to_float16
 
 if TYPE_CHECKING:
     from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand
@@ -213,9 +213,9 @@ def narrow(wide: np.ndarray, operation: str, key: str, *, flushed: bool) -> tupl
     if flushed:
         half = np.where(subnormal, np.float16(0), half).astype(np.float16)
     finite = np.isfinite(values)
-    scale = float(np.sqrt(np.mean(np.square(values[finite], dtype=np.float64)))) if finite.any() else 0.0
+    scale = rms(values[finite].astype(np.float64))
     off = np.subtract(half, values, dtype=np.float64, where=finite, out=np.zeros(values.shape))
-    error = float(np.sqrt(np.mean(np.square(off)))) / scale if scale > 0 else 0.0
+    error = rms(off) / scale if scale > 0 else 0.0
     nonzero = size[(values != 0) & finite]
     return half.astype(np.float16), Narrowed(
         operation=operation,
