@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import coreproof as cp
+from coreproof.conversion.convert import Target
 from coreproof.model.onnx.model import OnnxModel
 from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
@@ -29,7 +31,9 @@ def test_one_line_a_layer(coreproof: Run, net: Path) -> None:
     assert ran.code == 0
     lines = ran.out.splitlines()
     conv = next(line for line in lines if line.startswith("conv"))
-    assert conv.split() == ["conv", "Conv", "x", "->", "c", "1x4x8x8", "112", "pads=[1,1,1,1]"]
+    assert conv.split()[:-1] == ["conv", "Conv", "x", "->", "c", "1x4x8x8", "112", "pads=[1,1,1,1]"]
+    # four numbers are few enough to be read
+    assert conv.split()[-1].startswith("b=[")
     assert "  input   x: float32[1x3x8x8]" in lines
 
 
@@ -59,7 +63,9 @@ def test_shapes_that_the_file_does_not_say_are_found(coreproof: Run, tmp_path: P
     assert "1x4x8x8" in conv
 
 
-def test_a_broken_network_is_shown_as_far_as_the_fault_a_line_a_layer(coreproof: Run, tmp_path: Path) -> None:
+def test_a_broken_network_is_shown_as_far_as_the_fault_a_line_a_layer(
+    coreproof: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from coremltools.proto import Model_pb2
 
     edge = {"startEdgeSize": 1, "endEdgeSize": 1}
@@ -74,11 +80,12 @@ def test_a_broken_network_is_shown_as_far_as_the_fault_a_line_a_layer(coreproof:
     spec.neuralNetwork.layers.add(name="head", input=["v"], output=["y"], innerProduct=wrong)
     spec.description.output.add(name="y").type.multiArrayType.SetInParent()
     (tmp_path / "broken.mlmodel").write_bytes(spec.SerializeToString())
+    monkeypatch.delenv("COLUMNS")  # into a file, not onto a terminal
     ran = coreproof("show", tmp_path / "broken.mlmodel")
     assert ran.code == 0
     conv, view, head = ran.out.splitlines()[-3:]
     assert "1x1x4x6x6" in conv
-    assert "borderAmounts=[startEdgeSize: 1 endEdgeSize: 1,startEdgeSize: 1 endEdgeSize: 1]" in conv
+    assert "borderAmounts=[{startEdgeSize=1 endEdgeSize=1},{startEdgeSize=1 endEdgeSize=1}]" in conv
     assert view.startswith("view")
     assert head.split()[:6] == ["head", "innerProduct", "v", "->", "y", "?"]
 
@@ -168,3 +175,28 @@ def test_help_needs_no_heavy_import(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+@pytest.mark.parametrize("to", ["onnx", "mlprogram", "neuralnetwork"])
+def test_the_table_fits_and_says_what_small_constants_hold(
+    coreproof: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target, columns: str
+) -> None:
+    given = classifier(tmp_path)
+    made = given
+    if to != "onnx":
+        picture = {"x": cp.ImageInput(scale=1 / 255, mean=(0.5, 0.25, 0.125), std=(0.5, 0.25, 0.125))}
+        made = tmp_path / ("net.mlpackage" if to == "mlprogram" else "net.mlmodel")
+        cp.convert(given, to, images=picture, check=False).save(made)
+    monkeypatch.setenv("COLUMNS", columns)
+    ran = coreproof("show", made)
+    rows = ran.out[ran.out.index("\nlayer ") :].splitlines()
+    assert len(rows) > 4
+    assert max(map(len, rows)) <= int(columns)
+    if to != "onnx":
+        # (pixel / 255 - mean) / std: the offset is -1 on each channel, stored where both formats keep constants
+        assert "[-1,-1,-1]" in ran.out
+    monkeypatch.delenv("COLUMNS")
+    piped = coreproof("show", made).out
+    assert len(piped.splitlines()) < len(ran.out.splitlines())
+    assert all(name in piped for name in ("attributes", "->"))

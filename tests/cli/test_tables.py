@@ -33,6 +33,23 @@ def test_the_first_divergence_is_marked_and_explained() -> None:
     assert len(columns) == 1, "the columns are aligned"
 
 
+def test_a_narrow_terminal_keeps_what_decides() -> None:
+    found = verify(residual_net(), residual_net(fault="swapped channel"))
+    written = io.StringIO()
+    Console(file=written, width=80, color_system=None).print(verification_table(found, width=80))
+    lines = [line.rstrip() for line in written.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[-3:] == ["found", "allowed", "used"]
+    table = lines[2 : 2 + len(found.rows)]
+    for line, row in zip(table, found.rows, strict=True):
+        error, allowed, used = line.split()[-3:]
+        assert row.candidate[:8] in line
+        assert "…" not in f"{error}{allowed}{used}"
+        if allowed != "equal" and 0 < row.judgement.used < 10:
+            # the pair that is shown is the one that decides
+            assert abs(float(error) / float(allowed) - row.judgement.used) <= 0.1 * row.judgement.used + 0.01
+
+
 def test_a_limit_keeps_what_matters() -> None:
     agreeing = printed(verify(residual_net(), residual_net()), limit=3)
     assert agreeing[-1] == "15 of 18 rows left out"

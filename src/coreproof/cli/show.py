@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +18,7 @@ import typer
 from coreproof.cli.functions import each_function
 from coreproof.cli.options import ModelArgument, Trust
 from coreproof.cli.say import say, say_json
-from coreproof.errors import InputError
+from coreproof.errors import CoreproofError, InputError
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
@@ -47,7 +54,7 @@ def command(
                 say(*describe(node, graph))
         else:
             say(*header(shown, graph))
-            say(*table(nodes, graph), *([""] if functions else []))
+            say(*table(nodes, graph, small_constants(shown), terminal_width()), *([""] if functions else []))
     if as_json:
         found = list(documents.values())
         say_json({"functions": dict(zip(functions, found, strict=True))} if functions else found[0])
@@ -90,13 +97,69 @@ def header(model: Model, graph: Graph) -> list[str]:
     return [*lines, ""]
 
 
-def table(nodes: list[Node], graph: Graph) -> list[str]:
-    """One aligned line a layer: name, operator, inputs -> outputs, shape, parameters, attributes."""
+def table(
+    nodes: list[Node],
+    graph: Graph,
+    constants: Mapping[str, str] = MappingProxyType({}),
+    width: int | None = None,
+) -> list[str]:
+    """One aligned line a layer: name, operator, inputs -> outputs, shape, parameters, and last the attributes, which are not cut.
+
+    ``constants``: what stands in small constants, by layer. What is wider than ``width`` goes on below; None: nothing does.
+    """
     rows = [("layer", "operator", "inputs -> outputs", "shape", "parameters", "attributes")]
-    rows += [_cells(n, graph) for n in nodes]
+    for node in nodes:
+        *cells, attributes = _cells(node, graph)
+        name, operator, flow, shape, count = cells
+        rows.append((name, operator, flow, shape, count, f"{attributes} {constants.get(node.name, '')}".strip()))
     widths = [min(max(len(r[i]) for r in rows), limit) for i, limit in enumerate((40, 28, 56, 20, 12, 0))]
-    shown = ([*map(_fitted, row[:5], widths), row[5]] for row in rows)  # attributes come last, and are not cut
-    return ["  ".join(cells).rstrip() for cells in shown]
+    if width is None:
+        return ["  ".join([*map(_fitted, row[:5], widths), row[5]]).rstrip() for row in rows]
+    # the longest columns give way first, down to what still tells one layer from another
+    while sum(widths[:5]) + 8 > width and any(have > least for have, least in zip(widths, _LEAST, strict=True)):
+        most = max(range(5), key=lambda at: widths[at] - _LEAST[at])
+        widths[most] -= 1
+    room = width - sum(widths[:5]) - 10
+    beside = room >= _BESIDE
+    # below each other where there is no room beside
+    indent = " " * (width - room if beside else 4)
+    lines = []
+    for row in rows if beside else [(*rows[0][:5], ""), *rows[1:]]:
+        first, *others = textwrap.wrap(row[5], max(width - len(indent), 20), break_on_hyphens=False) or [""]
+        line = "  ".join(map(_fitted, row[:5], widths))
+        lines += [f"{line}  {first}".rstrip()] if beside else [line.rstrip(), *([indent + first] if first else [])]
+        lines += [indent + other for other in others]
+    return lines
+
+
+_LEAST = (12, 10, 16, 8, 6, 0)
+"""What the columns of the table keep on the narrowest terminal."""
+_BESIDE = 40
+"""Room for attributes from which on they stand beside the other columns."""
+_SMALL = 4
+"""Numbers of a constant that are shown: a mean, a deviation, an epsilon."""
+
+
+def small_constants(model: Model) -> dict[str, str]:
+    """What the smallest constants of each layer hold, by the layer's name."""
+    import numpy as np
+
+    from coreproof.model.layer_weights import all_weights
+
+    found: dict[str, str] = {}
+    for layer, weights in all_weights(model).items():
+        small = [(name, ref) for name, ref in weights.items() if ref.size <= _SMALL and ref.dtype != "str"]
+        with suppress(CoreproofError):  # what of a weight is damaged is said by whoever needs it
+            told = [f"{name}=[{','.join(f'{v:g}' for v in np.ravel(ref.read()))}]" for name, ref in small]
+            found[layer] = " ".join(told)
+    return found
+
+
+def terminal_width() -> int | None:
+    """How wide the terminal is, or COLUMNS says; None where lines go into a file or another program, which wants them whole."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def one_line(node: Node) -> str:
@@ -135,7 +198,7 @@ def _brief(value: object) -> str:
         return f"[{','.join(_brief(v) for v in value)}]"
     if isinstance(value, float):
         return f"{value:g}"
-    return " ".join(line.strip() for line in str(value).splitlines())  # a message of the format has a line a field
+    return " ".join(line.strip() for line in str(value).splitlines())
 
 
 def _fitted(text: str, width: int) -> str:

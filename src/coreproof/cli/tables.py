@@ -40,12 +40,13 @@ def plain_table(
     return table
 
 
-def verification_table(verification: Verification, limit: int | None = None) -> Table:
+def verification_table(verification: Verification, limit: int | None = None, width: int | None = None) -> Table:
     """One line a compared value, in the candidate's order; the first that diverges is marked.
 
     "rms" and "worst" are the errors, of all elements and of the single worst one, as shares of the value's scale;
     "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around
-    the first divergence, else the last ones, which hold the outputs.
+    the first divergence, else the last ones, which hold the outputs. In less ``width`` than all columns take, "found" and
+    "allowed" stand for whichever of the two errors is nearer to what it may be: it decides.
     """
     rows = verification.rows
     first = verification.first_divergence
@@ -62,11 +63,13 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     notes += [f"{left_out} of {len(rows)} rows left out"] if left_out else []
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
+    narrow = width is not None and width < (100 if layers else 86)
+    both = (("rms", 7), ("allowed", 7), ("worst", 7), ("allowed", 7), ("used", 5))
     table = plain_table(
         f"{verification.reference} (reference) and {verification.candidate}",
         notes,
-        {"value": (12, 34), "operator": (8, 18), **({"layer": (10, 26)} if layers else {}), "shape": (6, 14)},
-        (("rms", 7), ("allowed", 7), ("worst", 7), ("allowed", 7), ("used", 5)),
+        {"value": (12, 34), "operator": (6, 18), **({"layer": (6, 26)} if layers else {}), "shape": (6, 14)},
+        (("found", 7), ("allowed", 7), ("used", 5)) if narrow else both,
     )
     for index in shown:
         row = rows[index]
@@ -81,7 +84,7 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
             Line(row.operator),
             *([Line(row.source or "", style="bold red" if row is first else "")] if layers else []),
             "x".join(map(str, row.shape)) or "scalar",
-            *_figures(row),
+            *(_deciding(row) if narrow else _figures(row)),
             Line(_times(row.judgement.used), style=style),
         )
     return table
@@ -100,6 +103,17 @@ def _figures(row: Row) -> tuple[str, str, str, str]:
         _share(judgement.required_relative),
         _share(tolerance.relative),
     )
+
+
+def _deciding(row: Row) -> tuple[str, str]:
+    """Error and limit of the measure that is nearer to what it may be."""
+    judgement, tolerance = row.judgement, row.tolerance
+    rms, typical, worst, allowed = _figures(row)
+    if tolerance.typical and tolerance.relative:
+        of_all = judgement.rms_relative_error / tolerance.typical
+        if of_all > judgement.required_relative / tolerance.relative:
+            return rms, typical
+    return worst, allowed
 
 
 def _times(used: float) -> str:

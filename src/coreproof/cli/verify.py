@@ -405,7 +405,7 @@ def _print(console: Console, result: Verification, rows: int | None, written: li
     from coreproof.cli.tables import verification_table
     from coreproof.cli.terminal import Line, lines
 
-    console.print(verification_table(result, limit=rows))
+    console.print(verification_table(result, limit=rows, width=console.width))
     console.print()
     console.print(error_chart(result, console.width))
     console.print()

@@ -110,6 +110,15 @@ def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
     )
 
 
+def _in_short(message: Message) -> str:
+    """A message in a list, as people write it: ``{startEdgeSize=1 endEdgeSize=2}``, and not protobuf's text."""
+    held = (
+        f"{field.name}={_in_short(value) if isinstance(value, Message) else value}"
+        for field, value in message.ListFields()
+    )
+    return "{" + " ".join(held) + "}"
+
+
 def _read_fields(
     message: Message,
     prefix: str,
@@ -131,7 +140,7 @@ def _read_fields(
             nodes = tuple(layer_node(layer) for layer in value.layers)
             blocks.append(Graph(name, nodes, (), (), _named_only(nodes, ())))
         elif descriptor.is_repeated:
-            attributes[name] = tuple(value) if type_name is None else tuple(str(v).strip() for v in value)
+            attributes[name] = tuple(value) if type_name is None else tuple(_in_short(v) for v in value)
         elif type_name is not None:
             before = len(attributes) + len(parameters)
             _read_fields(value, f"{name}.", attributes, parameters, blocks)
