@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError, UnsupportedOperatorsError
-from coreproof.runtime.session import Session, State
+from coreproof.runtime.session import Session, State, refuse_other_sizes
 
 _sessions: dict[tuple[str, str], Session] = {}
 
@@ -26,6 +26,7 @@ def predict(
     running = _sessions[key]
     fed = {feature.name: inputs[feature.name] for feature in running.signature.inputs if feature.name in inputs}
     try:
+        refuse_other_sizes(running.signature, fed, Path(path).name)
         return running.run(fed, state=state)
     except InputError as error:
         raise RunError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from PIL import Image
 
 import coreproof as cp
+from coreproof import testing
 from coreproof.errors import InputError
+from coreproof.runtime.patch import _Proxy
 from tests.build import onnx_model
 
 TEXT = '<ir_version: 8, opset_import: ["": 17]> net (float[n,c,h,w] x) => (float[n,c,h,w] y) { y = Relu(x) }'
@@ -93,20 +97,21 @@ def ranging(image: Any) -> None:
     image.imageSizeRange.heightRange.lowerBound, image.imageSizeRange.heightRange.upperBound = 4, -1
 
 
+SIZES = [
+    (enumerated, (20, 16), (20, 16)),
+    (enumerated, (16, 20), (10, 8)),
+    (enumerated, (10, 8), (10, 8)),
+    (ranging, (6, 32), (6, 32)),
+    (ranging, (20, 4), (20, 4)),
+    (ranging, (21, 8), (10, 8)),
+    (ranging, (5, 8), (10, 8)),
+    (lambda image: None, (20, 16), (10, 8)),
+]
+"""What is declared, the size of a picture, and the size at which a session takes it."""
+
+
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
-@pytest.mark.parametrize(
-    ("flexible", "size", "enters"),
-    [
-        (enumerated, (20, 16), (20, 16)),
-        (enumerated, (16, 20), (10, 8)),
-        (enumerated, (10, 8), (10, 8)),
-        (ranging, (6, 32), (6, 32)),
-        (ranging, (20, 4), (20, 4)),
-        (ranging, (21, 8), (10, 8)),
-        (ranging, (5, 8), (10, 8)),
-        (lambda image: None, (20, 16), (10, 8)),
-    ],
-)
+@pytest.mark.parametrize(("flexible", "size", "enters"), SIZES)
 def test_a_picture_of_a_declared_size_enters_as_it_is_and_another_is_stretched(
     to: Any, flexible: Any, size: tuple[int, int], enters: tuple[int, int]
 ) -> None:
@@ -116,6 +121,24 @@ def test_a_picture_of_a_declared_size_enters_as_it_is_and_another_is_stretched(
     assert made.shape == (1, 3, enters[1], enters[0])
     if enters == size:
         np.testing.assert_array_equal(made[0], shown.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("flexible", "size", "enters"), SIZES)
+def test_scripts_written_for_core_ml_are_refused_a_picture_that_it_would_not_take(
+    flexible: Any, size: tuple[int, int], enters: tuple[int, int], tmp_path: Path
+) -> None:
+    model, shown = picture_net("mlprogram", flexible), Image.new("RGB", size)
+    path = str(model.save(tmp_path / "net.mlpackage"))
+    with cp.session(model) as running:
+        for predict in (_Proxy(running).predict, partial(testing.predict, path, "")):
+            if enters == size:
+                assert predict({"x": shown})["y"].shape == (1, 3, enters[1], enters[0])
+                continue
+            with pytest.raises(
+                RuntimeError, match=f"Image size {size[0]} x {size[1]} not in allowed set of image sizes"
+            ):
+                predict({"x": shown})
+    testing.release(path)
 
 
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coreproof.errors import InputError, RunError
-from coreproof.runtime.session import Session, State
+from coreproof.runtime.session import Session, State, refuse_other_sizes
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
@@ -20,9 +20,9 @@ def patch_coremltools() -> None:
     """Makes ``coremltools.models.MLModel``'s ``predict`` and ``make_state`` answer with coreproof's runtime, for this process.
 
     Takes what Apple's takes, which coremltools itself checks: a dictionary, or a list of dictionaries for a batch; pictures as
-    PIL images; for a model with states what ``make_state`` made of it, which each prediction reads and renews. Gives what
-    Apple's gives: float16 widened to float32, arrays of rank 1 at least. Models that are loaded before the call are
-    served too. On a Mac, where Core ML itself answers, nothing is changed.
+    PIL images, of a size that the model declares, since Core ML stretches none; for a model with states what ``make_state``
+    made of it, which each prediction reads and renews. Gives what Apple's gives: float16 widened to float32, arrays of rank 1
+    at least. Models that are loaded before the call are served too. On a Mac, where Core ML itself answers, nothing is changed.
     Calling it twice does no harm.
     """
     import sys
@@ -70,6 +70,7 @@ class _Proxy:
 
     def predict(self, data: Mapping[str, object], state: _HeldState | None = None) -> dict[str, object]:
         with _refusing():
+            refuse_other_sizes(self._running.signature, data, "model")
             made = self._running.run(data, state=None if state is None else state.arrays)
         return {name: _as_core_ml(value) for name, value in made.items()}
 

@@ -238,13 +238,33 @@ def _check_picture(feature: Feature, layout: ImageLayout, array: np.ndarray, whe
 
 def _entering(feature: Feature, layout: ImageLayout, picture: Image.Image) -> ImageLayout:
     """A picture of a size that the model declares enters as it is; any other is stretched to the default size."""
-    size = (picture.height, picture.width)
-    if (
-        not (feature.ranges or feature.enumerated)
-        or _why_refused(feature, size, (layout.height, layout.width)) is not None
-    ):
+    if not _is_declared(feature, layout, picture):
         return layout
     return replace(layout, width=picture.width, height=picture.height)
+
+
+def _is_declared(feature: Feature, layout: ImageLayout, picture: Image.Image) -> bool:
+    size, usual = (picture.height, picture.width), (layout.height, layout.width)
+    flexible = bool(feature.ranges or feature.enumerated)
+    return size == usual or (flexible and _why_refused(feature, size, usual) is None)
+
+
+def refuse_other_sizes(signature: Signature, inputs: Mapping[str, object], where: str) -> None:
+    """Raises InputError, in Core ML's words, for a picture of a size that the model does not declare.
+
+    For scripts that were written for Core ML, which stretches none: what a session takes would fail on a Mac.
+    """
+    for feature in signature.inputs:
+        picture, layout = inputs.get(feature.name), feature.image
+        if layout is None or not isinstance(picture, Image.Image) or _is_declared(feature, layout, picture):
+            continue
+        raise InputError(
+            f"input {feature.name!r}: Image size {picture.width} x {picture.height} not in allowed set of image sizes",
+            where=where,
+            expected=str(feature),
+            found=f"a picture of {picture.width}x{picture.height}",
+            fix=f"picture.resize(({layout.width}, {layout.height})): Core ML stretches no picture either",
+        )
 
 
 def _check_flexible(feature: Feature, shape: tuple[int, ...], default: Shape | None, where: str) -> None:
