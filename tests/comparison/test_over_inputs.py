@@ -12,6 +12,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import InputError
+from tests.build import counter, onnx_model
 
 
 def scorer(bias: float, *, classes: int = 3, wide: bool = False) -> Any:
@@ -66,6 +67,18 @@ def test_agreement_is_told_by_output_and_by_class(inputs: Path) -> None:
     assert found.rows[0].named == {"a": "0", "b": "2", "c": "0"}
     assert "same class at 3 of 4 places" in found.text
     assert [w.kind for w in found.weaknesses] == ["few-samples"]
+
+
+def test_to_models_with_states_the_inputs_are_the_steps_of_one_sequence(tmp_path: Path) -> None:
+    remembers = counter(tmp_path / "counter.mlpackage")
+    steps = [{"x": np.full((1, 4), n, np.float16)} for n in (1, 2, 3)]
+    # 2 x, without what came before: 2, 4, 6 where the other says 2, 6, 12
+    text = '<ir_version: 8, opset_import: ["": 17]> net (float16[1, 4] x) => (float16[1, 4] y) { y = Add(x, x) }'
+    found = cp.compare_inputs({"a": remembers, "b": counter(tmp_path / "b.mlpackage"), "c": onnx_model(text)}, steps)
+    apart = {(pair.a, pair.b): (pair.furthest, pair.sample) for pair in found.pairs}
+    assert apart["a", "b"][0] == 0
+    assert apart["a", "c"] == (0.5, "sample 2")
+    assert cp.session(remembers).state()["total"].tolist() == [[0.0] * 4]
 
 
 def test_one_class_throughout_proves_nothing() -> None:

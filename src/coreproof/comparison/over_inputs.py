@@ -1,7 +1,8 @@
 """Several models over inputs that are no photos: arrays, sounds, token ids. Agreement by output, and by class where one tells.
 
-A sample at a time goes through all models. Of each output and each two models it is kept how far they differ; where an output is
-a row of class scores (or of whole numbers), at how many places both name the same class.
+A sample at a time goes through all models; to models that remember (Core ML states) the samples are the steps of one sequence,
+and each goes on from what it remembers itself. Of each output and each two models it is kept how far they differ; where an output
+is a row of class scores (or of whole numbers), at how many places both name the same class.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ def compare_inputs(
     """Lets every model of a line-up compute every input, and compares what they say, output by output.
 
     ``lineup`` is a Lineup, a TOML file, or models by name; ``inputs`` a folder of .npz, .npy, .wav and token ids (.json, .txt),
-    one such file, or mappings of name to array, named and shaped as the first model declares. ``trust`` is that of ``compare``.
+    one such file, or mappings of name to array, named and shaped as the first model declares; in their order they are the steps
+    of one sequence to a model with states. ``trust`` is that of ``compare``.
 
     Raises LineupError, InputError with every file that does not fit, and what loading, converting and running the models raises.
     """
@@ -194,6 +196,7 @@ class _Judged:
         self.models = models
         self.running = running
         self.names = tuple(models)
+        self.states = {name: each.state() if each.signature.states else None for name, each in running.items()}
         reference = running[self.names[0]]
         # for each model: its own name of each output of the first
         self.outputs = {
@@ -236,7 +239,7 @@ class _Judged:
     def _answers(self, name: str, sample: Sample, first: Model) -> dict[str, np.ndarray]:
         model, running, outputs = self.models[name], self.running[name], self.outputs[name]
         fed = hand_over(sample, first.signature, model.signature)[1]
-        found = running.run(fed, taps_of(running, list(outputs.values())))
+        found = running.run(fed, taps_of(running, list(outputs.values())), self.states[name])
         return {output: np.asarray(as_array(found[own])) for output, own in outputs.items()}
 
     def _classes(self, output: str, value: np.ndarray) -> np.ndarray | None:
