@@ -173,6 +173,28 @@ def test_a_file_stays_short_or_says_why() -> None:
     assert not LONGER_WITH_A_REASON.keys() - long.keys(), "short again, or gone: take them off the list"
 
 
+def test_no_class_name_means_two_things() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(relative(path))
+    assert not {name: files for name, files in homes.items() if len(files) > 1}
+
+
+def test_a_family_of_operators_has_its_tests_under_its_own_name() -> None:
+    handlers = re.compile(r"^@(lowering|lowers)\(", re.MULTILINE)
+    families = [p for p in FILES if p.parent.name == "ops" and handlers.search(p.read_text(encoding="utf-8"))]
+    assert len(families) > 60
+    tests = PACKAGE.parents[1] / "tests"
+    lacking = [
+        relative(path)
+        for path in families
+        if not (tests / path.relative_to(PACKAGE).parent / f"test_{path.name}").is_file()
+    ]
+    assert not lacking, "a file of tests for each family: the expected values from numpy, PyTorch or the standard"
+
+
 def test_no_file_is_called_utils() -> None:
     assert not [relative(p) for p in FILES if p.stem in {"utils", "util", "helpers", "misc", "common"}]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.network import lower_network
-from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
 from tests.build import layer, network
 from tests.conversion.coreml_to_onnx.lowered import run, run_lowered
@@ -128,17 +128,6 @@ def test_a_regressors_prediction_is_an_output() -> None:
     lowered = lower_network(CoreMLModel(plain.spec, name="regressor"), "fp32")
     assert lowered.signature.predicted_label is None
     assert run_lowered(lowered, x=np.asarray([-1, 0, 2], np.float32))["y"].tolist() == [0, 0, 2]
-
-
-def test_all_custom_layers_are_refused_at_once() -> None:
-    layers = [
-        layer("custom", "x", "a", className="Swirl"),
-        layer("activation", "a", "b", **RELU),
-        layer("custom", "b", "y", className="Twist"),
-    ]
-    with pytest.raises(UnsupportedOperatorsError) as refusal:
-        lower_network(network(layers, {"x": (3,)}, {"y": None}), "fp32")
-    assert refusal.value.operators == {"custom:Swirl": ("the custom",), "custom:Twist": ("the custom",)}
 
 
 @pytest.mark.parametrize(
