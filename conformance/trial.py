@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -182,6 +183,57 @@ def difference(a: Any, b: Any) -> float:
     return float(np.max(apart, initial=0.0)) if not np.isnan(apart).any() else float("inf")
 
 
+_POLES = frozenset({"Tan", "Div", "Reciprocal", "Pow"})
+"""Operators whose result has no bound near some places."""
+
+_UNBOUNDED = frozenset(
+    [
+        "Abs",
+        "Add",
+        "Cast",
+        "Ceil",
+        "Concat",
+        "Expand",
+        "Floor",
+        "LeakyRelu",
+        "MatMul",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Pad",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Round",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+    ]
+)
+"""Operators that make no bound of what has none; any other is taken to make one."""
+
+
+def _beyond_poles(model: onnx.ModelProto, scale: Mapping[str, float], moved: Mapping[str, float]) -> dict[str, float]:
+    """What ``noise`` measured; without a bound where an output moves by half of its size and comes from where a pole may lie.
+
+    Nearer to a pole than any of the draws came, a number is larger than all of them: the largest of a few bounds nothing.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def comes_from_pole(name: str) -> bool:
+        node = makers.get(name)
+        if node is None:
+            return False
+        return node.op_type in _POLES or (node.op_type in _UNBOUNDED and any(map(comes_from_pole, node.input)))
+
+    return {n: math.inf if off >= scale[n] / 2 > 0 and comes_from_pole(n) else off for n, off in moved.items()}
+
+
 def allowances(model: onnx.ModelProto, fed: Feed, exact: Feed, half: bool) -> dict[str, float] | None:
     """Per output, what no honest conversion exceeds; None where the format itself cannot hold the graph's values.
 
@@ -191,7 +243,10 @@ def allowances(model: onnx.ModelProto, fed: Feed, exact: Feed, half: bool) -> di
     if not half:
         moved = noise(model, fed, exact, 16 * 2.0**-22)
         place = interpolated(model, fed)
-        return None if moved is None else {n: (1e-4 + place) * scale[n] + 1e-6 + moved[n] for n in exact}
+        if moved is None:
+            return None
+        moved = _beyond_poles(model, scale, moved)
+        return {n: (1e-4 + place) * scale[n] + 1e-6 + moved[n] for n in exact}
     # an output beyond float16 is computed in it as the rest is
     if any(scale[n] > float(np.finfo(np.float16).max) for n in exact if exact[n].dtype.kind == "f"):
         return None
@@ -199,6 +254,7 @@ def allowances(model: onnx.ModelProto, fed: Feed, exact: Feed, half: bool) -> di
     moved = noise(model, fed, exact, 8 * 2.0**-10)
     if moved is None or any(not np.isfinite(np.asarray(v, np.float64)).all() for v in narrow.values()):
         return None
+    moved = _beyond_poles(model, scale, moved)
     lost = {n: difference(exact[n], narrow[n]) for n in exact}
     return {n: 4e-3 * scale[n] + 1e-4 + max(moved[n], 8 * lost[n]) for n in exact}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coreproof.model.graph import Graph, Node, Value
@@ -110,3 +112,19 @@ def test_numbers_that_two_tracings_counted_apart_pair_nothing() -> None:
     assert [(p.reference, p.candidate) for p in align(there, here)] == wanted
     noted = ValueIndex(here.graph, here.tappable, here.sizes, {"getitem_3": "getitem_3", "getitem_6": "getitem_6"})
     assert [(p.reference, p.candidate) for p in align(there, noted)] == wanted
+
+
+def test_provenance_is_believed_of_the_graph_that_it_was_noted_of_alone() -> None:
+    """Another source may call other values the same: then the two are paired by their names, as what a file holds is."""
+    source = chain(("Relu", "a"), ("Exp", "b"))
+    here = replace(
+        chain(("relu", "p"), ("exp", "q"), origin={"p": "a", "q": "b"}), made_from=frozenset({source.graph.outline})
+    )
+    assert align(source, here) == [Pair("a", "p", "provenance"), Pair("b", "q", "provenance")]
+    other = chain(("Exp", "b"), ("Relu", "a"))
+    assert "provenance" not in {pair.how for pair in align(other, here)}
+    # two of one source say the same values of it; of two sources they do not
+    twin = replace(chain(("relu", "r"), ("exp", "s"), origin={"r": "a", "s": "b"}), made_from=here.made_from)
+    assert align(twin, here) == [Pair("r", "p", "provenance"), Pair("s", "q", "provenance")]
+    stranger = replace(twin, made_from=frozenset({other.graph.outline}))
+    assert "provenance" not in {pair.how for pair in align(stranger, here)}

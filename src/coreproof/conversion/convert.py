@@ -66,7 +66,7 @@ def convert(
         raise InputError("keep_size= goes with compress=", found="no way to compress")
     if labels is not None and not isinstance(labels, Sequence | Path):
         raise InputError("labels are a list of texts, one a class, or a file of them", found=repr(labels))
-    source = load(model)
+    given = source = load(model)
     if states is not None and not source.is_onnx:
         raise InputError(
             "states= says what an ONNX model remembers", where=source.name, found=f"a model of format {source.format}"
@@ -86,7 +86,9 @@ def convert(
         made = to_onnx(
             source, fold_batchnorm, shapes=shapes, freeze_state=freeze_state, freeze_branches=freeze_branches
         )
-        return with_fixed_lengths(made, shapes) if shapes else made
+        exported = with_fixed_lengths(made, shapes) if shapes else made
+        exported.made_from = _outlines(given, source)
+        return exported
     if not source.is_source:
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
@@ -99,7 +101,7 @@ def convert(
 
     frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
     middle = to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
-    return onnx_to_coreml(
+    converted = onnx_to_coreml(
         middle,
         to,
         precision=precision,
@@ -112,6 +114,8 @@ def convert(
         compress=scheme,
         keep_size=keep_size,
     )
+    converted.made_from = _outlines(given, source, middle)
+    return converted
 
 
 _SUFFIXES: Mapping[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
@@ -170,6 +174,11 @@ def to_onnx(
     note_untrained(lowered.model.metadata_props, source.untrained)
     made = OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
     return _remembering(made, source.remembers)
+
+
+def _outlines(*models: Model) -> frozenset[str]:
+    """Of what a conversion's provenance names; a PyTorch module that no program was traced of has no names of its own."""
+    return frozenset(m.graph.outline for m in models if not m.is_torch or getattr(m, "program", None) is not None)
 
 
 def _remembering(made: OnnxModel, pairs: Mapping[str, str]) -> OnnxModel:

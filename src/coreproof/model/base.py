@@ -25,7 +25,8 @@ class Model(NotebookView, ABC):
     ``notes`` are things a reader of a report should know about how this model came to be. ``untrained``: the weights are random
     ones, as far as is known, so that what the model says of a picture means nothing. ``feeding`` is how pictures become what it
     takes, ``labels`` are what its source calls its classes, where the file itself has no place for them. ``provenance`` maps its
-    values to those of the model that it was converted from, where known. ``remembers`` are the inputs that bring what was
+    values to those of the model that it was converted from, where known, and ``made_from`` are the outlines of the graphs whose
+    values these are (``Graph.outline``; empty: not known). ``remembers`` are the inputs that bring what was
     remembered, each with the output that holds it after a run, where the model is known to be one step of several.
     """
 
@@ -34,6 +35,7 @@ class Model(NotebookView, ABC):
     feeding: Feeding | None = None
     labels: tuple[str, ...] | tuple[int, ...] | None = None
     provenance: Mapping[str, str] = MappingProxyType({})
+    made_from: frozenset[str] = frozenset()
     remembers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str, path: Path | None = None, notes: tuple[str, ...] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,6 +52,18 @@ class Graph(NotebookView):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     values: Mapping[str, Value] = field(default_factory=dict)
+
+    @cached_property
+    def outline(self) -> str:
+        """A digest of what is made of what, under which names: two graphs with one outline mean the same by a value's name.
+
+        Numbers do not count, neither weights nor attributes: other ones make other values of the same meaning.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for node in self.nodes:
+            blocks = [block.outline for block in node.blocks]
+            digest.update(repr((node.domain, node.operator, node.inputs, node.outputs, blocks)).encode())
+        return digest.hexdigest()
 
     @cached_property
     def _producers(self) -> dict[str, Node]:

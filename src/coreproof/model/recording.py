@@ -48,6 +48,8 @@ class Recording(Model):
         self.version: str = header["coreproof"].text()
         self.inputs: str = header["inputs"].text()
         self.provenance = {name: of.text() for name, of in header["provenance"].table().items()}
+        # recordings of earlier versions do not say it
+        self.made_from = frozenset(header.get("made_from").optional(lambda e: [o.text() for o in e.each()]) or ())
         self.gains = {name: _gain(stored) for name, stored in header["profiles"].table().items()}
         self.feeding: Feeding | None = header["feeding"].optional(feeding_from)
         self.feedings: dict[str, tuple[Feeding, ...]] = {

@@ -37,12 +37,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class ValueIndex:
-    """One model as alignment sees it: its graph, the values that can be brought out, and where they came from."""
+    """One model as alignment sees it: its graph, the values that can be brought out, and where they came from.
+
+    ``made_from``: the outlines of the graphs whose values ``origin`` names; empty where that is not known.
+    """
 
     graph: Graph
     tappable: Collection[str]
     sizes: Mapping[str, int]
     origin: Mapping[str, str]
+    made_from: frozenset[str] = frozenset()
 
     def with_sizes(self, sizes: Mapping[str, int]) -> ValueIndex:
         """The same, with the numbers of elements that were seen at work."""
@@ -77,7 +81,7 @@ def value_index(
     for name, value in model.graph.values.items():
         if value.shape is not None and all(isinstance(d, int) for d in value.shape):
             sizes[name] = math.prod(d for d in value.shape if isinstance(d, int))
-    return ValueIndex(model.graph, tappable, sizes, model.provenance)
+    return ValueIndex(model.graph, tappable, sizes, model.provenance, model.made_from)
 
 
 def align(reference: ValueIndex, candidate: ValueIndex, values: Iterable[Pair] = ()) -> list[Pair]:
@@ -131,10 +135,13 @@ def _by_origin(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[s
     """(candidate value, reference value, how that is known) that converters noted.
 
     What only the reference's converter noted is a name: the candidate may be what the reference was made from, or be made by
-    another tool that counts its values alike ("transpose_7").
+    another tool that counts its values alike ("transpose_7"). And what was noted of one graph says nothing of another that
+    calls other values the same.
     """
     values = reference.inner_values
-    known = set(values)
+    own, others = candidate.made_from, reference.made_from
+    known = set(values) if not own or reference.graph.outline in own else set[str]()
+    akin = not own or not others or not own.isdisjoint(others)
     of_reference = {reference.origin[name]: name for name in values if name in reference.origin}
     seen: set[str] = set()
     for name in candidate.inner_values:
@@ -143,7 +150,7 @@ def _by_origin(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[s
         how: How = "provenance"
         if origin is not None and origin in known:
             partner = origin
-        elif origin is not None and origin in of_reference:
+        elif origin is not None and akin and origin in of_reference:
             partner = of_reference[origin]
         elif name in of_reference and _fits(reference, candidate, of_reference[name], name):
             partner, how = of_reference[name], "name"

@@ -162,6 +162,7 @@ class _Writer:
                 if f.image is not None
             },
             "provenance": dict(self.model.provenance),
+            "made_from": sorted(self.model.made_from),
             "profiles": self._profiles(),
             "samples": [
                 {"inputs": fed, "values": made, **({"built": built} if built else {})}

@@ -68,7 +68,7 @@ def upgrade(
     blobs.update({new: blobs.get(old, old) for new, old in renamed.items()})
     provenance = {made_value: blobs[value] for made_value, value in made.provenance.items() if value in blobs}
     finished = _finished(made, model, signature)
-    finished.provenance = provenance
+    finished.provenance, finished.made_from = provenance, frozenset({model.graph.outline})
     finished.notes = (*finished.notes, *_losses(model))
     return finished
 

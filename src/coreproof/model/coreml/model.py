@@ -178,6 +178,7 @@ class CoreMLModel(Model):
             origin=self.origin,
         )
         model.stored_default = self.stored_default
+        model.made_from = self.made_from
         model._parent = self  # whose temporary folder of weights may be in use
         return model
 

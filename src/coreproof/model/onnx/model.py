@@ -90,7 +90,7 @@ class OnnxModel(Model):
 
     def with_graph(self, graph: ir.Model, stored: Callable[[], bytes]) -> OnnxModel:
         """The same model with another graph, whose bytes ``stored`` gives when they are asked for; it has no path yet."""
-        return OnnxModel(
+        model = OnnxModel(
             graph,
             name=self.name,
             notes=self.notes,
@@ -100,6 +100,8 @@ class OnnxModel(Model):
             stored=stored,
             folder=self.folder,
         )
+        model.made_from = self.made_from
+        return model
 
     def stored(self) -> bytes:
         """The model as one ModelProto message: as it lies in its file, or as it was edited; external weights not included."""
