@@ -106,13 +106,15 @@ def _proposed(feature: Feature) -> str:
     """What to type and what to write, as most PyTorch models of this shape were trained."""
     width, height, channels = _shape_of_pictures(feature)
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
-    size = str(width) if width == height else f"{width}x{height}"
-    option, argument = ("", "") if channels == 3 else (" --colour GRAY", ', colour="GRAY"')
+    argument = "" if channels == 3 else ', colour="GRAY"'
     line = f"feeding=cp.Feeding(size=({width}, {height}){argument}, scale=1 / 255, mean={mean}, std={std})"
-    return (
-        f"give them, for example: --size {size}{option} {proposed_numbers(feature)}; "
-        f"in the function of a PyTorch model: cp.Source(..., {line})"
-    )
+    return f"give them, for example: {_options(feature)}; in the function of a PyTorch model: cp.Source(..., {line})"
+
+
+def _options(feature: Feature) -> str:
+    width, height, channels = _shape_of_pictures(feature)
+    size = str(width) if width == height else f"{width}x{height}"
+    return f"--size {size}{'' if channels == 3 else ' --colour GRAY'} {proposed_numbers(feature)}"
 
 
 def proposed_numbers(feature: Feature | None) -> str:
@@ -120,6 +122,12 @@ def proposed_numbers(feature: Feature | None) -> str:
     if feature is not None and _shape_of_pictures(feature)[2] == 1:
         return "--scale 1/255 --mean 0.5 --std 0.5"
     return "--scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+
+
+def lacking_options(feature: Feature, classes: int | None) -> str:
+    """The options that a file with this input lacks on the command line, filled in from its shape; of unnamed classes too."""
+    said = f"add {_options(feature)}, which is what most PyTorch models of this shape take; --scale 1 is the pixels as they are"
+    return said if classes is None else f"{said}; and --labels FILE with {classes} class names, or an app shows numbers"
 
 
 def _shape_of_pictures(feature: Feature) -> tuple[int, int, int]:

@@ -9,11 +9,12 @@ from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
 from coreproof.feeding.input_files import NamedSample
 from coreproof.feeding.inputs import GIVEN, hand_over
 from coreproof.feeding.photos import Photos
-from coreproof.feeding.picture_values import lone_input, picture_value, unknown_feeding
+from coreproof.feeding.picture_values import lacking_options, lone_input, picture_value, unknown_feeding
 from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.user_inputs import given_samples, named_samples
 from coreproof.model.arguments import whole
 from coreproof.model.base import Model
+from coreproof.model.class_labels import class_count
 from coreproof.model.feeding import Feeding
 
 PROOF_PHOTOS = 8
@@ -88,7 +89,11 @@ class ProofFeeds:
         taken = lone_input(self.source, "give arrays: --inputs FILE.npz, or neither, and inputs are drawn")
         feeding, shape = self.feeding, taken.shape
         if feeding is None:
-            raise unknown_feeding(self.source.name, taken)
+            # a file has no function in which it could be said
+            signature = self.source.signature
+            classes = None if signature.labels else class_count(signature)
+            stored = self.source.path is not None and self.source.path.suffix in (".onnx", ".pt2")
+            raise unknown_feeding(self.source.name, taken, lacking_options(taken, classes) if stored else None)
         if shape is None or len(shape) != 4:
             return
         wanted = shape[1:3] if feeding.layout == "NHWC" else shape[2:4]

@@ -55,7 +55,7 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
             f"torchvision has no model {name!r}",
             where=where,
             expected="one of torchvision.models.list_models()",
-            fix=f"did you mean {difflib.get_close_matches(name, registered, 3) or registered[:3]}?",
+            fix=f"did you mean {', '.join(difflib.get_close_matches(name, registered, 3) or registered[:3])}?",
         )
     seed = whole_number(options, "seed", 0, 0, where)
     classes = whole_number(options, "num_classes", 1, 1, where) if "num_classes" in options else None

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,18 @@ def load_callable(reference: str) -> TorchModel:
         with user_code(f"{module_name!r} raises as it is asked for {attribute!r}", where=reference):
             factory = getattr(module, attribute, None)
     if not callable(factory):
+        # what it imported is not meant
+        own = [
+            n
+            for n, v in vars(module).items()
+            if callable(v) and getattr(v, "__module__", "") == vars(module)["__name__"]
+        ]
+        near = get_close_matches(attribute, own, 1)
         raise UnreadableModelError(
             f"{module_name!r} has no callable {attribute!r}",
             where=reference,
-            found=", ".join(n for n in vars(module) if not n.startswith("_"))[:200],
+            found=", ".join(own) or "no function of its own",
+            fix=f"did you mean {module_name}:{near[0]}?" if near else None,
         )
     # "make" says nothing of what is made, and stands in every title
     name = Path(module_name).stem.rsplit(".", 1)[-1] if attribute in _NAMELESS else attribute
