@@ -140,7 +140,8 @@ class UnsupportedOperatorsError(CoreproofError):
         super().__init__(
             f"{len(by_operator)} operator(s) of {source} cannot be lowered to {target}: {listed}",
             expected=", ".join(supported) or None,
-            fix=fix or "see docs/operators-*.md for what is lowered, or cut the part out of the model",
+            fix=fix
+            or "coreproof check MODEL says what would do; or cut the part out of the model: coreproof edit, verb extract",
         )
 
 

@@ -35,7 +35,14 @@ def command(
     store: Annotated[
         Path | None, typer.Option(help="Folder that keeps predictions, to resume (default: OUT/store).")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="A csv with file, class index, synset, name.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            "--truth",
+            "--labels",
+            help="What the photos show: a csv with file, class index, synset, name (default: labels.csv beside them).",
+        ),
+    ] = None,
     devices: Annotated[
         list[Path] | None, typer.Option("--import", help="A device.json that the app exported: one more model each.")
     ] = None,
@@ -79,7 +86,7 @@ def command(
             load_lineup(lineup, data=data, trust=trust),
             photos,
             store=store or out / "store",
-            labels=labels,
+            labels=truth,
             devices=devices or (),
             workers=workers,
             cluster=ray,

@@ -20,6 +20,7 @@ from coreproof.cli.options import (
     Replace,
     Reporting,
     Trust,
+    Truth,
     named,
     read_labels,
     script_beside,
@@ -45,6 +46,7 @@ def command(
     photos: Annotated[
         Path | None, typer.Option(help="Pictures to try it on; labels.csv beside them (file, class) judges accuracy.")
     ] = None,
+    truth: Truth = None,
     inputs: Arrays = None,
     labels: Annotated[Path | None, typer.Option(help="The right class labels, one a line.")] = None,
     fix: Annotated[Path | None, typer.Option(help="Write the repaired model here, and what was changed.")] = None,
@@ -79,7 +81,7 @@ def command(
         )
     source = None if against is None else load(against, trust=trust)
     examined = load(model, trust=trust)
-    pictures, classes = find_photos(photos)
+    pictures, classes = find_photos(photos, truth)
     functions = function_pairs(source, examined) if source is not None else each_function(examined)
     if functions and fix is not None:
         raise InputError(

@@ -43,6 +43,14 @@ Fresh = Annotated[
         "--fresh", help="Export a PyTorch model anew, whatever an earlier run kept of it.", show_default=False
     ),
 ]
+Truth = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth",
+        help="What the photos show: a csv with file, class index, synset, name (default: labels.csv beside them).",
+        show_default=False,
+    ),
+]
 Arrays = Annotated[
     Path | None,
     typer.Option(

@@ -23,6 +23,8 @@ from coreproof.cli.options import (
     Reporting,
     Telling,
     Trust,
+    Truth,
+    named,
     read_labels,
     with_groups,
 )
@@ -51,6 +53,7 @@ def command(
     photos: Annotated[
         Path | None, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.", show_default=False)
     ] = None,
+    truth: Truth = None,
     inputs: Arrays = None,
     samples: Annotated[int, typer.Option(help="Photos that each step is verified on, value by value.", min=1)] = 8,
     target: Annotated[str, typer.Option(help="Deployment target of the ML Programs.")] = "iOS17",
@@ -94,13 +97,17 @@ def command(
 
     check_report_places(reporting, replace=overwrite)
     told = telling.read()
-    loaded = load(source, trust=trust)
     shown = console()
     with progress() as report:
+        # importing PyTorch and reading weights may take seconds
+        report(f"reading {named(source)}", 0, 0)
+        loaded = load(source, trust=trust)
+        report(f"reading {named(source)}", 1, 1)
         proof = prove(
             loaded,
             photos,
             out,
+            truth=truth,
             inputs=inputs,
             samples=samples,
             feeding=feeding.resolve(loaded),

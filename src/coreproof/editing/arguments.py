@@ -42,7 +42,7 @@ def require_arguments(
             where=first[0],
             expected=first[2],
             found="; ".join(f"{place}: {said}" for place, said, _ in problems[:8]) if len(problems) > 1 else None,
-            fix="`coreproof edit --help` lists the verbs, docs/edit.md what each takes",
+            fix="`coreproof edit --verbs` lists the verbs and what each takes",
         )
 
 

@@ -31,7 +31,7 @@ def load(
     """Loads a model.
 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", one of the last two in a .zip, "a.pt2", a saved run "a.npz"),
-    a name ("torchvision:NAME", "timm:NAME", "hf:OWNER/REPO[/FILE]", "https://HOST/FILE#sha256=DIGEST": see docs/sources.md),
+    a name ("torchvision:NAME", "timm:NAME", "hf:OWNER/REPO[/FILE]", "https://HOST/FILE#sha256=DIGEST"),
     "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are relative to.
     ``trust`` allows what executes code when read: pickled PyTorch files, .pt2 archives that hold more than data, code of a

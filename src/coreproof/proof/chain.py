@@ -76,6 +76,7 @@ def prove(
     photos: str | Path | None,
     out: str | Path,
     *,
+    truth: str | Path | None = None,
     inputs: str | Path | Inputs | None = None,
     samples: int = PROOF_PHOTOS,
     feeding: Feeding | None = None,
@@ -102,6 +103,7 @@ def prove(
     photos and are compared. Writes index.html, proof.json, comparison.json and the converted models into ``out``: all of
     them at the end, together, so that page and models are always of one run. Only ``out/store`` grows meanwhile.
 
+    ``truth`` is a csv that tells what the photos show (default: the labels.csv beside them).
     ``samples`` is how many of the photos each step is verified on. ``inputs``, in place of photos: a .npz as ``verify``
     takes it, or mappings of name to array; or a folder of .npz, .npy, .wav and token ids, over all of which the models are then
     compared output by output. Without any of these, inputs are drawn, and no predictions are compared.
@@ -137,7 +139,7 @@ def prove(
     plain, loaded = loaded, copy.copy(loaded)
     # whatever is made of it notes how pictures are fed
     loaded.feeding = feeding or loaded.feeding
-    pictures = None if photos is None else list_photos(photos).spread(limit)
+    pictures = None if photos is None else list_photos(photos, truth).spread(limit)
     if pictures is not None:
         shipping.check_photos(loaded)
     fed = ProofFeeds(loaded, pictures, inputs, loaded.feeding, samples, origin)

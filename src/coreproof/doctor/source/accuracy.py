@@ -18,15 +18,15 @@ MOST_PHOTOS = 200
 """Photos that the doctor looks at, spread evenly over the folder: enough to tell a fault of five points from chance."""
 
 
-def find_photos(folder: Path | None) -> tuple[tuple[Path, ...], tuple[int, ...]]:
-    """Up to MOST_PHOTOS pictures of a folder, and the right class index of each (empty where no labels.csv tells)."""
+def find_photos(folder: Path | None, truth: Path | None = None) -> tuple[tuple[Path, ...], tuple[int, ...]]:
+    """Up to MOST_PHOTOS pictures of a folder, and the right class index of each (empty where no truth tells it)."""
     if folder is None:
         return (), ()
-    photos = list_photos(folder)
+    photos = list_photos(folder, truth)
     step = max(1, -(-len(photos.files) // MOST_PHOTOS))
     files = photos.files[::step]
-    truth = [photos.truth.get(photos.name(file)) for file in files]
-    known = [(file, t.index) for file, t in zip(files, truth, strict=True) if t is not None and t.index >= 0]
+    told = [photos.truth.get(photos.name(file)) for file in files]
+    known = [(file, t.index) for file, t in zip(files, told, strict=True) if t is not None and t.index >= 0]
     if not known:
         return files, ()
     return tuple(f for f, _ in known), tuple(c for _, c in known)
