@@ -22,7 +22,7 @@ def predict(
     """The outputs of the model file at ``path`` for these inputs; ``state`` is read and updated in place."""
     key = (str(path), function_name)
     if key not in _sessions:
-        _sessions[key] = _open(*key)
+        _sessions[key] = _open(*key, inputs)
     running = _sessions[key]
     fed = {feature.name: inputs[feature.name] for feature in running.signature.inputs if feature.name in inputs}
     try:
@@ -48,10 +48,11 @@ def release(path: str) -> None:
 predict.release = release  # type: ignore[attr-defined]
 
 
-def _open(path: str, function: str) -> Session:
+def _open(path: str, function: str, inputs: Mapping[str, object]) -> Session:
     from coreproof.model.coreml.model import load_coreml
     from coreproof.runtime.executable import compile_model
     from coreproof.runtime.onnxruntime import OnnxRuntimeSession
+    from coreproof.runtime.sequences import SequenceSession, over, sequences, takes_sequences
 
     model = load_coreml(Path(path))
     try:
@@ -59,5 +60,11 @@ def _open(path: str, function: str) -> Session:
     except UnsupportedOperatorsError as error:
         raise NotImplementedError(f"op {', '.join(sorted(error.operators))}") from error
     except ConversionError as error:
-        raise NotImplementedError(str(error)) from error
+        # some networks make sense over a sequence of one length alone, which they do not declare
+        shapes = sequences(model.signature, inputs) if takes_sequences(model) else {}
+        if not shapes:
+            raise NotImplementedError(str(error)) from error
+        executable = over(model, shapes)
+    if takes_sequences(model):
+        return SequenceSession(model, executable, threads=1)
     return OnnxRuntimeSession(executable, threads=1)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.classic.held import fed_as
-from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput
+from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel
 from coreproof.errors import RunError
 from coreproof.model.base import Model
 from coreproof.model.dictionary_tensors import keys_of, values_of
@@ -120,7 +120,11 @@ def compile_model(model: Model, precision: Literal["stored", "fp32"], function: 
     from coreproof.model.coreml.model import CoreMLModel
 
     assert isinstance(model, CoreMLModel)
-    lowered = coreml_to_onnx(model, precision=precision, function=function)
+    return executable_of(model, coreml_to_onnx(model, precision=precision, function=function))
+
+
+def executable_of(model: Model, lowered: LoweredModel) -> Executable:
+    """What runs of a Core ML model that was lowered."""
     engine = "coreproof's runtime (ONNX Runtime)"
     return Executable(
         lowered.model, lowered.signature, lowered.values, model.name, engine, lowered.states, lowered.dictionaries

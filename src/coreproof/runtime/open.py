@@ -88,6 +88,10 @@ def session(
         from coreproof.runtime.openvino import OpenVinoSession
 
         return OpenVinoSession(executable, threads=threads)
+    from coreproof.runtime.sequences import SequenceSession, takes_sequences
+
+    if takes_sequences(model):
+        return SequenceSession(model, executable, threads=threads)
     from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(executable, threads=threads)

@@ -63,14 +63,19 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
     b = OnnxBuilder(by_layer=True, fold=True)
     b.taken.update(name for layer in layered.nodes(layers) for name in (*layer.input, *layer.output))
     scope = Scope(b, frozenset(wanted.union(*map(layered.reads, layered.nodes(layers)))))
-    # EXACT_ARRAY_MAPPING and RANK4_IMAGE_MAPPING, which version 4 brought; older files map to rank 5
-    exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
+    exact_arrays = not maps_to_rank5(model)
+    # RANK4_IMAGE_MAPPING, which version 4 brought
     exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     for feature in model.signature.inputs:
         given = (shapes or {}).get(feature.name)
         shape = list(given) if given is not None else _input_shape(model, feature)
         _add_input(model, scope, feature, shape, exact_images if feature.kind == "image" else exact_arrays)
     return scope
+
+
+def maps_to_rank5(model: CoreMLModel) -> bool:
+    """Whether a network sees its arrays as [Seq, Batch, C, H, W]; EXACT_ARRAY_MAPPING came with version 4."""
+    return not (model.network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4)
 
 
 def missing_kind(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> str | None:
