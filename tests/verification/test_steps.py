@@ -11,7 +11,7 @@ import pytest
 import coreproof as cp
 from coreproof.errors import InputError
 from coreproof.verification.steps import STEPS, steps_of
-from tests.build import counter, onnx_net
+from tests.build import counter, onnx_net, quietly_converted
 from tests.decoders import Counter, decoder, growing, torch
 
 X = (torch.ones(1, 4),)
@@ -202,3 +202,32 @@ def test_the_next_token_is_judged_by_its_margin() -> None:
     # other indices, each the largest among what its own side has
     assert not choice.judgement.agrees
     assert choice.switched or choice.carried is not None
+
+
+def adder(path: Path, factor: float) -> Path:
+    """total += factor * x, of which y is the softmax."""
+    import coremltools as ct
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import types
+
+    specs = [mb.StateTensorSpec((1, 4), dtype=types.fp16), mb.TensorSpec((1, 4), dtype=types.fp16)]
+
+    @mb.program(input_specs=specs, opset_version=ct.target.iOS18)
+    def program(total: Any, x: Any) -> Any:
+        scaled = mb.mul(x=x, y=np.float16(factor), name="scaled")
+        total = mb.coreml_update_state(state=total, value=mb.add(x=mb.read_state(input=total), y=scaled, name="sum"))
+        return mb.softmax(x=total, axis=-1, name="y")
+
+    path.mkdir()
+    return quietly_converted(path, program, minimum_deployment_target=ct.target.iOS18)
+
+
+def test_what_is_read_back_from_a_state_is_no_fault_of_its_own(tmp_path: Path) -> None:
+    sides = [adder(tmp_path / name, factor) for name, factor in (("one", 1.0), ("other", 1.25))]
+    found = cp.verify(*sides)
+    assert not found
+    wrong = [row.candidate for row in found.rows if not row.agrees]
+    assert "sum" in wrong
+    assert len(wrong) > 2
+    # the state holds the sum, and what is read back is the sum under another name
+    assert [row.candidate for row in found.faults] in (["sum"], ["scaled"])

@@ -55,7 +55,8 @@ def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ..
     if not isinstance(run.candidate_session, OnnxRuntimeSession):
         return (), _contradicted(rows), frozenset()
     # behind a divergence so much error is expected that nothing may be proved by agreeing
-    wrong = [row for row in rows[first:] if not _proves(row)]
+    known = _second_names(run, rows)
+    wrong = [row for row in rows[first:] if not _proves(row) and row.candidate not in known]
     found = _judge_alone(run, rows, [*wrong, *_right_behind_guesses(run.candidate.graph, rows)])
     mistaken = _wrong_guesses(run, rows, found)
     # the rows right behind guesses were computed only to test these
@@ -66,6 +67,23 @@ def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ..
     spared = _harmless_values(run.candidate.graph, rows, found)
     at_fault = (a for a in found if a.row.candidate not in spared)
     return tuple(_stretch(run, a, a.judgement) for a in at_fault if a.judgement is not None), mistaken, spared
+
+
+def _second_names(run: VerificationRun, rows: Sequence[Row]) -> frozenset[str]:
+    """Of rows that are one value on both sides, all but the first: a state read back is what was written to it, and no layer."""
+    graphs = run.reference_session.executable, run.candidate_session.executable
+    if graphs[0] is None or graphs[1] is None:
+        return frozenset()
+    seen, second = set[tuple[str, str]](), set[str]()
+    for row in rows:
+        pair = (
+            graphs[0].values.get(row.reference, row.reference),
+            graphs[1].values.get(row.candidate, row.candidate),
+        )
+        if pair in seen:
+            second.add(row.candidate)
+        seen.add(pair)
+    return frozenset(second)
 
 
 def suspects(run: VerificationRun, rows: Sequence[Row]) -> Stretch | None:
