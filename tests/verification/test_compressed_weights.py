@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.layer_weights import layer_weights
 from coreproof.verification.compressed_weights import compressed_weights
 from coreproof.verification.verify import verify
 from tests.build import graph_model, inner_product, mil, network, weights
@@ -67,13 +68,36 @@ FORMS = [(eight_bits, "iOS16"), (table, "iOS16"), (four_bits_a_block, "iOS18")]
 def test_a_compressed_weight_is_carried_on_as_far_as_its_bits_explain(
     form: Callable[..., Any], target: str, tmp_path: Path
 ) -> None:
-    found = verify(whole(), program(tmp_path, form(WEIGHT), target))
+    # numbers of a compressed reference are not exchanged
+    found = verify(program(tmp_path, form(WEIGHT), target), whole())
     assert found
+    assert found.loss is None
     row = found.rows[-1]
     # predicted from the weight itself: neither more nor less than what is found
     assert 0.25 < row.judgement.rms_relative_error / (row.tolerance.typical or 0.0) < 0.9
     assert "compressed, and off by up to" in found.summary()
     assert found.to_json()["compressed_weights"] == found.compressed.to_json()
+
+
+@pytest.mark.parametrize(("form", "target"), FORMS)
+def test_a_source_is_held_against_with_the_numbers_that_are_stored(
+    form: Callable[..., Any], target: str, tmp_path: Path
+) -> None:
+    candidate, x = (
+        program(tmp_path, form(WEIGHT), target),
+        np.random.default_rng(1).normal(size=(6, 40)).astype(np.float32),
+    )
+    found = verify(whole(), candidate, inputs={"x": x})
+    assert found
+    assert (found.rows[-1].tolerance.typical or 1.0) < 1e-5
+    stored = layer_weights(candidate, "y")["weight"].astype(np.float64)
+    right, made = np.maximum(x, 0) @ WEIGHT.T, np.maximum(x, 0) @ stored.T
+    assert found.loss is not None
+    assert found.loss.share == pytest.approx(np.sqrt(np.mean((made - right) ** 2) / np.mean(right**2)), rel=1e-3)
+    first = found.summary().splitlines()[0]
+    assert "with the weights as they are stored" in first
+    assert str(found.loss) in first
+    assert found.to_json()["compression_loss"] == found.loss.to_json()
 
 
 @pytest.mark.parametrize(("form", "target"), FORMS)

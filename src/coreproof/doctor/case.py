@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from coreproof.doctor.source.as_stored import AsStored
 from coreproof.doctor.source.feeds import all_drawn, candidates
 from coreproof.doctor.source.source_batch import one_at_a_time
 from coreproof.doctor.source.source_grid import with_meant_grid
@@ -145,7 +146,7 @@ class Evidence:
         case: Case,
         of_source: SourceEvidence | None = None,
         feeds: Feeds | None = None,
-        reference_values: dict[str, Array] | None = None,
+        reference_values: dict[tuple[frozenset[tuple[str, str]], str], Array] | None = None,
     ) -> None:
         self.case = case
         self.model = _as_step(case.model)
@@ -288,6 +289,13 @@ class Evidence:
         """The source as an ONNX or Core ML model, as it was meant; None where there is no source."""
         return self._of_source.reference
 
+    @cached_property
+    def as_stored(self) -> AsStored:
+        """The source with the weights that the model stores compressed. Raises InputError where there is no source."""
+        if self.reference is None:
+            raise InputError("there is no source", fix="give the model that this one should equal")
+        return AsStored(self.reference, self.model)
+
     @property
     def reference_conversion(self) -> Model | None:
         """The source carried to the model's own format anew; None where it cannot be."""
@@ -346,7 +354,9 @@ class Evidence:
         if not drawn or pictures or self.reference is None or self.verification is None or not self.verification.agrees:
             return None
         try:
-            if verify(self.reference, self.model).agrees:
+            whole = verify(self.reference, self.model)
+            if whole.agrees:
+                self.verification = whole  # which saw more, so that both verbs say the same
                 return None
             for fed in all_drawn(self.reference, self.model):
                 found = Evidence(self.case, self._of_source, fed)
@@ -392,13 +402,13 @@ class Evidence:
         layers = self.case.graph.between({r.candidate for r in good}, [row.candidate])
         return layers, self.source_graph.between({r.reference for r in good}, [row.reference])
 
-    def reference_value(self, row: Row) -> Array:
-        """What the source has at this row."""
-        if row.reference not in self._reference_values:
-            assert self.reference is not None
-            with session(self.reference) as running:
-                self._reference_values[row.reference] = _tapped(running, self.feeds.reference[0], row.reference)
-        return self._reference_values[row.reference]
+    def reference_value(self, row: Row, edits: Sequence[Edit] = ()) -> Array:
+        """What the source has at this row, with the weights that the model stores compressed, and still does after ``edits``."""
+        key = self.as_stored.weights(edits), row.reference
+        if key not in self._reference_values:
+            with session(self.as_stored.source(edits)) as running:
+                self._reference_values[key] = _tapped(running, self.feeds.reference[0], row.reference)
+        return self._reference_values[key]
 
     def value(self, row: Row) -> Array:
         """What the model has at this row."""
@@ -414,7 +424,7 @@ class Evidence:
             made = run_subgraph(changed, self._frontier(row), [row.candidate])
         except CoreproofError:
             return math.inf
-        return relative_error(self.reference_value(row), np.asarray(made[row.candidate]))
+        return relative_error(self.reference_value(row, edits), np.asarray(made[row.candidate]))
 
     def _frontier(self, row: Row) -> dict[str, Array]:
         """What the row's stretch is fed: the source's values where they are compared, the model's own elsewhere."""

@@ -53,8 +53,7 @@ class Divergence:
         self.verification: Verification = found
         self._rows: dict[str, Row] = {row.candidate: row for row in found.rows}
         self._inputs = self._case.evidence.feeds.candidate[0]
-        assert self._case.evidence.reference is not None
-        self._reference: Session = session(self._case.evidence.reference)
+        self._reference: Session = session(self._case.evidence.as_stored.source())
         self._held: dict[str, Array] = {}
 
     def observable(self, name: str) -> bool:

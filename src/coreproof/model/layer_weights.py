@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +27,7 @@ from coreproof.model.formats import classic, network, onnx, program
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
 from coreproof.model.graph import Node
+from coreproof.model.other_weights import constant_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -49,6 +50,8 @@ class WeightRef:
     """How far the numbers that it could have held lie apart, at each one; NaN where it is left out. None for plain floats."""
     stored: int | None = field(default=None, compare=False)
     """The bytes that it takes in the file, of a compressed one with all that unpacks it; None where that is not known."""
+    constant: str | None = field(default=None, compare=False)
+    """What holds it, where that is one plain constant of floats, to be exchanged by ``with_weights``."""
 
     @property
     def size(self) -> int:
@@ -151,8 +154,9 @@ def _network_weight(
                 found=error.found,
             ) from None
 
-    steps = None if "float" in dtype else partial(read_steps, params, shape, name, axis)
-    return WeightRef(dtype, shape, read, steps)
+    if "float" in dtype:
+        return WeightRef(dtype, shape, read, constant=constant_of(layer.name, name))
+    return WeightRef(dtype, shape, read, partial(read_steps, params, shape, name, axis))
 
 
 # ML Program
@@ -207,7 +211,9 @@ def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: _
     if operation is None:
         return None
     if operation.type == "const":
-        return _literal(model, operation.attributes["val"])
+        held = _literal(model, operation.attributes["val"])
+        plain = held is not None and held.dtype in ("float16", "float32")
+        return replace(held, constant=binding.name) if held is not None and plain else held
     position = program.writes(operation).index(binding.name)
     made = operation.outputs[position].type
     data = next(iter(_compressed_data(model, operation, constants)), None)
@@ -318,7 +324,9 @@ def _torch_weights(program: ExportedProgram, node: Node) -> dict[str, WeightRef]
         return array
 
     stored = {name: about for name, about in node.parameters.items() if hasattr(held.get(name), "dtype")}
-    return {name: WeightRef(dtype, shape, partial(read, name)) for name, (dtype, shape) in stored.items()}
+    return {
+        name: WeightRef(dtype, shape, partial(read, name), constant=name) for name, (dtype, shape) in stored.items()
+    }
 
 
 # ONNX
@@ -344,7 +352,8 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
 
     producer = value.producer()
     if value.is_initializer() and value.const_value is not None:
-        return _tensor(value.const_value)
+        held = _tensor(value.const_value)
+        return replace(held, constant=value.name) if "float" in held.dtype else held
     if producer is None or producer.domain not in ("", "ai.onnx"):
         return None
     if producer.op_type == "Constant":

@@ -14,6 +14,7 @@ Kind = Literal[
     "unmoved",
     "uncompared",
     "rounding",
+    "compression",
     "tolerance",
     "untrained",
     "few-samples",

@@ -61,7 +61,11 @@ class TorchSession(Session):
         return _arrays({**outputs, **tapped})
 
     def _outputs(self, tensors: tuple[torch.Tensor, ...]) -> dict[str, object]:
-        return self.model.named(name_outputs(self.model.module(*tensors)))
+        module, others = self.model.module, self.model.other_weights
+        if not others:
+            return self.model.named(name_outputs(module(*tensors)))
+        called = import_torch().func.functional_call(module, dict(others), tensors, tie_weights=False)
+        return self.model.named(name_outputs(called))
 
     def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         tensors = self._tensors(inputs)
@@ -90,7 +94,7 @@ class TorchSession(Session):
         torch = import_torch()
         program = self.model.exported()
         interpreter = torch.fx.Interpreter(program.graph_module)
-        interpreter.args_iter = iter(_flat_inputs(program, tensors))
+        interpreter.args_iter = iter(_flat_inputs(program, tensors, self.model.other_weights))
         # a value that several groups ask for stays until the last of them
         last = {name: at for at, group in enumerate(groups) for name in group}
         nodes = iter(program.graph_module.graph.nodes)
@@ -179,7 +183,9 @@ class TorchPart(Closing):
         )
         try:
             with torch.inference_mode():
-                Stretch(self._program.graph_module).run(*_flat_inputs(self._program, tensors))
+                Stretch(self._program.graph_module).run(
+                    *_flat_inputs(self._program, tensors, self._model.other_weights)
+                )
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise RunError(
                 "PyTorch failed while running a part of the model", where=self._model.name, found=str(error)
@@ -187,14 +193,18 @@ class TorchPart(Closing):
         return _arrays({name: kept[own] for name, own in self._asked.items()})
 
 
-def _flat_inputs(program: ExportedProgram, tensors: tuple[object, ...]) -> list[object]:
-    """Placeholders in order: parameters, buffers and constants from the program, the rest from the user's tensors."""
+def _flat_inputs(
+    program: ExportedProgram, tensors: tuple[object, ...], others: Mapping[str, torch.Tensor]
+) -> list[object]:
+    """Placeholders in order: parameters, buffers and constants from the program, or others in their place; then the user's."""
     signature = program.graph_signature
     users = iter(tensors)
     flat = []
     for spec in signature.input_specs:
         if spec.kind.name == "USER_INPUT":
             flat.append(next(users))
+        elif spec.target in others:
+            flat.append(others[spec.target])
         elif spec.target in program.state_dict:
             flat.append(program.state_dict[spec.target])
         else:

@@ -2,9 +2,10 @@
 
 A weight in 8 or 4 bits, in a table, or with its small numbers left out is not the source's any more, and is not meant to be. How
 far it may lie from it is no matter of a rule of thumb: the steps between the numbers that it could have held are in the file
-(``layer_weights``), and the weight that it was made from stands in the other model. Where the steps explain the distance, that is
-carried on as the error that it is, like any rounding. Where they do not, it is none: the layer is judged as if its weight were
-whole, and differs.
+(``layer_weights``), and the weight that it was made from stands in the other model. Where the steps explain the distance, the
+reference is run with the numbers that the candidate stores (``stored_weights``), so that all else is judged by rounding alone;
+where it cannot be, the distance is carried on as the error that it is. Where the steps do not explain it, it is none: the
+layer is judged as if its weight were whole, and differs.
 
 The weight that it was made from is the one of the same size that it resembles most, in any order of its first or last two axes,
 and with a factor for each channel (a converter folds normalisations into weights). A resemblance excuses nothing but what is
@@ -16,12 +17,14 @@ weight, what is made with it proves little, as after any error of that size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import WeightRef, all_weights
 from coreproof.model.numbers import rms
@@ -37,6 +40,9 @@ _ALIKE = 0.5
 _SURE = 3.0
 """Deviations from which on a channel's factor is none by chance."""
 
+_EQUAL = 1e-9
+"""Two likenesses that differ by less differ by how they were summed."""
+
 _ROWS, _COLUMNS = 16, 256
 """So much of a weight is looked at to find the one that it was made from."""
 
@@ -48,26 +54,52 @@ class Distance(NamedTuple):
     absolute: float = 0.0
 
 
+class Stored(NamedTuple):
+    """A constant of the reference, and the numbers that a layer of the candidate stores in its place, in its own order."""
+
+    constant: str
+    layer: str
+    parameter: str
+    read: Callable[[], Array]
+
+
 class Compressed(NamedTuple):
     """The compressed weights of a comparison: by the candidate's layers, the distance that the weight's bits explain.
 
     ``unexplained`` are layers whose weight lies further from the other side's than its bits explain; ``pruned`` those whose small
-    numbers were left out, which is counted in the distance.
+    numbers were left out, which is counted in the distance. ``stored``: what the reference's weights become where they are
+    exchanged for the candidate's numbers. ``exchanged`` are the layers of which that was done.
     """
 
     explained: Mapping[str, Distance] = {}
     unexplained: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
+    stored: tuple[Stored, ...] = ()
+    exchanged: frozenset[str] = frozenset()
+
+    @property
+    def allowed(self) -> Mapping[str, Distance]:
+        """By how much the candidate's compressed layers may differ for it: nothing, where the reference has their numbers too."""
+        return {n: Distance() if n in self.exchanged else distance for n, distance in self.explained.items()}
 
     def to_json(self) -> dict[str, object]:
         """The same as JSON can hold it."""
         shares = {layer: distance.share for layer, distance in self.explained.items()}
-        return {"explained": shares, "unexplained": list(self.unexplained), "pruned": list(self.pruned)}
+        return {
+            "explained": shares,
+            "unexplained": list(self.unexplained),
+            "pruned": list(self.pruned),
+            "compared_as_stored": sorted(self.exchanged),
+        }
 
 
 class _Weight(NamedTuple):
     layer: str
+    parameter: str
     reference: WeightRef
+    gated: bool
+    folded: Callable[[], Array] | None
+    """The factors of the normalisation that alone reads what the layer makes, which a converter folds into its weight."""
 
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
@@ -122,43 +154,98 @@ def _weights(model: Model) -> Iterator[_Weight]:
     if not (_may_be_compressed(model) or model.is_torch):
         return
     operators = {node.name: node.operator for node in model.graph.nodes}
-    for layer, parameters in all_weights(model).items():
+    known = all_weights(model)
+    folded = _normalisations(model, known)
+    for layer, parameters in known.items():
         if operators.get(layer, "").startswith("constexpr_") or operators.get(layer) in ("DequantizeLinear", "const"):
             continue
-        for weight in parameters.values():
+        gated = canonical_op(operators.get(layer, "")) in ("lstm", "gru")
+        for parameter, weight in parameters.items():
             if weight.size > 1:
-                yield _Weight(layer, weight)
+                yield _Weight(layer, parameter, weight, gated, folded.get(layer))
+
+
+def _normalisations(model: Model, known: Mapping[str, Mapping[str, WeightRef]]) -> dict[str, Callable[[], Array]]:
+    """By layer, the factor for each channel of the batch normalisation behind it: scale / sqrt(variance + epsilon)."""
+    if not model.is_source:
+        return {}
+    found = dict[str, Callable[[], Array]]()
+    for node in model.graph.nodes:
+        vectors = [w for w in known.get(node.name, {}).values() if "float" in w.dtype and len(w.shape) == 1]
+        before = model.graph.producer(node.inputs[0]) if node.inputs else None
+        # scale, shift, mean and variance, or the last two alone
+        batch = "batchnorm" in node.operator.lower().replace("_", "")
+        if batch and before is not None and len(vectors) in (2, 4):
+            # PyTorch's last number, ONNX's by its name, or its default
+            numbers = [value for value in node.attributes.values() if isinstance(value, float)]
+            epsilon = node.attributes.get("epsilon", numbers[-1] if numbers else 1e-5)
+            found[before.name] = partial(_factors, vectors, float(str(epsilon)))
+    return found
+
+
+def _factors(vectors: Sequence[WeightRef], epsilon: float) -> Array:
+    scale = 1.0 if len(vectors) == 2 else _dense(vectors[0])
+    factors: Array = scale / np.sqrt(_dense(vectors[-1]) + epsilon)
+    return factors
 
 
 def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned: bool = False) -> Compressed:
     """How far each lies from the one that it was made from; ``turned``: the others are the candidate's."""
-    by_size: dict[int, list[tuple[_Weight, list[tuple[int, Array]]]]] = {}
+    by_size: dict[int, list[_Sketched]] = {}
     for other in others:
         if other.reference.size in {w.reference.size for w in squeezed}:
-            by_size.setdefault(other.reference.size, []).append((other, []))
+            by_size.setdefault(other.reference.size, []).append((other, {}))
     explained: dict[str, Distance] = {}
     unexplained: list[str] = []
     pruned: list[str] = []
+    stored: list[Stored] = []
+    taken = set[tuple[str, str]]()
+    bound = set[str]()  # layers with a weight whose numbers cannot be put into the reference
     for weight in squeezed:
         now = _dense(weight.reference)
         assert weight.reference.steps is not None
         steps = np.broadcast_to(np.asarray(weight.reference.steps(), np.float64), now.shape)
-        found = _made_from(now, by_size.get(weight.reference.size, []))
+        found = _made_from(weight, now, by_size.get(weight.reference.size, []), taken)
         if found is None:
             if not turned:
                 explained[weight.layer] = max(_by_steps(now, steps), explained.get(weight.layer, Distance()))
+                bound.add(weight.layer)
             continue
-        other, meant = found
+        other, meant, order = found
         layer = other.layer if turned else weight.layer
-        fitting = next((fit for fit in _fits(now, meant, steps) if explains(now, fit, steps)), None)
+        fits = _fits(now, meant, steps, other.folded)
+        fitting, factors, guessed = next((f for f in fits if explains(now, f[0], steps)), (None, None, False))
         if fitting is None:
             unexplained.append(layer)
         elif not np.isfinite(steps).all():
             pruned.append(layer)
         # a share of the reference's weight, which is larger than what pruning leaves of it
         off, scale = (0.0, 0.0) if fitting is None else (rms(now - fitting), rms(now if turned else fitting))
-        explained[layer] = max(Distance(off / (scale or 1.0), off), explained.get(layer, Distance()))
-    return Compressed(explained, tuple(dict.fromkeys(unexplained)), tuple(dict.fromkeys(pruned)))
+        distance = Distance(off / (scale or 1.0), off)
+        explained[layer] = max(distance, explained.get(layer, Distance()))
+        constant = other.reference.constant
+        if fitting is None or turned or not distance.share:
+            continue
+        # a factor that was found by comparing is known no better than the numbers that it was found from
+        if constant is None or guessed:
+            bound.add(layer)
+        else:
+            read = partial(_as_stored, weight.reference, other.reference, order, factors)
+            stored.append(Stored(constant, layer, weight.parameter, read))
+    free = tuple(each for each in stored if each.layer not in bound)
+    return Compressed(explained, tuple(dict.fromkeys(unexplained)), tuple(dict.fromkeys(pruned)), free)
+
+
+def _as_stored(weight: WeightRef, other: WeightRef, order: _Order, factors: Array | None) -> Array:
+    """What a weight stores, as the one that it was made from would: without the factors, and in its order of elements.
+
+    A channel that was multiplied by 0 tells nothing of what it was.
+    """
+    now = _dense(weight)
+    if factors is not None:
+        meant = order.of(_dense(other), now.shape)
+        now = np.where(factors != 0, np.divide(now, factors, out=meant.copy(), where=factors != 0), meant)
+    return order.back(now, other.shape)
 
 
 def _dense(weight: WeightRef) -> Array:
@@ -173,35 +260,71 @@ def _by_steps(now: Array, steps: Array) -> Distance:
     return Distance(off / scale, off) if scale > 0 else Distance()
 
 
-def _made_from(now: Array, others: Sequence[tuple[_Weight, list[tuple[int, Array]]]]) -> tuple[_Weight, Array] | None:
-    """The weight that this one resembles most, in this one's order of elements."""
+def _made_from(
+    weight: _Weight, now: Array, others: Sequence[_Sketched], taken: set[tuple[str, str]]
+) -> tuple[_Weight, Array, _Order] | None:
+    """The weight that this one resembles most, in this one's order of elements, and which order that is.
+
+    Of several that are all the same (a table of words that is a classifier too) each is ``taken`` once.
+    """
     rows, columns = _places(now.shape)
     seen = _looked_at(now, rows, columns)
     kept = seen != 0 if np.any(seen) else True  # of a pruned weight nothing else says what it was made from
-    best: tuple[float, _Weight, int] | None = None
+    best: tuple[float, bool, _Weight, _Order] | None = None
     for other, sketches in others:
-        if not sketches:
+        if now.shape not in sketches:
             dense = _dense(other.reference)
-            sketches.extend((at, np.asarray(order)) for at, order in enumerate(_orders(dense, now.shape)))
-            sketches[:] = [(at, _looked_at(order, rows, columns)) for at, order in sketches]
-        for at, sketch in sketches:
-            if sketch.shape == seen.shape:
-                alike = float(np.mean(np.abs(_cosines(seen, np.where(kept, sketch, 0.0)))))
-                if best is None or alike > best[0]:
-                    best = alike, other, at
+            orders = _orders(dense, now.shape, weight.gated)
+            sketches[now.shape] = [(o, _looked_at(o.of(dense, now.shape), rows, columns)) for o in orders]
+        fresh = (other.layer, other.parameter) not in taken
+        for order, sketch in sketches[now.shape]:
+            alike = float(np.mean(np.abs(_cosines(seen, np.where(kept, sketch, 0.0)))))
+            if best is None or (alike > best[0] + _EQUAL) or (alike > best[0] - _EQUAL and fresh > best[1]):
+                best = alike, fresh, other, order
     if best is None or best[0] < _ALIKE:
         return None
-    return best[1], next(
-        order for at, order in enumerate(_orders(_dense(best[1].reference), now.shape)) if at == best[2]
-    )
+    _, _, made_from, chosen = best
+    taken.add((made_from.layer, made_from.parameter))
+    return made_from, chosen.of(_dense(made_from.reference), now.shape), chosen
 
 
-def _orders(weight: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    """A weight in the orders in which another tool may keep it: as it is, and with two axes exchanged."""
-    yield weight.reshape(shape)
-    if weight.ndim >= 2:
-        yield weight.swapaxes(0, 1).reshape(shape)
-        yield weight.swapaxes(-1, -2).reshape(shape)
+class _Order(NamedTuple):
+    """An order in which another tool may keep a weight: two axes exchanged, or the gates of a recurrent layer otherwise."""
+
+    axes: tuple[int, int] | None = None
+    gates: tuple[int, ...] = ()
+
+    def of(self, weight: Array, shape: tuple[int, ...]) -> Array:
+        """The weight in this order."""
+        moved = (weight if self.axes is None else weight.swapaxes(*self.axes)).reshape(shape)
+        if not self.gates:
+            return moved
+        blocks = moved.reshape(len(self.gates), -1)
+        return blocks[list(self.gates)].reshape(shape)
+
+    def back(self, moved: Array, shape: tuple[int, ...]) -> Array:
+        """What ``of`` made of a weight of ``shape``, as it was."""
+        if self.gates:
+            moved = moved.reshape(len(self.gates), -1)[np.argsort(self.gates)]
+        if self.axes is None:
+            return moved.reshape(shape)
+        exchanged = list(shape)
+        first, second = self.axes
+        exchanged[first], exchanged[second] = exchanged[second], exchanged[first]
+        return moved.reshape(exchanged).swapaxes(*self.axes)
+
+
+_GATES = ((0, 1, 3, 2), (0, 2, 1, 3), (0, 3, 1, 2), (1, 0, 2))
+"""Orders of gates: Core ML's LSTM from PyTorch's (i f g o) and from ONNX's (i o f g), ONNX's from PyTorch's; a GRU's two."""
+
+_Sketched: TypeAlias = tuple[_Weight, dict[tuple[int, ...], list[tuple[_Order, Array]]]]
+"""A weight, and what it looks like in each order, by the shape that it is to have."""
+
+
+def _orders(weight: Array, shape: tuple[int, ...], gated: bool) -> list[_Order]:
+    """The orders in which another tool may keep a weight."""
+    found = [_Order(), *(_Order(axes) for axes in ((0, 1), (-1, -2)) if weight.ndim >= 2)]
+    return [*found, *(_Order(None, gates) for gates in _GATES if gated and shape[0] % len(gates) == 0)]
 
 
 def _places(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -226,12 +349,21 @@ def _cosines(a: Array, b: Array) -> Array:
     return cosines
 
 
-def _fits(now: Array, meant: Array, steps: Array) -> Iterator[Array]:
-    """The weight as it is; and with the factors along the first or the second axis that bring it nearest.
+def _fits(
+    now: Array, meant: Array, steps: Array, folded: Callable[[], Array] | None
+) -> Iterator[tuple[Array, Array | None, bool]]:
+    """The weight as it is; with the factors of the normalisation behind it; and with those that bring it nearest, along an axis.
 
-    These only where most channels have one: where most have none, a channel that has one is a fault.
+    The last, which are ``guessed`` (True), only where most channels have one: where most have none, a channel that has one is a
+    fault.
     """
-    yield meant
+    yield meant, None, False
+    if folded is not None:
+        known = folded()
+        for axis in range(min(2, now.ndim)):
+            if now.shape[axis] == known.size:
+                along = known.reshape([-1 if at == axis else 1 for at in range(now.ndim)])
+                yield meant * along, along, False
     # what is left out says nothing of the factor
     kept = np.where(np.isfinite(steps), meant, 0.0)
     for axis in range(min(2, now.ndim) if now.ndim > 1 else 0):
@@ -243,4 +375,4 @@ def _fits(now: Array, meant: Array, steps: Array) -> Iterator[Array]:
         rounded = np.square(np.nan_to_num(steps)).mean(rest, keepdims=True) / 12
         unsure = np.sqrt(np.divide(rounded, power, out=np.zeros_like(power), where=power > 0))
         if np.median(np.abs(factors - 1) - _SURE * unsure) > 0:
-            yield meant * factors
+            yield meant * factors, factors, True

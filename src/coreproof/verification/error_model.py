@@ -269,7 +269,7 @@ class ErrorModel:
         summed = summand_count(node, tuple(s.elements for s in read), elements)
         # the sum in either engine's order, and the result stored: in float32 by both sides, so twice
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
-        if kind == "linear" and node.name not in self._weights:
+        if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
         if kind == "linear" and canonical_op(node.operator).startswith("rnn"):
             squares.append((PER_STEP * U32 * self._steps(node)) ** 2)
@@ -319,6 +319,8 @@ class ErrorModel:
                 dtypes.extend(dtype for key, (dtype, _) in producer.parameters.items() if "mask" not in key)
                 waiting += producer.inputs
             seen.add(name)
+        if node.name in self._weights:  # of which it is known how far they are off
+            dtypes = [dtype for dtype in dtypes if dtype in UNIT_ROUNDOFF]
         return max((_stored_error(d) for d in dtypes), default=0.0)
 
     def _unit(self, name: str) -> float:

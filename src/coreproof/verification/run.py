@@ -30,7 +30,7 @@ from coreproof.pairing.taps import (
 )
 from coreproof.runtime.session import Session
 from coreproof.verification.channels import profiles_of
-from coreproof.verification.compressed_weights import compressed_weights
+from coreproof.verification.compressed_weights import Compressed
 from coreproof.verification.content import Contents, digest
 from coreproof.verification.error_model import ErrorModel
 from coreproof.verification.error_state import ErrorState
@@ -47,9 +47,9 @@ class VerificationRun:
 
     ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
     of the candidate without partner; with ``outputs_only`` all of them. ``memory`` bounds the bytes of inner values held at a
-    time, on each side. ``remembered`` are the candidate's inputs that bring what it remembers, each with the reference's: there
-    the two are fed each its own. ``unanswered`` are the numbers of the samples on which the reference failed, or gave an
-    output that is not finite, when they were last run.
+    time, on each side. ``compressed`` is what was found of compressed weights. ``remembered`` are the candidate's inputs that
+    bring what it remembers, each with the reference's: there the two are fed each its own. ``unanswered`` are the numbers of the
+    samples on which the reference failed, or gave an output that is not finite, when they were last run.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class VerificationRun:
         tolerance: Tolerance | None,
         memory: int,
         *,
+        compressed: Compressed | None = None,
         outputs_only: bool = False,
         remembered: Mapping[str, str] | None = None,
     ) -> None:
@@ -87,7 +88,7 @@ class VerificationRun:
         self.stored = stored_formats(self.pairs, reference, candidate)
         self._ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
-        self.compressed = compressed_weights(reference, candidate)
+        self.compressed = compressed or Compressed()
         self._further = further_errors(self.pairs, reference, candidate, self.stored)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
@@ -138,7 +139,7 @@ class VerificationRun:
     def error_model(self, sample: int) -> ErrorModel:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
         graph, known = self.candidate.graph, self._measures[sample]
-        return ErrorModel(graph, self.stored, self.profiles, known, self._further, self.compressed.explained)
+        return ErrorModel(graph, self.stored, self.profiles, known, self._further, self.compressed.allowed)
 
     def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
         """Other samples from now on; what the values held in those before still counts."""

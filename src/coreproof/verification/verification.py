@@ -12,6 +12,7 @@ from coreproof.model.notebook_view import NotebookView, Spoken
 from coreproof.model.weakness import Weakness, failing, qualified, together
 from coreproof.verification.compressed_weights import Compressed
 from coreproof.verification.row import Row, Stretch
+from coreproof.verification.stored_weights import Loss
 from coreproof.verification.weaknesses import weaknesses_of
 from coreproof.visible import visible
 
@@ -28,7 +29,8 @@ class Verification(Spoken, NotebookView):
     the reference's values: several independent faults are all among them. ``suspects`` is the stretch of the first divergence.
     Of models that remember, ``steps`` counts the tokens of the sequence, and ``first_step`` is the first that diverges, from 1
     on; the rows are then those of that step. ``compressed`` says how far compressed weights lie from the other side's, and
-    whether the bits that they are stored in explain it.
+    whether the bits that they are stored in explain it; ``loss`` what that costs at the outputs, where the rows were held against
+    the reference with those very weights.
     """
 
     reference: str
@@ -47,6 +49,7 @@ class Verification(Spoken, NotebookView):
     steps: int = 0
     first_step: int | None = None
     compressed: Compressed = field(default_factory=Compressed)
+    loss: Loss | None = None
 
     def _spoken(self) -> str:
         return self.summary()
@@ -93,7 +96,9 @@ class Verification(Spoken, NotebookView):
     @cached_property
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Why the agreement proves little, the outputs that prove nothing first; empty where the two diverge."""
-        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone) if self.agrees else ()
+        if not self.agrees:
+            return ()
+        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone, self.loss)
 
     @property
     def proves(self) -> bool:
@@ -111,6 +116,9 @@ class Verification(Spoken, NotebookView):
             measured = f"outputs differ by at most {worst:.2g} of their scale"
             if any(row in self.carried for row in self.outputs):
                 measured += f", which {_came_in(self.rows)}"
+            if self.loss is not None and not self.loss.ruins:
+                agreement += ", with the weights as they are stored"
+                measured += f"; {self.loss}"
             lines = [qualified(agreement, self.weaknesses, measured)]
         else:
             first = failing[0]
@@ -121,6 +129,8 @@ class Verification(Spoken, NotebookView):
                 f"({first.operator}{came_from}): {first.judgement.problem}"
             ]
             lines.extend(self._where(first))
+            if self.loss is not None:
+                lines.append(f"that is with the weights as they are stored in {self.candidate}; {self.loss}")
         lines.append(f"{self.reference} ran on {self.engines[0]}, {self.candidate} on {self.engines[1]}")
         lines.append(f"inputs: {self.inputs}")
         lines.extend(f"  {name}: {taken}" for name, taken in self.taken.items())
@@ -146,7 +156,7 @@ class Verification(Spoken, NotebookView):
                 f"{len(reaching)} {are} the end of {reaching[0].dtype}'s range, where rounding decides whether a number is "
                 f"infinite (first {reaching[0].candidate!r}, {seen.at_limit} of {seen.elements} elements on one side only)"
             )
-        lines.extend(_of_compressed(self.compressed))
+        lines.extend(_of_compressed(self.compressed, self.reference))
         if filled := [row for row in self.rows if row.judgement.filled]:
             hold = "value holds" if len(filled) == 1 else "values hold"
             seen = filled[0].judgement
@@ -206,6 +216,7 @@ class Verification(Spoken, NotebookView):
             "first_diverging_token": self.first_step,
             "outputs_without_partner": list(self.lone),
             "compressed_weights": self.compressed.to_json(),
+            "compression_loss": None if self.loss is None else self.loss.to_json(),
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),
             "suspects": None if self.suspects is None else self.suspects.to_json(),
@@ -215,18 +226,22 @@ class Verification(Spoken, NotebookView):
         }
 
 
-def _of_compressed(found: Compressed) -> list[str]:
+def _of_compressed(found: Compressed, reference: str) -> list[str]:
     """In words, how far compressed weights lie from what they were made from."""
     lines = []
     # a layer with one weight that is too far off is told below, and not here as well
     known = {layer: off.share for layer, off in found.explained.items() if layer not in found.unexplained}
-    if known:
-        furthest = max(known, key=lambda layer: known[layer])
-        are = "a layer's weight is" if len(known) == 1 else f"the weights of {len(known)} layers are"
+    for exchanged in (True, False):
+        shares = {layer: share for layer, share in known.items() if (layer in found.exchanged) == exchanged}
+        if not shares:
+            continue
+        furthest = max(shares, key=lambda layer: shares[layer])
+        are = "a layer's weight is" if len(shares) == 1 else f"the weights of {len(shares)} layers are"
         explain = "what was pruned explains" if furthest in found.pruned else "its bits explain"
+        then = f"{reference} ran with what is stored" if exchanged else "it is carried on like a rounding"
         lines.append(
-            f"{are} compressed, and off by up to {known[furthest]:.2g} of the weight's scale ({furthest!r}): {explain} "
-            "that, and it is carried on like a rounding"
+            f"{are} compressed, and off by up to {shares[furthest]:.2g} of the weight's scale ({furthest!r}): {explain} "
+            f"that, and {then}"
         )
     if found.unexplained:
         layers = ", ".join(map(repr, found.unexplained[:3])) + (", ..." if len(found.unexplained) > 3 else "")
@@ -253,7 +268,7 @@ def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, .
     agreeing = [found for found in verifications if found.agrees]
     outputs = together(w for found in agreeing for w in found.weaknesses if w.fails)
     rows = [row for found in agreeing for row in found.rows if row.how != "output"]
-    # outputs were said one by one above; inner values of all are counted together
+    # outputs, and what compression does to them, were said one by one above; inner values of all are counted together
     rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
     # what is said of a whole verification, and of no single row, counts once
     others = together(

@@ -36,6 +36,7 @@ from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
 from coreproof.verification.steps import steps_of
+from coreproof.verification.stored_weights import loss_of, with_stored_weights
 from coreproof.verification.tolerance import Tolerance, given_tolerance
 from coreproof.verification.verification import Verification
 
@@ -70,6 +71,9 @@ def verify(
     values; default what rounding explains at each value (see ``coreproof.verification.tolerance``). ``memory``: how many bytes
     of inner values are held at a time, on each side (one value at least). ``progress`` hears (what, done, total).
 
+    Where the candidate's weights are compressed, and their bits explain how far they are from the reference's, the reference is
+    run with the numbers that are stored: all else is judged by rounding alone, and ``loss`` is what the compression costs.
+
     A PyTorch module is exported once, which is what takes long; where the other model stands in an output folder of
     ``prove``, what that kept of the export is taken, unless ``fresh``.
     A PyTorch module is called twice in a row first: what it answers has to be the same, or frozen state would go unseen.
@@ -98,6 +102,7 @@ def verify(
     # each export may lie in the other's output folder
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
+    plain, (reference, compressed) = reference, with_stored_weights(reference, candidate)
     with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:
         if steps is not None:
             inputs, feeds = None, steps.sequence(wanted, judged, inputs, feeds, seed)
@@ -119,15 +124,23 @@ def verify(
                 samples.pairs,
                 tolerance,
                 memory,
+                compressed=compressed,
                 outputs_only=outer,
                 remembered=remembered,
             )
 
         run = samples.first(prepared)
         if steps is not None:
-            return _step_by_step(run, samples, progress or silent)
-        found = _in_stages(run, samples, progress or silent)
-        return _at_both_ends(run, found, seed, progress or silent) if fed.taken and found.agrees else found
+            found = _step_by_step(run, samples, progress or silent)
+        else:
+            found = _in_stages(run, samples, progress or silent)
+            if fed.taken and found.agrees:
+                found = _at_both_ends(run, found, seed, progress or silent)
+        if reference is plain:
+            return found
+        with session(plain, reference_engine) as uncompressed:
+            seen = [pair for at, pair in enumerate(samples.pairs) if at not in samples.left_out]
+            return replace(found, loss=loss_of(uncompressed, judged, run.outputs, seen))
 
 
 def _examples(reference: Model, candidate: Model, wanted: Session, judged: Session) -> Feeds | None:
@@ -259,6 +272,7 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
         pairs,
         run.tolerance,
         run.memory,
+        compressed=run.compressed,
         outputs_only=True,
     )
     now = {row.candidate: row for row in outer.compare(progress)}

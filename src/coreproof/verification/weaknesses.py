@@ -10,6 +10,7 @@ from coreproof.model.weakness import Kind, Weakness, listed
 from coreproof.pairing.taps import as_array
 from coreproof.verification.content import Content, Contents
 from coreproof.verification.row import Row, drowned_in
+from coreproof.verification.stored_weights import Loss
 from coreproof.verification.tolerance import EXACT, judge
 
 _INNER: dict[Kind, str] = {
@@ -22,8 +23,10 @@ _INNER: dict[Kind, str] = {
 }
 
 
-def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequence[str] = ()) -> tuple[Weakness, ...]:
-    """Why the agreement of these rows proves little: outputs one by one, inner values counted."""
+def weaknesses_of(
+    rows: Sequence[Row], samples: int, untrained: bool, lone: Sequence[str] = (), loss: Loss | None = None
+) -> tuple[Weakness, ...]:
+    """Why the agreement of these rows proves little: outputs one by one, inner values counted. ``loss``: of compression."""
     outputs = [row for row in rows if row.how == "output" and row.agrees]
     found = []
     for row in outputs:
@@ -44,6 +47,8 @@ def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequ
         is_ = "is" if len(names) == 1 else "are"
         text = f"{_outputs(names)} {is_} the same in all {samples} samples"
         found.append(Weakness("unmoved", text, tuple(names), fails=every))
+    if loss is not None and loss.ruins:
+        found.append(Weakness("compression", str(loss), (loss.output,), fails=True))
     if lone:
         found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone)))
     for kind, words in _INNER.items():

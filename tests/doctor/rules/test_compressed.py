@@ -305,9 +305,14 @@ def test_what_bits_explain_is_no_finding(form: Callable[..., Any], tmp_path: Pat
 
 
 def test_what_heavy_pruning_costs_is_told_and_not_repaired(tmp_path: Path) -> None:
-    diagnosis = cp.diagnose(program(tmp_path / "a", pruned(DENSE, 1)), program(tmp_path / "b", DENSE))
-    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("compression", "fc", False)]
+    model, source = program(tmp_path / "a", pruned(DENSE, 1)), program(tmp_path / "b", DENSE)
+    diagnosis = cp.diagnose(model, source)
+    assert [(f.rule, f.layer, f.repaired, f.advice) for f in diagnosis] == [("compression", "fc", False, True)]
     assert "nothing is broken" in diagnosis[0].repair
+    # neither verb calls it healthy, nor wrong
+    found = cp.verify(source, model)
+    assert (found.agrees, found.proves, diagnosis.healthy) == (True, False, None)
+    assert "compressed weights change output" in found.summary().splitlines()[0]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

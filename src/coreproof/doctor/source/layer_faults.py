@@ -40,6 +40,8 @@ _NO_LAYERS_FAULT = ("label-count", "classifier-blob", "target")
 _KEPT = 8
 """Changes with which the model runs that are compared with the source."""
 
+COMPRESS_LESS = "nothing is broken: compare both over photos, and compress less where it costs too much"
+
 
 class LayerFault(NamedTuple):
     """A layer that is other than the source's; the rule that claims it says what causes such a fault.
@@ -186,7 +188,7 @@ def _of_compression(costs: Sequence[Hypothesis]) -> Hypothesis:
         layer=layers[0],
         evidence=f"{len(layers)} layers whose weights are compressed are not the source's any more: {costs[0].evidence}{also}",
         cause="",
-        needs="nothing is broken: compare both over photos, and compress less where it costs too much",
+        needs=COMPRESS_LESS,
         weight=30,
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from coreproof.errors import ConversionError, CoreproofError, InputError, MissingDependencyError
@@ -43,12 +43,14 @@ class TorchModel(Model):
     ``frozen_state``: the module is meant as it answers with its buffers as they are, which each call that changes them puts back;
     ``frozen_branches``: it decides by its data, so that there is no program and no inner value, and is meant as it answers its
     example inputs. Both are what the user asked for where it was exported. ``scripted``: it is a TorchScript program, or decides
-    by its data within one, so that there is no exported program either.
+    by its data within one, so that there is no exported program either. ``other_weights`` are parameters and buffers, by name,
+    that the module is run with in the place of its own (``with_weights``).
     """
 
     format = "torch"
     frozen_state = False
     frozen_branches = False
+    other_weights: Mapping[str, torch.Tensor] = MappingProxyType({})
 
     def __init__(
         self,
