@@ -13,12 +13,13 @@ import onnx_ir as ir
 from coreproof.model.onnx.read import in_memory, stored_tensors
 from coreproof.runtime.arena import engine_error, open_within_budget
 from coreproof.runtime.custom_layers import CustomParts, Runnable, has_custom_layers, layers_of
+from coreproof.runtime.exact_integers import add_exactly
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.skeleton import ExternalInputs, Skeleton
 from coreproof.runtime.threads import threads_asked_for
 
 if TYPE_CHECKING:
-    pass
+    import onnxruntime as ort
 
 _INLINE = 1024
 """Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
@@ -30,7 +31,7 @@ class SubgraphPool:
     def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
         self.executable = executable
         self._threads = threads if threads is not None else threads_asked_for()
-        self._weights: dict[str, object] = {}
+        self._weights: dict[str, ort.OrtValue] = {}
         self._small: dict[str, onnx.TensorProto] = {}
         self._skeleton: Skeleton | None = None
 
@@ -78,12 +79,14 @@ class SubgraphPool:
             layers, dtypes = layers_of(self.executable.graph.graph)
             return CustomParts(part, layers, dtypes, lambda inner: self._session(inner, optimised=optimised))
 
-        shared = self._supply(part)
+        shared = add_exactly(part, self._supply(part))
         options = ort.SessionOptions()
         # fatal alone: what is wrong is raised as well, and the log would go to the user's terminal
         options.log_severity_level = 4
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
+        # what optimising joins to products of integers is added exactly as well: see exact_integers
+        options.add_session_config_entry("session.x64quantprecision", "1")
         if not optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_external_initializers(list(shared), list(shared.values()))
@@ -124,11 +127,11 @@ class SubgraphPool:
             self._skeleton = Skeleton(message)
         return self._skeleton
 
-    def _supply(self, part: onnx.ModelProto) -> dict[str, object]:
+    def _supply(self, part: onnx.ModelProto) -> dict[str, ort.OrtValue]:
         """Puts small initializers into ``part`` and returns the others, by name, to be shared in memory."""
         import onnxruntime as ort
 
-        shared = {}
+        shared: dict[str, ort.OrtValue] = {}
         for place in part.graph.initializer:
             tensor = self.executable.graph.graph.initializers[place.name].const_value
             assert tensor is not None
