@@ -15,12 +15,14 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 import coreproof as cp
+from coreproof.proof.document import spoken
 from tests.cli.conftest import Ran
 from tests.cli.conftest import coreproof as coreproof
 from tests.cli.test_show_and_predict import classifier
 from tests.verification.test_weakness import net
 
 Run = Callable[..., Ran]
+VERIFIED = f"Verify {spoken('o2nn')} against {spoken('onnxm')}"
 
 
 def network(place: Path, factor: float = 2.0) -> Path:
@@ -170,7 +172,7 @@ def test_two_proofs_of_one_model_do_not_differ(coreproof: Run, proof: Path, prov
 
 def test_what_became_worse_is_told_and_fails(coreproof: Run, proof: Path, proved: Path) -> None:
     def worse(document: dict[str, Any]) -> None:
-        step = next(s for s in document["steps"] if s["name"] == "Verify o2nn against onnxm")
+        step = next(s for s in document["steps"] if s["name"] == VERIFIED)
         step["ok"], step["rows"][-1]["agrees"], step["first_divergence"] = False, False, step["rows"][-1]
         document["verdict"].update(agrees=False, proves=False, text="net does not survive")
         document["versions"]["numpy"] = "0.1"
@@ -178,7 +180,7 @@ def test_what_became_worse_is_told_and_fails(coreproof: Run, proof: Path, proved
     rewrite(proof, worse)
     ran = coreproof("compare-proofs", proved / "proof", proof)
     assert ran.code == 1
-    assert "✗ Verify o2nn against onnxm" in ran.out
+    assert f"✗ {VERIFIED}" in " ".join(ran.out.split())
     assert "first diverges 'y'" in ran.out
     assert "✗ verdict" in ran.out
     assert "– version of numpy" in ran.out
@@ -186,7 +188,7 @@ def test_what_became_worse_is_told_and_fails(coreproof: Run, proof: Path, proved
     assert back
     assert {change.what: change.worse for change in back.changes} == {
         "verdict": False,
-        "Verify o2nn against onnxm": False,
+        VERIFIED: False,
         "version of numpy": None,
     }
 

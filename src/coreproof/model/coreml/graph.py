@@ -110,13 +110,11 @@ def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
     )
 
 
-def _in_short(message: Message) -> str:
-    """A message in a list, as people write it: ``{startEdgeSize=1 endEdgeSize=2}``, and not protobuf's text."""
-    held = (
-        f"{field.name}={_in_short(value) if isinstance(value, Message) else value}"
-        for field, value in message.ListFields()
-    )
-    return "{" + " ".join(held) + "}"
+def _short(value: object) -> object:
+    """A value in a list; a message as people write it, ``{startEdgeSize=1 endEdgeSize=2}``, and not as protobuf's text."""
+    if not isinstance(value, Message):
+        return value
+    return "{" + " ".join(f"{field.name}={_short(held)}" for field, held in value.ListFields()) + "}"
 
 
 def _read_fields(
@@ -139,8 +137,10 @@ def _read_fields(
         elif type_name == "NeuralNetwork":
             nodes = tuple(layer_node(layer) for layer in value.layers)
             blocks.append(Graph(name, nodes, (), (), _named_only(nodes, ())))
+        elif descriptor.is_repeated and isinstance(value, Mapping):  # as a custom layer's parameters are
+            attributes[name] = tuple(f"{key}={_short(each)}" for key, each in sorted(value.items()))
         elif descriptor.is_repeated:
-            attributes[name] = tuple(value) if type_name is None else tuple(_in_short(v) for v in value)
+            attributes[name] = tuple(value) if type_name is None else tuple(_short(v) for v in value)
         elif type_name is not None:
             before = len(attributes) + len(parameters)
             _read_fields(value, f"{name}.", attributes, parameters, blocks)
