@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from coreproof.cli.matrix import agreement_table
 from coreproof.comparison import comparison as comparison_
 from coreproof.comparison.compare import compare
 from coreproof.comparison.comparison import Comparison
+from coreproof.comparison.lineup import lineup_of
 from coreproof.errors import InputError
 from coreproof.report import data as data_
 from coreproof.report import page as page_
+from coreproof.report.curve import curve
 from coreproof.report.data import comparison_verdict, step_data
+from coreproof.report.evidence import evidence
 from coreproof.report.page import page as page_of
 from coreproof.report.page import write_page
-from tests.build import classifier
+from tests.build import FEEDING, classifier
 from tests.report.conftest import proof, row
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -203,3 +207,70 @@ def test_the_terminal_shows_the_same_counts(photos: Path) -> None:
     assert str(comparison.agreement()["a"]["b"]) in shown
     assert "of 12 photos" in shown
     assert "broken.jpg" in shown
+
+
+def test_the_evidence_stands_below_the_verdict_without_a_click(photos: Path, tmp_path: Path) -> None:
+    wide = replace(FEEDING, resize="crop", resize_to=10)
+    comparison = compare(lineup_of({"a": classifier(0), "b": classifier(1)}, {"a": FEEDING, "b": wide}), photos)
+    found = evidence(comparison, comparison.pair("a", "b"))
+    assert found is not None
+    assert [photo["name"] for photo in found["photos"]] == comparison.disagreements("a", "b", 3)
+    stretched, cut = found["photos"][0]["seen"]
+    assert stretched["frame"] == {"left": 0, "top": 0, "width": 100, "height": 100}
+    # 30 x 20 is scaled to 15 x 10, of which 8 x 8 from (4, 1) is seen
+    assert cut["frame"] == pytest.approx({"left": 400 / 15, "top": 10, "width": 800 / 15, "height": 80})
+    for name, seen in zip("ab", (stretched, cut), strict=True):
+        first, second = comparison.predictions(name, found["photos"][0]["name"])[:2]
+        assert seen["margin"] == pytest.approx(first[1] - second[1])
+        assert seen["answers"][0]["name"] == comparison.class_name(first[0])
+    assert 'resize = "squash"' in found["todo"]["command"]
+    page, _ = read(page_of(comparison, tmp_path / "out"))
+    assert page.words.index("Where a and b part") < page.words.index("Who agrees with whom")
+    pictures = [a for tag, a in page.tags if tag == "img"]
+    assert len(pictures) == 3 * len(found["photos"])
+    assert all((a["src"] or "").startswith("data:image/jpeg;base64,") and a["alt"] for a in pictures)
+
+
+def test_models_that_see_the_same_pixels_are_sent_to_verify(photos: Path, tmp_path: Path) -> None:
+    files = {name: classifier(seed).save(tmp_path / f"{name}.onnx") for name, seed in (("a", 0), ("b", 1))}
+    comparison = compare(lineup_of(files, FEEDING), photos)
+    found = evidence(comparison, comparison.pair("a", "b"))
+    assert found is not None
+    assert found["same_pixels"]
+    assert found["todo"]["command"] == "coreproof verify a.onnx b.onnx"
+    page, _ = read(page_of(comparison, tmp_path / "out"))
+    stored = comparison.models[0]
+    assert stored.bytes == files["a"].stat().st_size
+    assert f"a.onnx, {stored.bytes / 1e3:,.1f} kB, of {stored.written}" in page.words
+    assert stored.digest in page.words
+    assert str(tmp_path) not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_models_that_agree_on_all_show_where_they_come_closest(photos: Path) -> None:
+    comparison = compare({"a": classifier(0), "twin": classifier(0)}, photos)
+    found = evidence(comparison, comparison.pair("a", "twin"))
+    assert found is not None
+    assert (found["differ"], found["why"], found["todo"]) == (0, None, None)
+    assert [photo["name"] for photo in found["photos"]] == [p for p, _ in comparison.most_divergent("a", "twin", 3)]
+
+
+def test_the_error_along_the_network_hides_nothing_that_disagrees() -> None:
+    rows = step_data({"rows": [row(k, agrees=k != 700) for k in range(1000)]})["rows"]
+    drawn = curve(rows)
+    assert drawn is not None
+    assert len(drawn["points"]) <= 240
+    assert [point["row"] for point in drawn["points"] if not point["agrees"]] == [700]
+    places = [point["x"] for point in drawn["points"]]
+    assert places == sorted(places)
+    by_row = {point["row"]: point["y"] for point in drawn["points"]}
+    # 2e-6 * (k + 1) of the 2e-4 that are allowed: row 99 lies on the line, ten times that at the upper end
+    assert by_row[99] == pytest.approx(drawn["allowed"], abs=0.01)
+    assert by_row[999] == 0
+    assert curve(rows[:2]) is None
+
+
+def test_a_red_step_says_what_to_do_next(tmp_path: Path) -> None:
+    document = {**proof(agrees=False), "rests_on": {"models": {n: {"file": f"models/{n}.x"} for n in ("t2o", "t2c16")}}}
+    page, _ = read(write_page(tmp_path, proof=document, comparison=None))
+    assert "coreproof doctor models/t2c16.x --against models/t2o.x" in page.words
+    assert "coreproof view models/t2c16.x --layer features_7" in page.words or "--layer features.7.conv" in page.words

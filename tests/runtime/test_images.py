@@ -13,7 +13,7 @@ from coreproof.errors import InputError, MissingDependencyError, PhotoError
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.features import ImageLayout
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import pixels, resize_and_crop, to_picture, to_tensor
+from coreproof.runtime.images import pixels, resize_and_crop, seen_part, to_picture, to_tensor
 
 
 def gradient(mode: str = "RGB") -> Image.Image:
@@ -147,3 +147,31 @@ def test_a_picture_survives_the_way_there_and_back(colour: str) -> None:
 def test_a_mean_or_std_of_other_channels_is_told_with_both_counts(name: str, colour: Any, count: int) -> None:
     with pytest.raises(InputError, match=rf"{name} does not fit(.|\n)*expected: 1 number(.|\n)*found: {count} numbers"):
         Feeding(size=(4, 4), colour=colour, **{name: (0.5,) * count})
+
+
+@pytest.mark.parametrize("size", [(400, 300), (300, 400), (320, 320)])
+@pytest.mark.parametrize(
+    "feeding",
+    [
+        Feeding(size=(100, 80), resize="squash"),
+        Feeding(size=(64, 64)),
+        Feeding(size=(64, 48), resize_to=80),
+        Feeding(size=(96, 96), resize_to=60),
+    ],
+)
+def test_the_part_that_is_seen_is_the_part_that_is_fed(size: tuple[int, int], feeding: Feeding) -> None:
+    """A picture whose pixels say where they stand: what is fed begins and ends where seen_part says."""
+    width, height = size
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    planes = [Image.fromarray(plane.astype(np.float32)) for plane in (x, y)]
+    left, top, right, bottom = seen_part(size, feeding)
+    for plane, low, high, axis in ((planes[0], left, right, 1), (planes[1], top, bottom, 0)):
+        fed = np.asarray(resize_and_crop(plane, feeding))
+        steps = fed.shape[axis]
+        centres = low + (np.arange(steps) + 0.5) * (high - low) / steps
+        line = fed.mean(axis=1 - axis)
+        inner = (centres > 0.03) & (centres < 0.97)
+        if (low, high) == (max(low, 0), min(high, 1)):
+            np.testing.assert_allclose(line[inner], centres[inner], atol=0.003)
+        else:  # beyond the picture there is black
+            assert fed.min() == 0

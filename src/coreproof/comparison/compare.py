@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
+from typing import TypedDict
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from coreproof.comparison.worker import GONE, Done, Task, Worker
 from coreproof.comparison.workers import decoders, on_this_machine, processors
 from coreproof.errors import LineupError, PhotoError, StoreError
 from coreproof.feeding.photos import Photos, Truth, truth_lines
+from coreproof.model.base import Model
 from coreproof.model.progress import Progress, silent
 
 _SHOWN = 100
@@ -98,6 +101,14 @@ def _truth(photos: object, source: PhotoSource, labels: str | Path | None) -> _T
     if labels is None and isinstance(source, RemotePhotos) and (content := source.labels()) is not None:
         return _Truth(lambda: truth_lines(f"{source.where}/labels.csv", content))
     return _Truth(tuple) if labels is None else _Truth(lambda: truth_lines(labels))
+
+
+class FileFacts(TypedDict, total=False):
+    """What a model's file tells of itself."""
+
+    file: str
+    bytes: int
+    written: str
 
 
 class _Job:
@@ -330,7 +341,21 @@ class _Job:
             note=entry.note or made,
             notes=about.notes,
             untrained=about.untrained,
+            fed=about.fed,
+            digest=self.factory.digest(name),
+            **self._stored(name),
         )
+
+    def _stored(self, name: str) -> FileFacts:
+        """Name, size and day of the file that a model was loaded from, where there is one."""
+        source = self.lineup.entry(name).source
+        path = source.path if isinstance(source, Model) else source
+        if not isinstance(path, str | Path) or not (place := (self.lineup.folder or Path()) / path).exists():
+            return {}
+        whole = sum(file.stat().st_size for file in (place.rglob("*") if place.is_dir() else [place]) if file.is_file())
+        # no path of this machine: a page is shown to others
+        day = datetime.fromtimestamp(place.stat().st_mtime, UTC).date().isoformat()
+        return {"file": place.name, "bytes": whole, "written": day}
 
     def _none_readable(self, found: Sequence[str]) -> PhotoError:
         return PhotoError("none of the photos can be read", where=self.source.where, found="; ".join(found))

@@ -19,6 +19,7 @@ from coreproof.comparison.source import PhotoSource
 from coreproof.comparison.table import Table
 from coreproof.comparison.tally import Extremes, PhotoRow, Tally
 from coreproof.comparison.weakness import weaknesses_of
+from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import COMPARISON
 from coreproof.model.notebook_view import NotebookView, Spoken
@@ -34,7 +35,12 @@ _WRITTEN_OUT = 2000
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model of a comparison: what it is, how it was fed, who computed it, and how long that took a photo."""
+    """One model of a comparison: what it is, how it was fed, who computed it, and how long that took a photo.
+
+    ``fed`` is the feeding that ``feeding`` says in words, None where a device fed it. ``file`` is the name of the file that it
+    was loaded from, ``bytes`` and ``written`` that file's size and day; ``digest`` changes with what the source computes
+    (empty, None: it was made in memory).
+    """
 
     name: str
     description: str = ""
@@ -47,6 +53,15 @@ class ModelInfo:
     note: str = ""
     notes: tuple[str, ...] = ()
     untrained: bool = False
+    fed: Feeding | None = None
+    file: str = ""
+    bytes: int | None = None
+    written: str = ""
+    digest: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """As comparison.json has it."""
+        return {**vars(self), "fed": None if self.fed is None else vars(self.fed)}
 
 
 @dataclass(frozen=True)
@@ -424,7 +439,7 @@ class Comparison(Spoken, NotebookView):
             "least_divergent": per_pair(self.least_divergent),
             "most_certain": {name: self.most_certain(name) for name in self.names},
             "least_certain": {name: self.least_certain(name) for name in self.names},
-            "details": {model.name: vars(model) for model in self.models},
+            "details": {model.name: model.to_json() for model in self.models},
             "skipped": dict(self.skipped),
             "skipped_count": self.skipped_count,
             "truth": {photo: index for photo in photos if (index := self.truth_of(photo)) is not None},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from threading import Lock
 
 import numpy as np
@@ -19,6 +19,8 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.entries import Entry as Document
+from coreproof.model.numbers import json_ready
+from coreproof.model.recorded_header import feeding_from
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
@@ -35,7 +37,8 @@ Tensor = npt.NDArray[np.float32]
 class Calibration:
     """What is known of a model once it has seen a photo; stored, so that a resumed run goes on in the same way.
 
-    ``softmax``: its scores go through one. ``batch``: how many photos it is given at a time. ``untrained``: random weights.
+    ``fed``: its feeding (None: a device fed it); ``feeding`` says it in words. ``softmax``: its scores go through one.
+    ``batch``: how many photos it is given at a time. ``untrained``: random weights.
     """
 
     model: str
@@ -48,10 +51,12 @@ class Calibration:
     softmax: bool
     batch: int
     untrained: bool = False
+    fed: Feeding | None = None
 
     def to_json(self) -> dict[str, object]:
         """As the store keeps it."""
-        return {**asdict(self), "labels": list(self.labels), "notes": list(self.notes)}
+        whole: dict[str, object] = json_ready(asdict(self))
+        return whole
 
     @classmethod
     def from_json(cls, document: Mapping[str, object]) -> Calibration | None:
@@ -72,6 +77,7 @@ class Calibration:
                 softmax=entry["softmax"].flag(),
                 batch=entry["batch"].whole(1, 10**6),
                 untrained=entry["untrained"].flag(),
+                fed=entry["fed"].optional(feeding_from),
             )
         except StoreError:
             return None
@@ -93,6 +99,7 @@ class Predictor:
         self.calibration: Calibration | None = None
         self.doubtful = False
         taker = picture_input(model, feeding, "give feed = {size = [224, 224], mean = [...], std = [...], scale = ...}")
+        self.fed = taker.feeding
         image = taker.feature.image
         self.prepare = taker.value
         # what is equal for two models is computed once for both
@@ -126,9 +133,10 @@ class Predictor:
             softmax=needs_softmax,
             batch=1,
             untrained=self.model.untrained,
+            fed=self.fed,
         )
         if _takes_several(self._feature) and self._answers_the_same_among_others(photo):
-            self.calibration = Calibration(**{**asdict(self.calibration), "batch": BATCH})
+            self.calibration = replace(self.calibration, batch=BATCH)
         return self.calibration
 
     def probabilities(self, photos: Sequence[Tensor]) -> tuple[Tensor, float]:

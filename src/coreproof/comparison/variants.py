@@ -31,6 +31,7 @@ class ModelFactory:
         self._sources: dict[str, Model] = {}
         self._made: dict[str, Model] = {}
         self._exported: dict[int, tuple[Model, Model]] = {}
+        self._digests: dict[str, str] = {}
 
     def source(self, name: str) -> Model:
         """The loaded source of an entry that has one."""
@@ -103,6 +104,14 @@ class ModelFactory:
             self._exported[id(model)] = (model, convert(model, "onnx"))
         return self._exported[id(model)][1]
 
+    def digest(self, name: str) -> str:
+        """Changes with what the source of an entry computes; empty for an entry that is made from another."""
+        if name not in self._digests:
+            entry = self.lineup.entry(name)
+            made = entry.base is not None or entry.device is not None
+            self._digests[name] = "" if made else model_digest(self.source(name))
+        return self._digests[name]
+
     def comes_from_files(self, name: str) -> bool:
         """Whether every machine loads the model for itself; what was made in memory is sent as it is."""
         entries = [self.lineup.entry(each) for each in (name, *self._ancestors(name))]
@@ -124,7 +133,7 @@ class ModelFactory:
                 answers.update(photo.encode() + b"\0" + values.tobytes())
             return {"device": entry.device.engine, "model": entry.device.fingerprint, "answers": answers.hexdigest()}
         return {
-            "source": model_digest(self.source(name)) if entry.base is None else None,
+            "source": self.digest(name) if entry.base is None else None,
             "parents": [self._recipe(parent) for parent in entry.depends_on],
             "made": [entry.convert, entry.precision, entry.image, entry.shape, entry.pooling],
             # what is stored in a file already no tool makes anew

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from coreproof.comparison.comparison import Comparison, ModelPair
 from coreproof.comparison.lineup import explaining
 from coreproof.model.weakness import failing, qualified
+from coreproof.report.curve import curve
 
 Document: TypeAlias = Mapping[str, Any]
 """What JSON holds: of a proof, a comparison, a step, a row."""
@@ -116,7 +118,9 @@ def comparison_verdict(comparison: Comparison) -> Document:
         text = qualified(f"One model over {_photos(photos)}", comparison.weaknesses)
         return {"state": "neutral", "text": f"{text}.", "worst": None}
     pairs = [pair for pair in comparison.pairs.values() if pair.a in names and pair.b in names]
-    worst = min(pairs, key=lambda pair: (pair.count, -pair.divergence))
+    # of pairs that agree on equally few photos the one of which the line-up says why
+    explained = {frozenset((found.a, found.b)) for found in comparison.explanations}
+    worst = min(pairs, key=lambda pair: (pair.count, frozenset((pair.a, pair.b)) not in explained, -pair.divergence))
     who = "Both models name" if models == 2 else f"All {models} models name"
     weaknesses = comparison.weaknesses
     if together == photos:
@@ -137,8 +141,8 @@ def _photos(count: int) -> str:
     return f"{count:,} photo{'' if count == 1 else 's'}"
 
 
-def step_data(step: Document) -> Document:
-    """A step of a proof, with its rows in the page's columns and their summary."""
+def step_data(step: Document, files: Mapping[str, str] = MappingProxyType({})) -> Document:
+    """A step of a proof, with its rows in the page's columns and their summary; ``files``: where its models lie, by name."""
     rows = [_row(row) for row in step.get("rows", ())]
     failing = [row for row in rows if not row["agrees"]]
     # rows without a tolerance have used none of it
@@ -156,6 +160,8 @@ def step_data(step: Document) -> Document:
         "kind": step.get("kind", ""),
         "from": step.get("from") or "",
         "to": step.get("to") or "",
+        "file": files.get(step.get("to") or "", ""),
+        "from_file": files.get(step.get("from") or "", ""),
         "state": "bad"
         if ok is False
         else "weak"
@@ -176,6 +182,8 @@ def step_data(step: Document) -> Document:
         "worst": worst,
         "first": first,
         "rows": kept,
+        # along the network there is an order only where no row was left out
+        "curve": curve(rows) if len(rows) == len(kept) else None,
         "cut": len(rows) - len(kept),
     }
 

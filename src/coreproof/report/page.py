@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from coreproof.model.numbers import json_ready
 from coreproof.model.versions import versions
 from coreproof.model.weakness import failing, qualified
 from coreproof.report.data import Document, comparison_data, comparison_verdict, step_data, table_pairs
+from coreproof.report.evidence import evidence
 from coreproof.report.thumbnails import thumbnails
 from coreproof.visible import visible, visible_in
 
@@ -70,11 +72,16 @@ def write_page(
     page will be read, where that is another one. Raises OutputExistsError where something else than a page stands there,
     unless ``replace`` allows it.
     """
-    steps = [step_data(step) for step in (proof or {}).get("steps", ())]
+    stored = ((proof or {}).get("rests_on") or {}).get("models", {})
+    files = {name: model["file"] for name, model in stored.items()}
+    steps = [step_data(step, files) for step in (proof or {}).get("steps", ())]
+    overview = None if comparison is None else comparison_verdict(comparison)
+    shown = None if comparison is None or overview is None else evidence(comparison, overview["worst"])
     data = None if comparison is None else comparison_data(comparison)
     script = {
         "comparison": data,
         "rows": [[_columns(row) for row in step["rows"]] for step in steps],
+        "curves": [[p["row"] for p in (step["curve"] or {"points": ()})["points"]] for step in steps],
     }
     template = _environment().get_template("page.html.j2")
 
@@ -85,7 +92,8 @@ def write_page(
             steps=steps,
             comparison=comparison,
             over=over_inputs,
-            overview=None if comparison is None else comparison_verdict(comparison),
+            overview=overview,
+            evidence=shown,
             pairs=[] if comparison is None else table_pairs(comparison),
             script=_inside_script(script),
             store=_link(comparison, Path(folder) if place is None else place),
@@ -126,7 +134,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=_printable,
     )
-    environment.filters.update(number=_number, percent=_percent, seconds=_seconds)
+    environment.filters.update(number=_number, percent=_percent, seconds=_seconds, size=_size, word=shlex.quote)
     return environment
 
 
@@ -198,3 +206,8 @@ def _seconds(value: object) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def _size(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

@@ -31,20 +31,38 @@ def resize_and_crop(picture: Image.Image, feeding: Feeding) -> Image.Image:
     """
     width, height = feeding.size
     filter_ = _FILTERS[feeding.interpolation]
-    if feeding.resize == "squash":
-        return picture.resize((width, height), filter_)
-    if feeding.resize_to is None:
-        # the larger of the two: the picture covers the window in both directions
-        ratio = max(width / picture.width, height / picture.height)
-        scaled = (max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio)))
-    else:
-        # int, not round: torchvision's Resize cuts off what is behind the point
-        short, long = feeding.resize_to, int(feeding.resize_to * max(picture.size) / min(picture.size))
-        scaled = (short, long) if picture.width <= picture.height else (long, short)
-    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    scaled, left, top = _scaled(picture.size, feeding)
+    if scaled == (width, height):
+        return picture.resize(scaled, filter_)
     if scaled[0] * scaled[1] > _LARGEST:
         return _window(picture, scaled, (left, top, width, height), filter_)
     return picture.resize(scaled, filter_).crop((left, top, left + width, top + height))
+
+
+def seen_part(size: tuple[int, int], feeding: Feeding) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what the model sees of a picture of ``size`` (width, height), as shares of its sides.
+
+    Below 0 or above 1 where the feeding reaches beyond the picture, which is black there.
+    """
+    scaled, left, top = _scaled(size, feeding)
+    width, height = feeding.size
+    return left / scaled[0], top / scaled[1], (left + width) / scaled[0], (top + height) / scaled[1]
+
+
+def _scaled(size: tuple[int, int], feeding: Feeding) -> tuple[tuple[int, int], int, int]:
+    """The size to which a whole picture is scaled, and left and top of the window that is then cut out of it."""
+    width, height = feeding.size
+    if feeding.resize == "squash":
+        return (width, height), 0, 0
+    if feeding.resize_to is None:
+        # the larger of the two: the picture covers the window in both directions
+        ratio = max(width / size[0], height / size[1])
+        scaled = (max(width, round(size[0] * ratio)), max(height, round(size[1] * ratio)))
+    else:
+        # int, not round: torchvision's Resize cuts off what is behind the point
+        short, long = feeding.resize_to, int(feeding.resize_to * max(size) / min(size))
+        scaled = (short, long) if size[0] <= size[1] else (long, short)
+    return scaled, round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
 
 
 def _window(

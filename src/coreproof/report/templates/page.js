@@ -83,6 +83,26 @@
     });
   });
 
+  // the error along the network: a place in the drawing names its value, and the command that shows its layer
+  const quoted = (text) => /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+  document.querySelectorAll("figure.curve").forEach((figure) => {
+    const step = Number(figure.dataset.step), points = data.curves[step], at = figure.querySelector(".at"), place = figure.querySelector("input");
+    const say = () => {
+      const row = data.rows[step][points[Number(place.value)]];
+      at.textContent = "";
+      at.append(make("code", {}, row[1]), `: ${row[0] ? "" : "diverges, "}${row[7] === null ? "no tolerance" : `${percent(row[7])} of its tolerance`}. `);
+      if (figure.dataset.file) at.append(make("code", {}, `coreproof view ${quoted(figure.dataset.file)} --layer ${quoted(row[1])}`));
+    };
+    place.addEventListener("input", say);
+  });
+
+  // a photo at full size
+  const large = document.getElementById("large");
+  document.querySelectorAll(".enlarge").forEach((button) => button.addEventListener("click", () => {
+    large.querySelector(".framed").replaceChildren(...[...button.querySelector(".framed").children].map((child) => child.cloneNode(true)));
+    large.showModal();
+  }));
+
   const c = data.comparison;
   if (!c) return;
   const pairs = new Map(c.pairs.map((p) => [`${p.a},${p.b}`, p]));
