@@ -13,7 +13,7 @@ import pytest
 import coreproof as cp
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.verify import verify
-from tests.build import as_half, residual_net
+from tests.build import as_half, graph_model, residual_net, weights
 
 FAULTS = {
     "swapped channel": ["conv2"],
@@ -122,3 +122,29 @@ def test_a_transpose_taken_apart_into_several_steps_accuses_none_of_them() -> No
     )
     found = verify(model, cp.convert(model, "mlprogram", precision="fp32"))
     assert found, found.summary()
+
+
+def scaled_up_and_back(factor: float, names: str) -> Any:
+    """A product, an activation that is none of its operand's size, a product, and a sum with what was before."""
+    a, g, z = names
+    text = f"""net (float[6, 32] x) => (float[6, 32] y) {{
+        n = Tanh (x)  {a} = Gemm <transB = 1> (n, w, b)  {g} = Gelu ({a})  {z} = Gemm <transB = 1> ({g}, v)
+        s = Add (n, {z})  y = Mul (s, half) }}"""
+    w, v = weights(64, 32) * np.float32(factor), weights(32, 64, seed=1) / np.float32(factor)
+    b = weights(64, seed=2) * np.float32(factor)
+    return graph_model(text, 20, w=w, v=v, b=b, half=np.float32(0.5))
+
+
+def test_a_pair_that_is_none_excuses_nothing_behind_it() -> None:
+    """Guessed, with another scale than its partner's: from that, more error was predicted than any value may be off by."""
+    reference, candidate = scaled_up_and_back(1, "agz"), scaled_up_and_back(2.0**26, "pqr")
+    x = {"x": np.random.default_rng(0).standard_normal((6, 32)).astype(np.float32)}
+    right, made = cp.session(reference).run(x)["y"], cp.session(candidate).run(x)["y"]
+    off = np.sqrt(np.mean((made - right) ** 2) / np.mean(right**2))
+    assert off > 0.01
+    found = verify(reference, candidate)
+    assert not found
+    assert not found.outputs[0].agrees
+    assert max(row.tolerance.typical or 0.0 for row in found.rows) < 1e-3
+    # scaled by little it is the same network, and nothing is dismissed
+    assert verify(reference, scaled_up_and_back(1, "pqr"))

@@ -82,9 +82,10 @@ class ErrorModel:
             ordinary=None if part is None else part._replace(error=math.hypot(rounding * part.scale, apart)),
         )
 
-    def note_scale(self, name: str, array: np.ndarray) -> None:
-        """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
-        self._observed[name] = self._measure(name, array)
+    def note_scale(self, name: str, array: np.ndarray | None, known: ErrorState | None = None) -> ErrorState:
+        """Notes the scale of an inner value that will not be compared, before anything after it is judged; or one ``known``."""
+        self._observed[name] = known or self._measure(name, np.asarray(array))
+        return self._observed[name]
 
     def tolerance(self, name: str, reference: np.ndarray) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -95,6 +95,7 @@ class VerificationRun:
         self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = [{} for _ in feeds]
         """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
         self._measures: list[dict[str, ErrorState]] = [{} for _ in feeds]
+        self._scales: list[dict[str, ErrorState]] = [{} for _ in feeds]
         fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}
         self._contents = Contents(moving=len(fed) > 1)
 
@@ -139,15 +140,26 @@ class VerificationRun:
     def error_model(self, sample: int) -> ErrorModel:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
         graph, known = self.candidate.graph, self._measures[sample]
-        return ErrorModel(graph, self.stored, self.profiles, known, self._further, self.compressed.allowed)
+        made = ErrorModel(graph, self.stored, self.profiles, known, self._further, self.compressed.allowed)
+        # of a value without partner the scale was seen, and is no guess from what it is made of
+        for name, measured in self._scales[sample].items():
+            made.note_scale(name, None, measured)
+        return made
 
     def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
         """Other samples from now on; what the values held in those before still counts."""
         self.feeds = pairs
         self._measures = [{} for _ in pairs]
+        self._scales = [{} for _ in pairs]
         self.kinds = [{} for _ in pairs]
         self._kept = (-1, {})
         self.unanswered = set()
+
+    def unpair(self, names: Collection[str]) -> None:
+        """The candidate's inner values of these names have no partner from now on."""
+        self.inner = [pair for pair in self.inner if pair.candidate not in names]
+        paired = {pair.candidate for pair in self.pairs}
+        self.alone = [name for name in self.order if name not in paired]
 
     def contents(self) -> Contents:
         """What the values held so far, to be given to ``forget_since``."""
@@ -238,7 +250,7 @@ class VerificationRun:
                 afford_comparing(pair.reference, reference[pair.reference].nbytes, self.reference_session)
             candidate = next(candidate_walk)
             for name in alone:
-                error_model.note_scale(name, as_array(candidate.pop(name)))
+                self._scales[sample][name] = error_model.note_scale(name, as_array(candidate.pop(name)))
             for pair in group:
                 kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
                 found = self._judge_sample(

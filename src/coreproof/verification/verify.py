@@ -37,7 +37,7 @@ from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
 from coreproof.verification.steps import steps_of
 from coreproof.verification.stored_weights import loss_of, with_stored_weights
-from coreproof.verification.tolerance import Tolerance, given_tolerance
+from coreproof.verification.tolerance import VACUOUS, Tolerance, given_tolerance
 from coreproof.verification.verification import Verification
 
 
@@ -193,11 +193,9 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
     for stage in [*filter(None, stages), None]:
         if stage is None and found is not None:
             break
-        # nothing that was drawn has a finite answer: the verdict says what that is worth
-        answered, judged = samples.judged(run, stage, progress) if stage else samples.judged_as_it_is(run, progress)
-        if not answered:
+        answered, now = _compared(run, samples, stage, () if found is None else found.dismissed, progress)
+        if now is None:
             continue
-        now = _conclude(run, judged, () if found is None else found.dismissed)
         first = now.first_divergence
         # only at the large draws: at usual ones a value that leaves the range is a fault
         if found is not None and stage == list(fed.large) and first is not None and _leaves_range(first):
@@ -213,6 +211,35 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
     return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
 
 
+def _compared(
+    run: VerificationRun, samples: Samples, stage: list[int] | None, dismissed: tuple[Row, ...], progress: Progress
+) -> tuple[list[int], Verification | None]:
+    """The samples of a stage that the reference answers, and the comparison on them; without a stage the first as it was drawn.
+
+    What follows a pair that proves to be none was predicted from the partner's scale. Where that predicted more than any value
+    may be off by, which excuses all that follows, the samples are judged once more with that value unpaired.
+    """
+    before = run.contents()
+    answered, judged = _judged(run, samples, stage, progress)
+    if not answered:
+        return [], None
+    now = _conclude(run, judged, dismissed)
+    found = now.dismissed[len(dismissed) :]
+    run.unpair({row.candidate for row in found})
+    if any((row.tolerance.typical or 0.0) >= VACUOUS for row in found):
+        run.forget_since(before)
+        answered, judged = _judged(run, samples, stage, progress)
+        now = _conclude(run, judged, now.dismissed)
+    return answered, now
+
+
+def _judged(
+    run: VerificationRun, samples: Samples, stage: list[int] | None, progress: Progress
+) -> tuple[list[int], tuple[Row, ...]]:
+    # nothing that was drawn has a finite answer: the verdict says what that is worth
+    return samples.judged(run, stage, progress) if stage else samples.judged_as_it_is(run, progress)
+
+
 def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:
     """All steps at once, and where they do not agree, one after the other up to the first that does not."""
     numbers = list(range(len(samples.pairs)))
@@ -220,8 +247,9 @@ def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) ->
 
     def judged(steps: list[int]) -> Verification:
         before = run.contents()
-        _, rows = samples.judged(run, steps, progress)
-        found = replace(_conclude(run, rows, ()), inputs=inputs, samples=len(numbers), steps=len(numbers))
+        _, compared = _compared(run, samples, steps, (), progress)
+        assert compared is not None  # what a sequence of tokens holds is never left out
+        found = replace(compared, inputs=inputs, samples=len(numbers), steps=len(numbers))
         if not found.agrees:
             run.forget_since(before)  # what these steps held is looked at again
         return found
@@ -283,10 +311,11 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
 
 
 def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
-    """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault."""
-    # pairs that earlier draws showed to be none
-    gone = {row.candidate for row in dismissed}
-    rows = settle_choices(run, settle_carried(run, tuple(row for row in judged if row.candidate not in gone)))
+    """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault.
+
+    ``dismissed`` are pairs that earlier draws showed to be none.
+    """
+    rows = settle_choices(run, settle_carried(run, judged))
     # a switched index is right, so what is made from it may be judged on the same indices
     if any(row.switched for row in rows):
         rows = settle_carried(run, rows)  # what is made from those follows from them
@@ -301,7 +330,7 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
         rows=rows,
         inputs="",
         engines=(run.reference_session.engine, run.candidate_session.engine),
-        unpaired=len(run.alone) + len(contradicted) + len(gone),
+        unpaired=len(run.alone) + len(contradicted),
         dismissed=(*dismissed, *contradicted),
         stretches=stretches,
         suspects=_first(stretches, rows) or suspects(run, rows),
