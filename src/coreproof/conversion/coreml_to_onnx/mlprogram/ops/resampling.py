@@ -11,7 +11,7 @@ from coreproof.conversion.coreml_to_onnx.sampling import box_points, corners
 _PADDING = {"constant": "zeros", "border": "border", "reflection": "reflection", "symmetric": "reflection"}
 
 
-@lowers("resample")
+@lowers("resample", interpolates=True)
 def resample(
     low: Lowering,
     *,
@@ -114,7 +114,7 @@ def _pixels(low: Lowering, points: ir.Value, extent: ir.Value, centres: bool) ->
     return low.op("Sub", low.op("Mul", unit, extent), 0.5)
 
 
-@lowers("affine")
+@lowers("affine", interpolates=True)
 def affine(
     low: Lowering,
     *,
@@ -145,7 +145,7 @@ def affine(
     )  # fmt: skip
 
 
-@lowers("crop_resize", wide=("spatial_scale",))
+@lowers("crop_resize", interpolates=True, wide=("spatial_scale",))
 def crop_resize(
     low: Lowering,
     *,
@@ -183,7 +183,7 @@ def crop_resize(
     return low.op("Reshape", crops, np.array(shape, np.int64))
 
 
-@lowers("crop_resize", since="iOS17")
+@lowers("crop_resize", interpolates=True, since="iOS17")
 def crop_resize_ios17(
     low: Lowering,
     *,
