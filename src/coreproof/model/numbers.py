@@ -38,6 +38,9 @@ def to_float16(values: np.ndarray) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
+    # two quick looks, which a NaN or an infinity fails too
+    if not values.size or (values.min() >= -FLOAT16_MAX and values.max() <= FLOAT16_MAX):
+        return half
     beyond = np.isinf(half) & np.isfinite(values)
     if beyond.any():
         half[beyond] = np.copysign(np.float16(FLOAT16_MAX), half[beyond])

@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
+from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
 from coreproof.conversion.onnx_to_coreml.run_time_scales import scales_at_run_time
@@ -105,12 +106,12 @@ def raised(array: Array) -> Array:
 # constants
 
 
-def _constants(graph: ir.Graph) -> dict[str, Array]:
+def _constants(graph: ir.Graph) -> Mapping[str, Array]:
     """Float constants by name, as initializers, Constant nodes, or handed on from them in another form."""
-    found: dict[str, Array] = {}
+    found = KnownValues[Array]()
     for name, value in graph.initializers.items():
         if value.const_value is not None and value.dtype is not None and value.dtype.is_floating_point():
-            found[name] = value.const_value.numpy()
+            found.store(name, value.const_value)
     for node in graph:
         name = node.outputs[0].name or ""
         if node.op_type == "Constant":
@@ -126,7 +127,7 @@ def _constants(graph: ir.Graph) -> dict[str, Array]:
             if array.dtype.kind == "f":
                 found[name] = array
         elif _is_shaped(node.op_type) and node.inputs and node.inputs[0] is not None and node.inputs[0].name in found:
-            found[name] = found[node.inputs[0].name]
+            found.share(name, node.inputs[0].name or "")
     return found
 
 
@@ -144,6 +145,9 @@ def _is_lost(array: Array) -> bool:
 def _is_huge(array: Array) -> bool:
     """Whether some finite element is beyond float16."""
     if array.dtype == np.float16 or not array.size:
+        return False
+    # two quick looks, which a NaN or an infinity fails, and nothing else that is within float16
+    if array.min() >= -FLOAT16_MAX and array.max() <= FLOAT16_MAX:
         return False
     size = np.abs(array)
     return bool((np.isfinite(size) & (size > FLOAT16_MAX)).any())
@@ -381,9 +385,11 @@ def _masks(
 
     for node in graph:
         operator, result = node.op_type, node.outputs[0]
-        if operator == "Constant":
+        carries = operator in _ARITHMETIC or "hands_on" in meaning(operator) or _is_softmax(operator)
+        # weights of a product are not looked at: they are what takes long
+        if operator == "Constant" or not (carries or operator in _BIASED or operator in _PASSES):
             continue
-        read = [level(v) for v in node.inputs]
+        read = [0 if operator in _BIASED and at != 2 else level(v) for at, v in enumerate(node.inputs)]
         if operator in ("Max", "Min", "Clip"):
             # a bound at the end of float32 bounds nothing, unless it is the wrong end: then nothing else is left
             known = [None if v is None else constants.get(v.name or "") for v in node.inputs]

@@ -18,6 +18,7 @@ from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, Shared
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
+from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lengths import Lengths, dimension_names
 from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
 from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
@@ -103,7 +104,8 @@ class ProgramBuilder:
         self.keep_fp32 = frozenset(keep_fp32) | self.half.wide
         self.names = Names()
         self.provenance: dict[str, str] = {}
-        self.values: MutableMapping[str, Operand] = {}
+        self._stored = KnownValues[Operand]()
+        self.values: MutableMapping[str, Operand] = self._stored
         # Books by id() and by identity: MIL values compare by name, and their names change while the program is built.
         # All of them live until the program is finished, so that no id is given out twice.
         self._left: list[Var] = []  # outputs handed out so far: one value cannot be two outputs
@@ -138,7 +140,7 @@ class ProgramBuilder:
                 self.values[plan.name] = self._enter(plan, function.inputs[self.names.identifier_for(plan.name)])
             for name, value in self.graph.initializers.items():
                 if value.const_value is not None and name not in self.values:
-                    self.values[name] = value.const_value.numpy()
+                    self._stored.store(name, value.const_value)
             for node in self.graph:
                 self._lower(node, missing, problems)
             self._report(missing, problems)

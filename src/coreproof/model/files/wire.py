@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from mmap import mmap
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -88,18 +89,37 @@ class Record:
         return self.data[self.content :]
 
 
+class Extent(NamedTuple):
+    """Where a field stands: its tag begins at ``start``, its content at ``content``."""
+
+    number: int
+    wire: int
+    start: int
+    content: int
+    end: int
+
+
+def extents(data: Bytes | mmap, start: int, end: int) -> Iterator[Extent]:
+    """The fields of the message between two places, in the order in which they are written; nothing is copied.
+
+    Raises DecodeError where they are cut short.
+    """
+    while start < end:
+        tag, position = _varint(data, start)
+        content, behind = _extent(data, tag, position)
+        if behind > end:
+            raise DecodeError("a field reaches beyond the end of its message")
+        yield Extent(tag >> 3, tag & 7, start, content, behind)
+        start = behind
+
+
 def records(data: Bytes) -> Iterator[Record]:
     """The fields of a message in the order in which they are written. Raises DecodeError where they are cut short."""
-    position = 0
-    while position < len(data):
-        start = position
-        tag, position = _varint(data, position)
-        content, end = _extent(data, tag, position)
-        yield Record(tag >> 3, tag & 7, data[start:end], content - start)
-        position = end
+    for number, wire, start, content, end in extents(data, 0, len(data)):
+        yield Record(number, wire, data[start:end], content - start)
 
 
-def _extent(data: Bytes, tag: int, position: int) -> tuple[int, int]:
+def _extent(data: Bytes | mmap, tag: int, position: int) -> tuple[int, int]:
     """Where the content of a field starts and ends."""
     wire = tag & 7
     if wire == _VARINT:
@@ -121,7 +141,7 @@ def _extent(data: Bytes, tag: int, position: int) -> tuple[int, int]:
     return position, position + length
 
 
-def _varint(data: Bytes, position: int) -> tuple[int, int]:
+def _varint(data: Bytes | mmap, position: int) -> tuple[int, int]:
     value = shift = 0
     # ten bytes of seven bits hold 64; more is no number (protobuf, encoding)
     while position < len(data) and shift < 70:

@@ -66,14 +66,14 @@ class Violation:
         return f"{self.place}: {self.found}; expected {self.expected}"
 
 
-def check_onnx(proto: onnx.ModelProto, where: str, folder: Path | None) -> None:
+def check_onnx(proto: onnx.ModelProto, where: str, folder: Path | None, left: Mapping[int, int] | None = None) -> None:
     """Raises UnreadableModelError that lists what in ``proto`` cannot be what it says.
 
     ``folder`` is what the names of data files are relative to, None for a model of memory: the current folder. UnsafeModelError
-    for a data file outside it.
+    for a data file outside it. ``left`` says of initializers of the graph, by their place, how many bytes were left in the file.
     """
     check_nesting(proto, where)
-    check = _Check(where, folder if folder is not None else Path.cwd())
+    check = _Check(where, folder if folder is not None else Path.cwd(), left or {})
     check.model(proto)
     problems = check.problems
     if not problems:
@@ -100,6 +100,7 @@ def check_onnx(proto: onnx.ModelProto, where: str, folder: Path | None) -> None:
 class _Check:
     where: str
     folder: Path
+    left: Mapping[int, int]
     problems: list[Violation] = field(default_factory=list)
     _in_function: bool = False
     _opsets: Mapping[str, int] = field(default_factory=dict)
@@ -167,10 +168,11 @@ class _Check:
         for kind, values in (("input", graph.input), ("output", graph.output), ("value", graph.value_info)):
             for value in values:
                 self._value(value, f"{place}, {kind}" if place != "the graph" else kind)
-        for tensor in graph.initializer:
+        left = self.left if place == "the graph" else {}
+        for at, tensor in enumerate(graph.initializer):
             if not tensor.name:
                 self._report(f"{place}, an initializer", "a name", "none")
-            self.tensor(tensor, f"initializer {tensor.name!r}")
+            self.tensor(tensor, f"initializer {tensor.name!r}", left.get(at))
         for sparse in graph.sparse_initializer:
             if not sparse.values.name:
                 self._report(f"{place}, a sparse initializer", "a name", "none")
@@ -313,8 +315,8 @@ class _Check:
 
     # tensors
 
-    def tensor(self, tensor: onnx.TensorProto, place: str) -> None:
-        """The declared type and shape against the bytes that are there."""
+    def tensor(self, tensor: onnx.TensorProto, place: str, left: int | None = None) -> None:
+        """The declared type and shape against the bytes that are there, or that were ``left`` in the file."""
         self._names(place, [tensor.name])
         self._text(place, tensor.doc_string)
         negative = [d for d in tensor.dims if d < 0]
@@ -341,8 +343,8 @@ class _Check:
             self._report(place, f"the values of {shape} in {own}", f"values in {', '.join(others)}")
             return
         stored = len(getattr(tensor, own))
-        if tensor.HasField("raw_data") and dtype != ir.DataType.STRING and not stored:
-            size = len(tensor.raw_data)
+        if left is not None or (tensor.HasField("raw_data") and dtype != ir.DataType.STRING and not stored):
+            size = len(tensor.raw_data) if left is None else left
             if size != _bytes(dtype, count):
                 self._report(place, f"{_bytes(dtype, count):,} bytes for {shape}", f"{size:,} bytes")
             return

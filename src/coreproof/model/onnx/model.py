@@ -26,6 +26,7 @@ from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.noted_feeding import noted_feeding
 from coreproof.model.onnx.check import check_onnx
 from coreproof.model.onnx.data_files import check_data_file, data_file, external_copies
+from coreproof.model.onnx.left_in_file import read_message
 from coreproof.model.onnx.read import in_memory, stored_tensors, to_ir
 from coreproof.model.onnx.types import MapType, in_words, is_tensor
 
@@ -162,17 +163,17 @@ def load_onnx(path: Path) -> OnnxModel:
 
     Raises UnreadableModelError (not ONNX, cut short, weights missing), UnsafeModelError (weights elsewhere), TooLargeError.
     """
-    proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(regular_file(path, what="the model").read_bytes())
+        message = read_message(regular_file(path, what="the model"))
     except DecodeError as error:
-        refuse_depth(path.read_bytes(), proto, str(path))
+        refuse_depth(path.read_bytes(), onnx.ModelProto(), str(path))
         raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({error})") from error
+    proto = message.proto
     # bytes of other formats may parse as a message of unknown fields; a model makes something
     if len(proto.graph.node) == 0 and not proto.graph.output:
         raise _not_onnx(path, "a file without nodes and outputs")
-    check_onnx(proto, str(path), path.parent)
-    return OnnxModel(to_ir(proto, str(path), path.parent), name=path.stem, path=path)
+    check_onnx(proto, str(path), path.parent, {at: left.size for at, left in message.left.items()})
+    return OnnxModel(to_ir(proto, str(path), path.parent, message.left), name=path.stem, path=path)
 
 
 def from_message(proto: onnx.ModelProto) -> OnnxModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,18 +16,27 @@ import coreproof.model.onnx.types  # noqa: F401 - teaches onnx-ir the types that
 from coreproof.errors import CoreproofError, UnreadableModelError
 from coreproof.model.budget import afford
 from coreproof.model.formats import onnx as stored
+from coreproof.model.onnx.left_in_file import LeftInFile
 
 _LOGGER = logging.getLogger("onnx_ir.serde")
 
 
-def to_ir(proto: onnx.ModelProto, where: str, folder: Path | None = None) -> ir.Model:
+def to_ir(
+    proto: onnx.ModelProto, where: str, folder: Path | None = None, left: Mapping[int, LeftInFile] | None = None
+) -> ir.Model:
     """The onnx-ir form of a message that ``check_onnx`` has passed; ``folder`` is where its data files lie.
+
+    ``left`` are initializers of the graph whose bytes are not in the message, by their place there.
 
     Sparse tensors are made dense, within the memory budget; types that only say that they are not known go. Raises
     UnreadableModelError with what onnx-ir says, TooLargeError.
     """
     with _boundary(where):
         model = ir.from_proto(_dense(proto, where))
+    for at, in_file in (left or {}).items():
+        value = model.graph.initializers[proto.graph.initializer[at].name]
+        assert value.const_value is not None
+        value.const_value = in_file.tensor(value.const_value)
     for graph in (model.graph, *(f.graph for f in model.functions.values())):
         _settle(graph)
     if folder is not None:

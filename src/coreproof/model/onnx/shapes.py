@@ -20,12 +20,13 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
     light = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in model.opset_imports.items():
         light.opset_import.add(domain=domain, version=version)
-    light.functions.extend(ir.to_proto(function) for function in model.functions.values())
+    # its own writer of each kind: to_proto asks for the kind first, which takes longer than the writing
+    light.functions.extend(ir.serde.serialize_function(function) for function in model.functions.values())
     graph = light.graph
     graph.name = model.graph.name or "main"
     for node in model.graph:
         added = graph.node.add()
-        added.CopyFrom(ir.to_proto(node))
+        ir.serde.serialize_node_into(added, node)
         added.name = node.name or f"{node.op_type}:{added.output[0] if added.output else ''}"
     for value in model.graph.initializers.values():
         tensor = value.const_value
@@ -34,15 +35,15 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
         # a larger one cannot be a shape, and its bytes would only be copied to and fro
         if tensor.size <= _DATA_KEPT:
             held = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
-            graph.initializer.append(ir.to_proto(held))
+            ir.serde.serialize_tensor_into(graph.initializer.add(), held)
         else:
             dims = [int(n) for n in tensor.shape.numpy()]
             graph.initializer.append(onnx.TensorProto(data_type=int(tensor.dtype), dims=dims))
         graph.initializer[-1].name = value.name or ""
-    graph.input.extend(ir.to_proto(value) for value in model.graph.inputs)
+    graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
     for value in model.graph.outputs:
         added_output = graph.output.add()
-        added_output.CopyFrom(ir.to_proto(value))
+        ir.serde.serialize_value_into(added_output, value)
         if not value.type:
             added_output.ClearField("type")
         elif added_output.type.HasField("tensor_type"):
