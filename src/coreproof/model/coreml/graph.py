@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -111,10 +112,8 @@ def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
 
 
 def _short(value: object) -> object:
-    """A value in a list; a message as people write it, ``{startEdgeSize=1 endEdgeSize=2}``, and not as protobuf's text."""
-    if not isinstance(value, Message):
-        return value
-    return "{" + " ".join(f"{field.name}={_short(held)}" for field, held in value.ListFields()) + "}"
+    """A value in a list; a message as one line of protobuf's text, which ``edit`` reads again."""
+    return text_format.MessageToString(value, as_one_line=True) if isinstance(value, Message) else value
 
 
 def _read_fields(
