@@ -14,6 +14,7 @@ from PIL import Image
 import coreproof as cp
 from coreproof.editing.edit import Edit, edit
 from coreproof.editing.editor import Editor, NewLayer
+from coreproof.editing.editors.layer_fields import _as_text_format
 from coreproof.editing.editors.network import NetworkEditor
 from coreproof.editing.open import open_editor
 from coreproof.editing.verbs import description, layers
@@ -218,6 +219,10 @@ def test_attributes_are_set_as_the_graph_shows_them() -> None:
     assert [(b.startEdgeSize, b.endEdgeSize) for b in made.valid.paddingAmounts.borderAmounts] == [(1, 2), (3, 0)]
     shown = network(conv(valid=made.valid), relu()).graph.nodes[0].attributes["valid.paddingAmounts.borderAmounts"]
     assert with_set("valid.paddingAmounts.borderAmounts", shown).valid == made.valid
+    assert shown == ("{startEdgeSize=1 endEdgeSize=2}", "{startEdgeSize=3}")
+    assert (
+        with_set("valid.paddingAmounts.borderAmounts", ["startEdgeSize: 1 endEdgeSize: 2", "startEdgeSize: 3"]) == made
+    )
     one = with_set("valid.paddingAmounts.borderAmounts[1].endEdgeSize", 7, valid=made.valid)
     assert [(b.startEdgeSize, b.endEdgeSize) for b in one.valid.paddingAmounts.borderAmounts] == [(1, 2), (3, 7)]
     assert list(with_set("stride", [2, 3]).stride) == [2, 3]
@@ -225,6 +230,19 @@ def test_attributes_are_set_as_the_graph_shows_them() -> None:
     assert with_set("nGroups", np.int32(3)).nGroups == 3
     assert with_set("isDeconvolution", True).isDeconvolution
     assert list(with_set("kernelSize", None).kernelSize) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("{a=1 b={c=2}}", "a:1 b:{c:2}"),
+        (r'{s="x=\"y=z" n=1}', r's:"x=\"y=z" n:1'),
+        ("a: 1", "a: 1"),
+        ("{}", ""),
+    ],
+)
+def test_a_message_as_it_is_shown_is_read_whole(shown: str, text: str) -> None:
+    assert _as_text_format(shown) == text
 
 
 def test_one_of_several_messages_is_chosen_by_its_name() -> None:

@@ -137,12 +137,9 @@ def test_what_keeps_a_model_from_running_is_what_is_left(shared_data: Path, case
     ("case", "left"),
     [
         ("upbilinear_torch101_oc040", ["8"]),
-        pytest.param(
+        (
             "dethead_b4_torch110_oc040",
             ["25", "36", "37_input_transpose0", "37_input_transpose1", "37", "37_output_transpose0"],
-            marks=pytest.mark.xfail(
-                reason="found today, cause open: the cut that is kept differs by 3e-7 alone", strict=True
-            ),
         ),
     ],
 )

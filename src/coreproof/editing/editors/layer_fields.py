@@ -154,6 +154,17 @@ def _assign_item(items: MutableSequence[object], field: Field, index: int, value
         items[index] = _scalar(field, value)
 
 
+_EQUALS = re.compile(r'("(?:\\.|[^"\\])*")|=')
+"""A quoted text, or an equals sign outside of one."""
+
+
+def _as_text_format(shown: str) -> str:
+    """``{startEdgeSize=1 endEdgeSize=2}``, as the graph shows a message, in the words of protobuf; other text as it is."""
+    if not (shown.startswith("{") and shown.endswith("}")):
+        return shown
+    return _EQUALS.sub(lambda found: found[1] or ":", shown[1:-1])
+
+
 def _fill(message: Message, value: object) -> None:
     """Gives a message its content: True leaves it empty."""
     if isinstance(message, NeuralNetwork_pb2.WeightParams) and not isinstance(value, Mapping):
@@ -167,7 +178,7 @@ def _fill(message: Message, value: object) -> None:
     elif isinstance(value, str):
         message.Clear()
         try:
-            text_format.Parse(value, message)
+            text_format.Parse(_as_text_format(value), message)
         except text_format.ParseError as error:
             raise EditError("this is not a message in text format", expected="field: value", found=str(error)) from None
     elif isinstance(value, Message) and value.DESCRIPTOR is message.DESCRIPTOR:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -112,8 +112,14 @@ def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
 
 
 def _short(value: object) -> object:
-    """A value in a list; a message as one line of protobuf's text, which ``edit`` reads again."""
-    return text_format.MessageToString(value, as_one_line=True) if isinstance(value, Message) else value
+    """A value in a list; a message as people write it, ``{startEdgeSize=1 endEdgeSize=2}``, which ``edit`` reads again."""
+    if isinstance(value, Message):
+        return "{" + " ".join(f"{field.name}={_quoted(held)}" for field, held in value.ListFields()) + "}"
+    return value
+
+
+def _quoted(value: object) -> object:
+    return json.dumps(value) if isinstance(value, str) else _short(value)
 
 
 def _read_fields(
