@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from coreproof.visible import visible
@@ -24,12 +25,12 @@ class NotebookView:
         return view(self)
 
 
-class Spoken:
+class Spoken(ABC):
     """A mixin for results: as text they are what they found, in a list or at a prompt one line of it."""
 
+    @abstractmethod
     def _spoken(self) -> str:
         """What was found, in a sentence or more."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return "\n".join(visible(line) for line in self._spoken().splitlines())

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from coreproof.comparison.comparison import Comparison, Explanation, ModelInfo, ModelPair
+from coreproof.comparison.comparison import Cause, Comparison, Explanation, ModelInfo, ModelPair
 from coreproof.errors import PhotoError
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.feeding import Feeding
@@ -41,7 +41,8 @@ def evidence(comparison: Comparison, pair: ModelPair | None) -> Document | None:
     if not photos:
         return None
     found = next((e for e in comparison.explanations if {e.a, e.b} == {pair.a, pair.b}), None)
-    alike = models[0].fed is not None and models[1].fed is not None and _same_pixels(models[0].fed, models[1].fed)
+    best = None if found is None else min(found.causes, key=lambda cause: cause.differ, default=None)
+    alike = _same_pixels(models[0].fed, models[1].fed)
     differ = pair.photos - pair.count
     return {
         "a": pair.a,
@@ -50,8 +51,8 @@ def evidence(comparison: Comparison, pair: ModelPair | None) -> Document | None:
         "of": pair.photos,
         "photos": photos,
         "same_pixels": alike,
-        "why": _why(found, pair, alike) if differ else None,
-        "todo": _todo(found, models, alike) if differ else None,
+        "why": _why(best, pair, alike) if differ else None,
+        "todo": _todo(found, best, models, alike) if differ else None,
     }
 
 
@@ -115,9 +116,8 @@ def _same_pixels(a: Feeding | None, b: Feeding | None) -> bool:
     return a is not None and b is not None and a.geometry == b.geometry
 
 
-def _why(found: Explanation | None, pair: ModelPair, alike: bool) -> Document:
+def _why(best: Cause | None, pair: ModelPair, alike: bool) -> Document:
     """One sentence, and, where the line-up measured a cause, the share of the differing photos that it explains."""
-    best = None if found is None else min(found.causes, key=lambda cause: cause.differ, default=None)
     if best is not None and best.explains is not None and best.explains > 0:
         left = "none" if best.differ == 0 else f"{best.differ:,}"
         return {
@@ -132,10 +132,9 @@ def _why(found: Explanation | None, pair: ModelPair, alike: bool) -> Document:
     }
 
 
-def _todo(found: Explanation | None, models: list[ModelInfo], alike: bool) -> Document:
+def _todo(found: Explanation | None, best: Cause | None, models: list[ModelInfo], alike: bool) -> Document:
     """What brings the two together, or shows where they part: a sentence, and a command or lines of a line-up."""
     a, b = models
-    best = None if found is None else min(found.causes, key=lambda cause: cause.differ, default=None)
     if found is not None and best is not None and best.explains is not None and best.explains >= 0.5:
         text = f"{found.a} made like {found.b} in {best.cause} is the model {best.model} of this line-up: use its settings."
         return {"text": text, "command": ""}
