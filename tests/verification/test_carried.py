@@ -247,3 +247,17 @@ def test_what_follows_a_settled_output_is_settled_whatever_stands_first() -> Non
     found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
     assert found, found.summary()
     assert sum(row.carried is not None for row in found.outputs) == 2
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-3])
+def test_a_layer_that_gives_out_its_weight_is_a_constant(off: float) -> None:
+    """A NeuralNetwork holds what a converter has computed in a layer, whose last bits are not those of the engine."""
+    held = np.linspace(-3, 3, 64, dtype=np.float32)
+    nodes = [helper.make_node("Sigmoid", ["c"], ["s"]), helper.make_node("Max", ["s", "x"], ["y"])]
+    source = net(nodes, {"c": held})
+    made = onnx_to_coreml(source, "neuralnetwork")
+    (constant,) = [layer for layer in made.spec.neuralNetwork.layers if layer.WhichOneof("layer") == "loadConstantND"]
+    numbers = constant.loadConstantND.data
+    numbers.floatValue[:] = np.nextafter(np.array(numbers.floatValue, np.float32), np.float32(1)) + np.float32(off)
+    found = verify(source, made, {"x": np.full((4, 64), 0.1, np.float32)})
+    assert found.agrees == (off == 0)

@@ -210,11 +210,8 @@ class ErrorModel:
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
         if (counted := _quantisation_steps(node, read, measured)) is not None:
-            # its scale is rounded as what it divides is
-            carried, own = (
-                counted * read[0].error,
-                math.hypot(own, counted * self._unit(node.inputs[0]) * read[0].scale),
-            )
+            carried = counted * read[0].error
+            own = math.hypot(own, counted * self._unit(node.inputs[0]) * read[0].scale)  # its scale is rounded too
         # by so much a compressed weight is off, which what it is added to does not make larger
         known_off = self._weights.get(node.name, Distance())
         off = known_off.absolute if error_class(operation_of(node)) == "add" else known_off.share * summands
@@ -246,7 +243,11 @@ class ErrorModel:
 
     def _is_stored(self, name: str) -> bool:
         """Whether a value is a constant, or made of nothing but constants and brought out by nobody."""
-        return name in self._folded or self._graph.is_constant(name)
+        if name in self._folded or self._graph.is_constant(name):
+            return True
+        node = self._graph.producer(name)
+        # a layer of a NeuralNetwork that reads nothing gives out the weight it holds
+        return node is not None and not node.inputs and bool(node.parameters)
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)

@@ -253,7 +253,8 @@ def _came_in(rows: Sequence[Row]) -> str:
     """In words, what an output that is computed alike from the same values is off by."""
     stepped = sum(1 for row in rows if row.judgement.tolerance.step)
     if stepped:
-        return f"came in: rounding before them brings numbers to another step of quantisation ({stepped} values are quantised)"
+        counted = "1 value is quantised" if stepped == 1 else f"{stepped} values are quantised"
+        return f"came in: rounding before them brings numbers to another step of quantisation ({counted})"
     return "came in: they are computed alike from what arrives"
 
 
