@@ -72,6 +72,15 @@ def test_an_app_is_written(form: str, name: str, coreproof: Run, data: Path, tmp
     assert coreproof(*given, "--replace").code == 0
 
 
+def test_a_package_is_written(coreproof: Run, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "Flowers"
+    ran = coreproof("app", data / "array.mlpackage", "--format", "package", "--title", "Flowers", "--out", out)
+    assert ran.code == 0, ran.err
+    assert f"add {out} to your app in Xcode" in ran.out
+    assert "  import Flowers\n  let outputs = try await Model().predict([" in ran.out
+    assert (out / "Package.swift").is_file()
+
+
 def test_a_model_of_arrays(coreproof: Run, data: Path, tmp_path: Path) -> None:
     ran = coreproof("app", data / "array.mlpackage", "--out", tmp_path / "drawn")
     assert ran.code == 0, ran.err

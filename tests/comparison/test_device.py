@@ -12,8 +12,8 @@ from coreproof.comparison.compare import compare
 from coreproof.comparison.device import FORMAT, read_device
 from coreproof.errors import LineupError, PhotoError
 from coreproof.feeding.predict import scores
-from coreproof.handover.app import swift_sources
 from coreproof.handover.samples import encode
+from coreproof.handover.sources import swift_sources
 from coreproof.runtime.open import session
 from tests.build import FEEDING, classifier
 

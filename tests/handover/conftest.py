@@ -18,7 +18,7 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
-from coreproof.handover.app import swift_sources
+from coreproof.handover.sources import swift_sources
 from coreproof.model.coreml.model import CoreMLModel
 
 HERE = Path(__file__).parent

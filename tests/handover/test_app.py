@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import plistlib
+import re
 import struct
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import openstep_plist
 import pytest
 import tree_sitter
 import tree_sitter_swift
+import yaml
 from PIL import Image
 
 import coreproof as cp
 from coreproof.errors import ConversionError, CoreproofError, InputError, OutputExistsError, PhotoError
-from coreproof.handover.app import app, swift_sources
+from coreproof.handover.app import app
+from coreproof.handover.package import CALLS, library_manifest, module_name
 from coreproof.handover.playground import package_swift, swift_string
+from coreproof.handover.screen import Kind
+from coreproof.handover.sources import package_sources, swift_sources
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from tests.build import conv_relu_onnx
@@ -39,9 +46,10 @@ def referenced(value: Any) -> set[str]:
     return set().union(*(referenced(item) for item in items)) if items else set()
 
 
-def members(objects: dict[str, Any], phase: str) -> list[str]:
-    """The files of a build phase."""
-    phases = [o for o in objects.values() if o["isa"] == f"PBX{phase}BuildPhase"]
+def members(objects: dict[str, Any], phase: str, target: dict[str, Any] | None = None) -> list[str]:
+    """The files of a build phase, of one target or of all."""
+    own = objects if target is None else target["buildPhases"]
+    phases = [objects[identifier] for identifier in own if objects[identifier]["isa"] == f"PBX{phase}BuildPhase"]
     return [objects[objects[build]["fileRef"]]["path"] for o in phases for build in o["files"]]
 
 
@@ -59,13 +67,19 @@ def check(made: Any, model: CoreMLModel) -> None:
         section = text[text.index(f"/* Begin {kind} section */") : text.index(f"/* End {kind} section */")]
         assert section.count("\t\tisa = ") == [o["isa"] for o in objects.values()].count(kind)
     assert referenced(document) == set(objects), "a reference without its object, or an object that nothing refers to"
-    group = next(o for o in objects.values() if o["isa"] == "PBXGroup" and o.get("path"))
-    inner = made.folder / group["path"]
-    for child in group["children"]:
-        assert (inner / objects[child]["path"]).exists(), objects[child]
-    # everything in the folder is in the project
-    assert {p.name for p in inner.iterdir()} == {objects[child]["path"] for child in group["children"]}
-    target = next(o for o in objects.values() if o["isa"] == "PBXNativeTarget")
+    groups = [o for o in objects.values() if o["isa"] == "PBXGroup" and o.get("path")]
+    name = made.plan["model"]
+    assert {group["path"] for group in groups} == {name, f"{name}Tests"}
+    inner = made.folder / name
+    for group in groups:
+        # everything in a folder is in the project
+        named = {objects[child]["path"] for child in group["children"]}
+        assert {p.name for p in (made.folder / group["path"]).iterdir()} == named
+    target, tests = (
+        next(o for o in objects.values() if o.get("productType", "").endswith(kind))
+        for kind in (".application", ".unit-test")
+    )
+    check_tests(made, objects, target, tests)
     settings = [objects[c]["buildSettings"] for c in objects[target["buildConfigurationList"]]["buildConfigurations"]]
     assert all((made.folder / s["INFOPLIST_FILE"]).is_file() for s in settings)
     assert all(
@@ -74,7 +88,7 @@ def check(made: Any, model: CoreMLModel) -> None:
         for s in settings
     )
     model_file = made.plan["modelFile"]
-    sources = members(objects, "Sources")
+    sources = members(objects, "Sources", target)
     assert sources.count(model_file) == 1
     assert members(objects, "Frameworks") == []
     assert set(members(objects, "Resources")) == {"proof.json", "Samples", "Assets.xcassets"}
@@ -90,8 +104,112 @@ def check(made: Any, model: CoreMLModel) -> None:
     assert json.loads((inner / "proof.json").read_text(encoding="utf-8")) == made.plan
     plist = plistlib.loads((inner / "Info.plist").read_bytes())
     assert plist["NSPhotoLibraryUsageDescription"]
-    camera = made.plan["kind"] == "classifier" and made.plan["picture"] is not None
+    camera = made.plan["kind"] != "array" and made.plan["picture"] is not None
     assert bool(plist.get("NSCameraUsageDescription")) == camera
+
+
+def check_tests(made: Any, objects: dict[str, Any], target: dict[str, Any], tests: dict[str, Any]) -> None:
+    """The target that runs the proof inside the app, the scheme that builds both, and the workflow that runs it."""
+    name = made.plan["model"]
+    assert members(objects, "Sources", tests) == ["ProofTests.swift"]
+    source = (made.folder / f"{name}Tests" / "ProofTests.swift").read_text(encoding="utf-8")
+    assert parses(source)
+    assert "@testable import AppModule\n" in source
+    identifiers = {id(o): identifier for identifier, o in objects.items()}
+    app, tested = identifiers[id(target)], identifiers[id(tests)]
+    (dependency,) = tests["dependencies"]
+    assert objects[dependency]["target"] == app
+    assert objects[objects[dependency]["targetProxy"]]["remoteGlobalIDString"] == app
+    root = next(o for o in objects.values() if o["isa"] == "PBXProject")
+    assert root["targets"] == [app, tested]
+    assert root["attributes"]["TargetAttributes"][tested]["TestTargetID"] == app
+    for identifier in objects[tests["buildConfigurationList"]]["buildConfigurations"]:
+        settings = objects[identifier]["buildSettings"]
+        assert settings["TEST_HOST"].startswith(f"$(BUILT_PRODUCTS_DIR)/{name}.app/")
+        assert settings["TEST_HOST"].endswith(f"/{name}")
+    debug, release = (
+        next(o["buildSettings"] for o in objects.values() if o["isa"] == "XCBuildConfiguration" and o["name"] == kind
+             and "SWIFT_VERSION" in o["buildSettings"])
+        for kind in ("Debug", "Release")
+    )  # fmt: skip
+    assert (debug["SWIFT_OPTIMIZATION_LEVEL"], debug["ENABLE_TESTABILITY"]) == ("-Onone", "YES")
+    assert {s["SWIFT_VERSION"] for s in (debug, release)} == {"6.0"}
+    assert {s["IPHONEOS_DEPLOYMENT_TARGET"] for s in (debug, release)} <= {"17.0", "18.0", "26.0"}
+    shared = made.folder / f"{name}.xcodeproj" / "xcshareddata" / "xcschemes" / f"{name}.xcscheme"
+    scheme = ElementTree.fromstring(shared.read_text(encoding="utf-8"))
+    built = scheme.findall(".//BuildableReference")
+    assert {r.attrib["ReferencedContainer"] for r in built} == {f"container:{name}.xcodeproj"}
+    products = {o["path"] for o in objects.values() if o.get("sourceTree") == "BUILT_PRODUCTS_DIR"}
+    assert products == {r.attrib["BuildableName"] for r in built} == {f"{name}.app", f"{name}Tests.xctest"}
+    for reference in built:
+        named = objects[reference.attrib["BlueprintIdentifier"]]
+        assert (named["isa"], named["name"]) == ("PBXNativeTarget", reference.attrib["BlueprintName"])
+    (testable,) = scheme.findall("./TestAction/Testables/TestableReference/BuildableReference")
+    assert testable.attrib["BlueprintIdentifier"] == tested
+    check_workflow(made.folder, f"xcodebuild test -project {name}.xcodeproj -scheme {name} ")
+
+
+def check_workflow(folder: Path, command: str) -> None:
+    workflow = yaml.safe_load((folder / ".github" / "workflows" / "proof.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["proof"]["steps"]
+    (run,) = (step for step in steps if step.get("run", "").startswith("xcodebuild"))
+    assert run["run"].startswith(command)
+    result = run["run"].split("-resultBundlePath ")[1]
+    (taken,) = (step for step in steps if "xcresulttool" in step.get("run", ""))
+    assert f"--path {result} --output-path build/proof" in taken["run"]
+    assert taken["if"] == steps[-1]["if"] == "always()", "device.json is kept where the proof fails too"
+    assert steps[-1]["with"]["path"] == "build/proof"
+    for step in steps:
+        if "run" in step:
+            assert subprocess.run(["bash", "-n"], input=step["run"], text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("title", ["Tiny net", "Model"])
+def test_a_package(title: str, classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
+    made = app(classifier, photos, tmp_path / "package", form="package", title=title)
+    name = made.plan["model"]
+    # a type would hide a module of its own name
+    assert name == {"Tiny net": "TinyNet", "Model": "ModelKit"}[title]
+    manifest = (made.folder / "Package.swift").read_text(encoding="utf-8")
+    assert parses(manifest)
+    library, tests = made.folder / "Sources" / name, made.folder / "Tests" / f"{name}Tests"
+    named = set(re.findall(r'\.(?:copy|process)\("(.+?)"\)', manifest))
+    assert named == {"proof.json", made.plan["modelFile"], "samples.json", "Samples"}
+    assert {p.name for p in library.iterdir()} == {*package_sources("classifier"), "proof.json", made.plan["modelFile"]}
+    assert {p.name for p in tests.iterdir()} == {"ProofTests.swift", "samples.json", "Samples"}
+    # what ships carries no photo; the plans are the same but for the samples
+    shipped, tested = (
+        json.loads(file.read_text(encoding="utf-8")) for file in (library / "proof.json", tests / "samples.json")
+    )
+    assert (shipped.pop("samples"), len(tested.pop("samples"))) == ([], 3)
+    assert shipped == tested
+    assert f"@testable import {name}\n" in (tests / "ProofTests.swift").read_text(encoding="utf-8")
+    check_workflow(made.folder, f"xcodebuild test -scheme {name} -destination platform=macOS ")
+    readme = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert f"import {name}\n" in readme
+    assert CALLS["classifier"] in readme
+    with pytest.raises(OutputExistsError, match="--replace"):
+        app(classifier, photos, made.folder, form="package")
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_package_answers_as_its_kind(kind: Kind) -> None:
+    """The call that the README shows is there, with the arguments that it shows, and no other kind's."""
+    sources = package_sources(kind)
+    assert all(parses(text) for text in sources.values())
+    assert not any("UIImage(" in text or "SwiftUI" in text for text in sources.values()), "no screen in a library"
+    whole = "\n".join(sources.values())
+    calls = {re.search(r"Model\(\)\.(\w+)\(", call)[1] for call in CALLS.values()}  # type: ignore[index]
+    offered = set(re.findall(r"public func (\w+)\(", whole))
+    assert offered & calls == {re.search(r"Model\(\)\.(\w+)\(", CALLS[kind])[1]}  # type: ignore[index]
+    if kind == "classifier":
+        for field in ("label", "probability", "classes"):
+            assert re.search(rf"public (?:let|var) {field}\b", whole)
+
+
+def test_a_package_of_macos_too() -> None:
+    assert '.iOS("18.0"), .macOS("15.0")' in library_manifest("A", "A.mlpackage", "18.0")
+    assert module_name("CoreML") == "CoreMLKit"
 
 
 def test_the_project_holds_together(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
@@ -140,7 +258,7 @@ def test_a_playground(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> 
     made = app(classifier, photos, tmp_path / "Tiny.swiftpm", form="swiftpm", title='Tiny "net" \\(x)')
     manifest = (made.folder / "Package.swift").read_text(encoding="utf-8")
     assert parses(manifest)
-    assert manifest.startswith("// swift-tools-version: 5.9\n")
+    assert manifest.startswith("// swift-tools-version: 6.0\n")
     for part in (
         ".iOSApplication(",
         "import AppleProductTypes",

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import PIL
@@ -23,14 +23,15 @@ from PIL import Image, ImageOps
 from coreproof.comparison.device import read_device
 from coreproof.handover.app import app
 from coreproof.handover.samples import decode, encode
-from coreproof.handover.screen import Boxes
+from coreproof.handover.screen import Boxes, Kind
+from coreproof.handover.sources import package_sources
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import resize_and_crop, to_tensor
 from tests.handover.conftest import HERE, compiled, stand_ins, write_sources
 
-FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "AVFoundation", "SwiftUI", "PhotosUI")
-PURE = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Planes", "Export")
+FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "AVFoundation", "UniformTypeIdentifiers", "SwiftUI", "PhotosUI")
+PURE = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Planes", "Export", "Resources")
 
 TALL_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -55,20 +56,26 @@ def frameworks(swiftc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("mode", [["5"], ["5", "-strict-concurrency=complete"], ["6"]], ids=" ".join)
-def test_the_app_type_checks(mode: list[str], swiftc: str, frameworks: Path, sources: Path) -> None:
-    options = [
-        "-typecheck",
-        "-parse-as-library",
-        "-module-name",
-        "AppModule",
-        "-I",
-        frameworks,
-        "-swift-version",
-        *mode,
-    ]
-    said = compiled(swiftc, *options, *sorted(sources.glob("*.swift")))
+def type_checked(swiftc: str, frameworks: Path, module: str, files: list[Path]) -> None:
+    """Fails for what a compiler in Swift 6's mode refuses or warns of."""
+    options = ["-typecheck", "-parse-as-library", "-module-name", module, "-I", frameworks, "-swift-version", "6"]
+    said = compiled(swiftc, *options, *files)
     assert "warning:" not in said, said
+
+
+def test_the_app_type_checks(swiftc: str, frameworks: Path, sources: Path) -> None:
+    type_checked(swiftc, frameworks, "AppModule", sorted(sources.glob("*.swift")))
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_the_packages_type_check(kind: Kind, swiftc: str, frameworks: Path, tmp_path: Path) -> None:
+    for name, text in package_sources(kind).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    # what the package manager adds to a target with resources
+    (tmp_path / "accessor.swift").write_text(
+        "import Foundation\nextension Foundation.Bundle { static var module: Bundle { .main } }\n"
+    )
+    type_checked(swiftc, frameworks, "Flowers", sorted(tmp_path.glob("*.swift")))
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from tests.handover.conftest import LABELS, value, written
 
 def inside(made: Any) -> Path:
     """The folder of the sources."""
-    return next(p for p in made.folder.iterdir() if p.is_dir() and p.suffix != ".xcodeproj")
+    return made.folder / str(made.plan["model"])
 
 
 def test_the_plan_is_what_the_model_is_and_answers(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:

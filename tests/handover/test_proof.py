@@ -31,8 +31,11 @@ from coreproof.runtime.images import to_tensor
 from tests.build import conv_relu_onnx
 from tests.handover.conftest import HERE, compiled, stand_ins, write_sources
 
-FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "SwiftUI")
-SCREENLESS = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Export", "Arrays", "Picture", "Predictor", "Proof")
+FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "UniformTypeIdentifiers", "SwiftUI")
+SCREENLESS = (
+    *("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Export", "Arrays", "Picture", "Predictor", "Proof"),
+    *("Resources", "Examine", "Device"),
+)
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -93,7 +96,7 @@ def prove(
     prover: Path, made: App, model: CoreMLModel, change: Change = dict, feeding: Feeding | None = None
 ) -> dict[str, Any]:
     """What the proof screen shows where the device answers what coreproof answered, after ``change``."""
-    inner = next(p for p in made.folder.iterdir() if p.is_dir() and p.suffix != ".xcodeproj")
+    inner = made.folder / made.plan["model"]
     for file in inner.glob("Samples/*"):
         if file.suffix in (".png", ".jpg"):
             raw(file)

@@ -22,6 +22,7 @@ class Form(StrEnum):
 
     xcode = "xcode"
     swiftpm = "swiftpm"
+    package = "package"
 
 
 class Screen(StrEnum):
@@ -45,7 +46,11 @@ def command(
         typer.Option(help="For a model that takes no picture: a .npz with its arrays (default: random ones)."),
     ] = None,
     form: Annotated[
-        Form, typer.Option("--format", help="An Xcode project, or an App Playground (.swiftpm).")
+        Form,
+        typer.Option(
+            "--format",
+            help="An Xcode project, an App Playground (.swiftpm), or a Swift package for your own app.",
+        ),
     ] = Form.xcode,
     title: Annotated[str | None, typer.Option(help="What the app is called (default: the model's name).")] = None,
     identifier: Annotated[str | None, typer.Option(help="The bundle identifier.")] = None,
@@ -59,6 +64,7 @@ def command(
     """Write an iOS app around a Core ML model: try it, see it live, and prove it on the device."""
     from coreproof.cli.progress import progress
     from coreproof.handover.app import app
+    from coreproof.handover.package import CALLS
     from coreproof.model.load import load
 
     loaded = load(model, trust=trust)
@@ -91,8 +97,15 @@ def command(
     for reason in made.left_out:
         say(f"  left out  {reason}", err=True)
     # a playground is a folder that Xcode opens itself
+    if form is Form.package:
+        say(f"add {out} to your app in Xcode: File, Add Package Dependencies, Add Local; then:")
+        say(f"  import {plan['model']}")
+        say(f"  {CALLS[plan['kind']].partition('    //')[0]}")
+        return
     opened = out if form is Form.swiftpm else next(out.glob("*.xcodeproj"))
     say(f"open {opened} in Xcode; the proof screen writes device.json")
+    if form is Form.xcode:
+        say("  or as a test: xcodebuild test; .github/workflows/proof.yml runs it on GitHub")
     if plan["kind"] == "classifier" and plan["picture"] is not None:
         say("to put the device into the matrix of a line-up:")
         say(f"  coreproof compare LINEUP.toml --photos {shlex.quote(str(photos))} --import device.json --out FOLDER")

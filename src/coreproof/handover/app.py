@@ -9,17 +9,19 @@ import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from coreproof.errors import ConversionError, InputError, OutputExistsError
 from coreproof.feeding.photos import list_photos
 from coreproof.handover.assets import write_assets
+from coreproof.handover.automation import WORKFLOW, scheme, workflow
+from coreproof.handover.package import CALLS, library_manifest, module_name
 from coreproof.handover.plan import Samples, build_plan
 from coreproof.handover.playground import package_swift
 from coreproof.handover.samples import Report
 from coreproof.handover.screen import Kind
+from coreproof.handover.sources import APP_MODULE, PROOF_TESTS, package_sources, proof_tests, swift_sources
 from coreproof.handover.xcode import DEPLOYMENT_TARGET, Project, info_plist
 from coreproof.model.arguments import of_kind, texts, whole
 from coreproof.model.base import Model
@@ -33,7 +35,7 @@ from coreproof.visible import in_json, visible
 MOST_PHOTOS = 60
 """Photos that go into the app, spread evenly over the folder."""
 
-Form = Literal["xcode", "swiftpm"]
+Form = Literal["xcode", "swiftpm", "package"]
 
 
 def app(
@@ -55,7 +57,8 @@ def app(
     """Writes the project folder ``out``, whole or not at all.
 
     ``photos`` is a folder; a model that takes no picture gets ``inputs`` instead: arrays by input name, for each sample.
-    ``form`` "xcode" is an .xcodeproj with its sources, "swiftpm" an App Playground (``out`` then ends in .swiftpm).
+    ``form`` "xcode" is an .xcodeproj with its sources, "swiftpm" an App Playground (``out`` then ends in .swiftpm), "package"
+    a Swift package for an app that there is already: ``try await Model().classify(image)``.
     ``identifier`` is the bundle identifier (default: made from the title). ``feeding``: how a picture is cut, and for a model
     that takes an array, its numbers. ``labels``: class names for a model that brings none. ``screen`` None: what fits the
     model's outputs. ``replace``: what stands at ``out`` may go: an app, in which something may have been changed, or anything.
@@ -72,7 +75,7 @@ def app(
     _check_place(out, form, replace, (source, photos))
     loaded = _core_ml(load(model))
     shown = _title(title if title is not None else loaded.name)
-    name = _name(shown)
+    name = module_name(_name(shown)) if form == "package" else _name(shown)
     bundle = _bundle(identifier, name)
     samples = _samples(loaded, photos, inputs, limit, feeding)
     # an ML Program needs its folder of weights; other kinds may be one file
@@ -82,23 +85,38 @@ def app(
     project = Project(name, bundle, tuple(swift_sources()), model_file, bundled, _minimum(loaded))
     try:
         with replacing(out) as fresh:
-            inner = fresh / name if form == "xcode" else fresh
-            # a Swift package copies the folder Resources as it is
-            resources = inner if form == "xcode" else inner / "Resources"
+            # a playground copies the folder Resources as it is; only the tests of a package carry samples
+            resources = fresh / {"xcode": name, "swiftpm": "Resources", "package": f"Tests/{name}Tests"}[form]
             resources.mkdir(parents=True)
             document, answered = build_plan(
                 loaded, samples, resources, feeding=feeding, labels=labels, screen=screen, progress=progress
             )
-            plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": __version__}
-            loaded.save(resources / model_file)
-            (resources / "proof.json").write_text(
-                in_json(json.dumps(plan, indent=1, ensure_ascii=False)), encoding="utf-8"
+            plan: dict[str, Any] = {
+                "title": shown,
+                "model": name,
+                "modelFile": model_file,
+                **document,
+                "coreproof": __version__,
+            }
+            # numbers show nothing live: no app of theirs asks for the camera
+            camera = document["kind"] != "array" and document["picture"] is not None
+            if form == "package":
+                library = fresh / "Sources" / name
+                library.mkdir(parents=True)
+                loaded.save(library / model_file)
+                _write_plan(library / "proof.json", {**plan, "samples": []})
+                _write_plan(resources / "samples.json", plan)
+                _write_library(fresh, project, plan["kind"])
+            else:
+                loaded.save(resources / model_file)
+                _write_plan(resources / "proof.json", plan)
+                _write_sources(fresh, project, shown, form, camera=camera)
+            if form != "swiftpm":
+                (fresh / WORKFLOW).parent.mkdir(parents=True)
+                (fresh / WORKFLOW).write_text(workflow(name, form), encoding="utf-8")
+            (fresh / "README.md").write_text(
+                _readme(plan, form, len(answered.entries), camera=camera), encoding="utf-8"
             )
-            # only the classifier's screen looks through the camera: no other app asks for it
-            camera = document["kind"] == "classifier" and document["picture"] is not None
-            _write_sources(fresh, inner, project, shown, form, camera=camera)
-            readme = _readme(name, shown, form, len(answered.entries), str(document["engine"]), camera=camera)
-            (fresh / "README.md").write_text(readme, encoding="utf-8")
     except OSError as error:
         raise InputError("the app cannot be written", where=str(out), found=str(error)) from None
     return App(out, plan, tuple(answered.left_out))
@@ -111,16 +129,6 @@ class App:
     folder: Path
     plan: dict[str, Any]
     left_out: tuple[str, ...]
-
-
-def swift_sources() -> dict[str, str]:
-    """The app's Swift files by name. They are the same for every model: what differs stands in proof.json."""
-    folder = files("coreproof.handover") / "swift"
-    return {
-        f.name: f.read_text(encoding="utf-8")
-        for f in sorted(folder.iterdir(), key=lambda f: f.name)
-        if f.name.endswith(".swift")
-    }
 
 
 # what is refused before anything is written
@@ -145,7 +153,7 @@ def _is_app(folder: Path) -> bool:
     """Whether this function wrote the folder: a project file, and beside it a proof.json that names coreproof."""
     if not (any(folder.glob("*.xcodeproj")) or (folder / "Package.swift").is_file()):
         return False
-    for file in folder.glob("*/proof.json"):
+    for file in (*folder.glob("*/proof.json"), *folder.glob("Sources/*/proof.json")):
         try:
             return "fingerprint" in json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -261,8 +269,13 @@ def _bundle(identifier: str | None, name: str) -> str:
 # what is written
 
 
-def _write_sources(fresh: Path, inner: Path, project: Project, title: str, form: Form, *, camera: bool) -> None:
-    """What is built: the Swift files, the assets, and what describes the project."""
+def _write_plan(file: Path, plan: Mapping[str, object]) -> None:
+    file.write_text(in_json(json.dumps(plan, indent=1, ensure_ascii=False)), encoding="utf-8")
+
+
+def _write_sources(fresh: Path, project: Project, title: str, form: Form, *, camera: bool) -> None:
+    """What is built of an app: the Swift files, the assets, and what describes the project."""
+    inner = fresh / project.name if form == "xcode" else fresh
     for file, text in swift_sources().items():
         (inner / file).write_text(text, encoding="utf-8")
     write_assets(inner / "Assets.xcassets")
@@ -271,30 +284,68 @@ def _write_sources(fresh: Path, inner: Path, project: Project, title: str, form:
         (fresh / "Package.swift").write_text(text, encoding="utf-8")
         return
     folder = fresh / f"{project.name}.xcodeproj"
-    folder.mkdir()
+    schemes, tests = folder / "xcshareddata" / "xcschemes", fresh / project.tests
+    for new in (schemes, tests):
+        new.mkdir(parents=True)
     (folder / "project.pbxproj").write_text(project.pbxproj(), encoding="utf-8")
+    identifiers = (project.target, project.test_target)
+    text = scheme(project.name, project.name, project.tests, identifiers)
+    (schemes / f"{project.name}.xcscheme").write_text(text, encoding="utf-8")
+    (tests / PROOF_TESTS).write_text(proof_tests(APP_MODULE), encoding="utf-8")
     (inner / "Info.plist").write_bytes(plistlib.dumps(info_plist(title, camera)))
+
+
+def _write_library(fresh: Path, project: Project, kind: Kind) -> None:
+    """What is built of a package: the Swift files, its manifest, and its test."""
+    for file, text in package_sources(kind).items():
+        (fresh / "Sources" / project.name / file).write_text(text, encoding="utf-8")
+    text = library_manifest(project.name, project.model, project.minimum)
+    (fresh / "Package.swift").write_text(text, encoding="utf-8")
+    (fresh / "Tests" / project.tests / PROOF_TESTS).write_text(proof_tests(project.name), encoding="utf-8")
 
 
 def _minimum(model: CoreMLModel) -> str:
     """The iOS version that the model asks for, at least what the app's own code needs."""
-    # specification versions came with systems: 7 with iOS 16, 8 with 17, 9 with 18, 10 with 26
-    by_specification = {7: "16.0", 8: "17.0", 9: "18.0", 10: "26.0"}
+    # specification versions came with systems: 8 with iOS 17, 9 with 18, 10 with 26
+    by_specification = {9: "18.0", 10: "26.0"}
     return by_specification.get(model.spec.specificationVersion, DEPLOYMENT_TARGET)
 
 
-def _readme(name: str, title: str, form: Form, count: int, engine: str, *, camera: bool) -> str:
-    opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
-    lines = [
-        f"# {visible(title)}",
-        f"Open {opened} in Xcode, choose your team under Signing & Capabilities, and run it on an iPhone or iPad.",
-        f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
-        f"{engine} answered, and exports `device.json`.",
-    ]
-    if camera:
+def _readme(plan: Mapping[str, Any], form: Form, count: int, *, camera: bool) -> str:
+    name, engine, kind = str(plan["model"]), str(plan["engine"]), plan["kind"]
+    lines = [f"# {visible(str(plan['title']))}"]
+    tested = f"runs {count} samples on the CPU, the GPU and the Neural Engine in turn and compares with what {engine} answered"
+    if form == "package":
+        lines += [
+            "A Swift package with the model, how it is fed, and typed results.",
+            "In Xcode: File, Add Package Dependencies, Add Local.",
+            f"    import {name}\n\n    {CALLS[kind]}",
+            "A picture may have any size: it is turned, cut and scaled to the bit as in the verification. `Photo` takes files, "
+            "images and camera frames.",
+            f"Its test {tested}; `device.json` is attached to the test's result:",
+            f"    xcodebuild test -scheme {name} -destination platform=macOS",
+            "Xcode compiles the model when it builds the package; `swift build` alone does not.",
+        ]
+    else:
+        opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
+        lines += [
+            f"Open {opened} in Xcode 16 or later, choose your team under Signing & Capabilities, and run it on an iPhone or "
+            "iPad with iOS 17 or later.",
+            f"The proof screen {tested}, and writes `device.json`: to share, or to save in Files.",
+        ]
+    if form == "xcode":
+        lines += [
+            "The same as a test, `device.json` attached to its result:",
+            f"    xcodebuild test -project {name}.xcodeproj -scheme {name} -destination 'platform=iOS,name=YOUR IPHONE'",
+            "A debug build is not optimised: a large photo takes seconds to be cut. The times of predictions are Core ML's own: "
+            "they are the same in both.",
+        ]
+    if form != "swiftpm":
+        lines.append(f"`{WORKFLOW}` runs it on GitHub, where this folder is the repository's root.")
+    if camera and kind == "classifier":
         lines += [
             "To put the device into the agreement matrix:",
             "    coreproof compare LINEUP.toml --photos FOLDER --import device.json --out FOLDER",
         ]
-    lines.append(f"Made by coreproof {__version__}. The app makes no network requests.")
+    lines.append(f"Made by coreproof {__version__}. It makes no network requests.")
     return "\n\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ def package_swift(name: str, title: str, identifier: str, *, camera: bool, minim
     if camera:
         purposes.insert(0, f".camera(purposeString: {swift_string(CAMERA_PURPOSE)})")
     capabilities = ",\n                ".join(purposes)
-    return f"""// swift-tools-version: 5.9
+    return f"""// swift-tools-version: 6.0
 
 import AppleProductTypes
 import PackageDescription

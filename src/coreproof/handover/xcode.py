@@ -1,4 +1,4 @@
-"""The Xcode project file of the app: explicit references, so that Xcode 15 and later open it.
+"""The Xcode project file of the app and of its test: explicit references, so that Xcode 16 and later open it.
 
 The model stands in the Sources phase as ``folder.mlpackage`` (or ``file.mlmodel``): there Xcode compiles it; among the
 resources it would be copied as it is. (swift-build, Sources/SWBApplePlatform/Specs/CoreML.xcspec.)
@@ -10,8 +10,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-DEPLOYMENT_TARGET = "16.0"
-"""What the app's own code needs: the photo picker, share sheets and clocks of iOS 16."""
+from coreproof.handover.sources import APP_MODULE, PROOF_TESTS
+
+DEPLOYMENT_TARGET = "17.0"
+"""What the app's own code needs: observation and the camera's angles of iOS 17."""
 
 CAMERA_PURPOSE = "The model looks at what the camera sees, live, on this device only."
 PHOTOS_PURPOSE = "The model looks at the photos that you choose, on this device only."
@@ -52,6 +54,21 @@ class Project:
         """24 hexadecimal digits that are the same each time, so that a project made again is the same file."""
         return hashlib.sha256("/".join((self.name, *parts)).encode()).hexdigest()[:24].upper()
 
+    @property
+    def tests(self) -> str:
+        """The name of the target that tests."""
+        return f"{self.name}Tests"
+
+    @property
+    def target(self) -> str:
+        """The identifier of the app's target."""
+        return self._id("target")
+
+    @property
+    def test_target(self) -> str:
+        """The identifier of the target that tests."""
+        return self._id("tests", "target")
+
     def _objects(self) -> dict[str, Plist]:
         objects = {**self._files(), **self._phases(), **self._groups(), **self._configurations()}
         objects[self._id("product")] = {
@@ -61,10 +78,18 @@ class Project:
             "path": f"{self.name}.app",
             "sourceTree": "BUILT_PRODUCTS_DIR",
         }
-        objects[self._id("target")] = {
+        objects[self._id("tests", "product")] = {
+            "isa": "PBXFileReference",
+            "explicitFileType": "wrapper.cfbundle",
+            "includeInIndex": "0",
+            "path": f"{self.tests}.xctest",
+            "sourceTree": "BUILT_PRODUCTS_DIR",
+        }
+        phases = [self._id("phase", p) for p in ("Sources", "Frameworks", "Resources")]
+        objects[self.target] = {
             "isa": "PBXNativeTarget",
             "buildConfigurationList": self._id("configurations", "target"),
-            "buildPhases": [self._id("phase", p) for p in ("Sources", "Frameworks", "Resources")],
+            "buildPhases": phases,
             "buildRules": [],
             "dependencies": [],
             "name": self.name,
@@ -72,9 +97,38 @@ class Project:
             "productReference": self._id("product"),
             "productType": "com.apple.product-type.application",
         }
+        objects[self.test_target] = {
+            "isa": "PBXNativeTarget",
+            "buildConfigurationList": self._id("configurations", "tests"),
+            "buildPhases": [self._id("tests", "phase")],
+            "buildRules": [],
+            "dependencies": [self._id("tests", "dependency")],
+            "name": self.tests,
+            "productName": self.tests,
+            "productReference": self._id("tests", "product"),
+            "productType": "com.apple.product-type.bundle.unit-test",
+        }
+        objects[self._id("tests", "dependency")] = {
+            "isa": "PBXTargetDependency",
+            "target": self.target,
+            "targetProxy": self._id("tests", "proxy"),
+        }
+        objects[self._id("tests", "proxy")] = {
+            "isa": "PBXContainerItemProxy",
+            "containerPortal": self._id("project"),
+            "proxyType": "1",
+            "remoteGlobalIDString": self.target,
+            "remoteInfo": self.name,
+        }
+        # the test runs inside the app, which has the model
+        within = {self.test_target: {"CreatedOnToolsVersion": "16.0", "TestTargetID": self.target}}
         objects[self._id("project")] = {
             "isa": "PBXProject",
-            "attributes": {"BuildIndependentTargetsInParallel": "1", "LastUpgradeCheck": "1500"},
+            "attributes": {
+                "BuildIndependentTargetsInParallel": "1",
+                "LastUpgradeCheck": "1600",
+                "TargetAttributes": within,
+            },
             "buildConfigurationList": self._id("configurations", "project"),
             "compatibilityVersion": "Xcode 14.0",
             "developmentRegion": "en",
@@ -84,7 +138,7 @@ class Project:
             "productRefGroup": self._id("group", "Products"),
             "projectDirPath": "",
             "projectRoot": "",
-            "targets": [self._id("target")],
+            "targets": [self.target, self.test_target],
         }
         return objects
 
@@ -98,35 +152,53 @@ class Project:
         for path in (*built, "Info.plist"):
             place = {"path": path, "sourceTree": "<group>"}
             files[self._id("file", path)] = {"isa": "PBXFileReference", "lastKnownFileType": _kind(path), **place}
-        for path in built:
+        files[self._id("file", PROOF_TESTS)] = {
+            "isa": "PBXFileReference",
+            "lastKnownFileType": _kind(PROOF_TESTS),
+            "path": PROOF_TESTS,
+            "sourceTree": "<group>",
+        }
+        for path in (*built, PROOF_TESTS):
             files[self._id("build", path)] = {"isa": "PBXBuildFile", "fileRef": self._id("file", path)}
         return files
 
     def _phases(self) -> dict[str, Plist]:
-        members = {"Sources": self._compiled, "Frameworks": (), "Resources": self.resources}
+        members: list[tuple[str, str, tuple[str, ...]]] = [
+            (self._id("phase", "Sources"), "Sources", self._compiled),
+            (self._id("phase", "Frameworks"), "Frameworks", ()),
+            (self._id("phase", "Resources"), "Resources", self.resources),
+            (self._id("tests", "phase"), "Sources", (PROOF_TESTS,)),
+        ]
         return {
-            self._id("phase", phase): {
+            identifier: {
                 "isa": f"PBX{phase}BuildPhase",
                 "buildActionMask": "2147483647",  # 2**31 - 1: for every kind of build
                 "files": [self._id("build", path) for path in files],
                 "runOnlyForDeploymentPostprocessing": "0",
             }
-            for phase, files in members.items()
+            for identifier, phase, files in members
         }
 
     def _groups(self) -> dict[str, Plist]:
-        app, products = self._id("group", "app"), self._id("group", "Products")
+        app, tests, products = (self._id("group", name) for name in ("app", "tests", "Products"))
         files = [self._id("file", path) for path in (*self._compiled, *self.resources, "Info.plist")]
-        product = [self._id("product")]
+        product = [self._id("product"), self._id("tests", "product")]
+        tested = [self._id("file", PROOF_TESTS)]
         return {
             app: {"isa": "PBXGroup", "children": files, "path": self.name, "sourceTree": "<group>"},
+            tests: {"isa": "PBXGroup", "children": tested, "path": self.tests, "sourceTree": "<group>"},
             products: {"isa": "PBXGroup", "children": product, "sourceTree": "<group>", "name": "Products"},
-            self._id("group", "main"): {"isa": "PBXGroup", "children": [app, products], "sourceTree": "<group>"},
+            self._id("group", "main"): {"isa": "PBXGroup", "children": [app, tests, products], "sourceTree": "<group>"},
         }
 
     def _configurations(self) -> dict[str, Plist]:
         found: dict[str, Plist] = {}
-        for level, settings in (("project", self._project_settings()), ("target", self._target_settings())):
+        levels = {
+            "project": self._project_settings(),
+            "target": self._target_settings(),
+            "tests": self._test_settings(),
+        }
+        for level, settings in levels.items():
             own = {name: self._id("configuration", level, name) for name in ("Debug", "Release")}
             for name, identifier in own.items():
                 found[identifier] = {"isa": "XCBuildConfiguration", "buildSettings": settings[name], "name": name}
@@ -139,14 +211,13 @@ class Project:
         return found
 
     def _project_settings(self) -> dict[str, Mapping[str, Plist]]:
-        both = {"IPHONEOS_DEPLOYMENT_TARGET": self.minimum, "SDKROOT": "iphoneos", "SWIFT_VERSION": "5.0"}
+        both = {"IPHONEOS_DEPLOYMENT_TARGET": self.minimum, "SDKROOT": "iphoneos", "SWIFT_VERSION": "6.0"}
         return {
             "Debug": {
                 **both,
                 "ENABLE_TESTABILITY": "YES",
                 "ONLY_ACTIVE_ARCH": "YES",
-                # per-pixel loops of the app are slow without it
-                "SWIFT_OPTIMIZATION_LEVEL": "-O",
+                "SWIFT_OPTIMIZATION_LEVEL": "-Onone",
             },
             "Release": {**both, "SWIFT_COMPILATION_MODE": "wholemodule", "VALIDATE_PRODUCT": "YES"},
         }
@@ -165,11 +236,25 @@ class Project:
             "LD_RUNPATH_SEARCH_PATHS": ["$(inherited)", "@executable_path/Frameworks"],
             "MARKETING_VERSION": "1.0",
             "PRODUCT_BUNDLE_IDENTIFIER": self.identifier,
-            # an app that is called CoreML or Vision must not hide Apple's module of that name
-            "PRODUCT_MODULE_NAME": "AppModule",
+            "PRODUCT_MODULE_NAME": APP_MODULE,
             "PRODUCT_NAME": "$(TARGET_NAME)",
             "SUPPORTED_PLATFORMS": "iphoneos iphonesimulator",
             "TARGETED_DEVICE_FAMILY": "1,2",
+        }
+        return {"Debug": settings, "Release": settings}
+
+    def _test_settings(self) -> dict[str, Mapping[str, Plist]]:
+        settings: Mapping[str, Plist] = {
+            "BUNDLE_LOADER": "$(TEST_HOST)",
+            "CODE_SIGN_STYLE": "Automatic",
+            "CURRENT_PROJECT_VERSION": "1",
+            "GENERATE_INFOPLIST_FILE": "YES",
+            "MARKETING_VERSION": "1.0",
+            "PRODUCT_BUNDLE_IDENTIFIER": f"{self.identifier}.tests",
+            "PRODUCT_NAME": "$(TARGET_NAME)",
+            "SUPPORTED_PLATFORMS": "iphoneos iphonesimulator",
+            "TARGETED_DEVICE_FAMILY": "1,2",
+            "TEST_HOST": f"$(BUILT_PRODUCTS_DIR)/{self.name}.app/$(BUNDLE_EXECUTABLE_FOLDER_PATH)/{self.name}",
         }
         return {"Debug": settings, "Release": settings}
 

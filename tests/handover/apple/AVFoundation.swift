@@ -17,13 +17,10 @@ public class AVCaptureOutput: NSObject {
     public func connection(with type: AVMediaType) -> AVCaptureConnection? { nil }
 }
 public final class AVCaptureDeviceInput: AVCaptureInput { public init(device: AVCaptureDevice) throws {} }
-public enum AVCaptureVideoOrientation: Int { case portrait = 1, portraitUpsideDown, landscapeRight, landscapeLeft }
 
 public final class AVCaptureConnection {
     public func isVideoRotationAngleSupported(_ angle: CGFloat) -> Bool { false }
     public var videoRotationAngle: CGFloat = 0
-    public var isVideoOrientationSupported: Bool { false }
-    public var videoOrientation = AVCaptureVideoOrientation.portrait
 }
 
 public final class CMSampleBuffer {}

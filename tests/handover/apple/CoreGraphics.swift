@@ -59,6 +59,9 @@ public final class CGImageSource {
         Int(raw.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4 * place, as: UInt32.self) })
     }
 }
+public enum CGImagePropertyOrientation: UInt32, Sendable {
+    case up = 1, upMirrored, down, downMirrored, leftMirrored, right, rightMirrored, left
+}
 public let kCGImagePropertyOrientation: CFString = "Orientation"
 public func CGImageSourceCreateWithURL(_ url: CFURL, _ options: CFDictionary?) -> CGImageSource? {
     (try? Data(contentsOf: url.appendingPathExtension("raw"))).map(CGImageSource.init)

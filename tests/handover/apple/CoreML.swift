@@ -95,6 +95,9 @@ public final class MLModel {
         let file = url.deletingLastPathComponent().appendingPathComponent("answers.json")
         known = try JSONDecoder().decode([Known].self, from: Data(contentsOf: file))
     }
+    public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLModel {
+        try MLModel(contentsOf: url, configuration: configuration)
+    }
     public static func compileModel(at url: URL) async throws -> URL { url }
 
     public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider {

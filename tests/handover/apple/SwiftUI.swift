@@ -1,16 +1,9 @@
 // What the app uses of SwiftUI and Combine.
 
 @_exported import UIKit
+@_exported import UniformTypeIdentifiers
 
 // Combine
-
-public protocol ObservableObject: AnyObject {}
-
-@propertyWrapper
-public struct Published<Value> {
-    public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
-    public var wrappedValue: Value
-}
 
 public protocol Publisher<Output> { associatedtype Output }
 extension NotificationCenter {
@@ -61,7 +54,7 @@ public struct Font: Sendable {
 
 public struct Image: Leaf {
     public init(systemName: String) {}
-    public init(uiImage: UIImage) {}
+    public init(_ image: CGImage, scale: CGFloat, label: Text) {}
     public func resizable() -> Image { self }
 }
 
@@ -192,12 +185,32 @@ extension View {
     public func accessibilityLabel(_ key: LocalizedStringKey) -> some View { Piece() }
     @_disfavoredOverload public func accessibilityLabel<S: StringProtocol>(_ text: S) -> some View { Piece() }
     public func accessibilityAddTraits(_ traits: AccessibilityTraits) -> some View { Piece() }
+    public func fileExporter<D: FileDocument>(isPresented: Binding<Bool>, document: D?, contentType: UTType, defaultFilename: String?,
+                                              onCompletion: @escaping (Result<URL, any Error>) -> Void) -> some View { Piece() }
     public func onDisappear(perform action: (() -> Void)? = nil) -> some View { Piece() }
     public func onReceive<P: Publisher>(_ publisher: P, perform action: @escaping (P.Output) -> Void) -> some View { Piece() }
     public func task(priority: TaskPriority = .userInitiated,
                      @_inheritActorContext _ action: @escaping @Sendable () async -> Void) -> some View { Piece() }
     public func task<T: Equatable>(id: T, priority: TaskPriority = .userInitiated,
                                    @_inheritActorContext _ action: @escaping @Sendable () async -> Void) -> some View { Piece() }
+}
+
+// files
+
+public struct FileDocumentReadConfiguration { public let file: FileWrapper }
+public struct FileDocumentWriteConfiguration {}
+public final class FileWrapper {
+    public init(regularFileWithContents: Data) {}
+    public var regularFileContents: Data? { nil }
+}
+public protocol FileDocument {
+    static var readableContentTypes: [UTType] { get }
+    init(configuration: ReadConfiguration) throws
+    func fileWrapper(configuration: WriteConfiguration) throws -> FileWrapper
+}
+extension FileDocument {
+    public typealias ReadConfiguration = FileDocumentReadConfiguration
+    public typealias WriteConfiguration = FileDocumentWriteConfiguration
 }
 
 // state
@@ -214,12 +227,6 @@ extension State where Value: ExpressibleByNilLiteral { public init() {} }
 public struct Binding<Value> {
     public init(get: @escaping () -> Value, set: @escaping (Value) -> Void) {}
     public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
-}
-
-@MainActor @preconcurrency @propertyWrapper
-public struct StateObject<O: ObservableObject> {
-    public nonisolated init(wrappedValue: @autoclosure @escaping () -> O) {}
-    public var wrappedValue: O { fatalError() }
 }
 
 public enum ScenePhase: Equatable, Sendable { case background, inactive, active }

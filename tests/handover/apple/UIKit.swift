@@ -2,7 +2,11 @@
 
 @_exported import CoreGraphics
 
-public final class UIImage: @unchecked Sendable { public init(cgImage: CGImage) {} }
+public final class UIImage: @unchecked Sendable {
+    public enum Orientation: Int, Sendable { case up, down, left, right, upMirrored, downMirrored, leftMirrored, rightMirrored }
+    public var cgImage: CGImage? { nil }
+    public var imageOrientation: Orientation { .up }
+}
 public enum UIDeviceOrientation: Sendable {
     case unknown, portrait, portraitUpsideDown, landscapeLeft, landscapeRight, faceUp, faceDown
 }

@@ -1,11 +1,12 @@
 // TryScreen: pick a photo, or a bundled sample, and see what the model makes of it.
 
+import Observation
 import PhotosUI
 import SwiftUI
 
 struct TryScreen: View {
     let plan: Plan
-    @StateObject private var trial = Trial()
+    @State private var trial = Trial()
     @State private var picked: PhotosPickerItem?
     @State private var sample: String?
 
@@ -51,14 +52,14 @@ struct TryScreen: View {
     }
 }
 
-@MainActor
-final class Trial: ObservableObject {
-    @Published private(set) var shot: Shot?
-    @Published private(set) var problem: String?
-    @Published private(set) var busy = false
-    private var predictor: Predictor?
-    private var shown: PhotosPickerItem?
-    private var turn = 0
+@MainActor @Observable
+final class Trial {
+    private(set) var shot: Shot?
+    private(set) var problem: String?
+    private(set) var busy = false
+    @ObservationIgnored private var predictor: Predictor?
+    @ObservationIgnored private var shown: PhotosPickerItem?
+    @ObservationIgnored private var turn = 0
 
     func first(_ plan: Plan) async {
         guard shot == nil, !busy, let sample = plan.samples.first else { return }

@@ -5,7 +5,6 @@ import CoreML
 import CoreVideo
 import Foundation
 import ImageIO
-import UIKit
 
 enum Picture {
     /// Decodes a file upright over white. Its numbers stay as they are stored: a photo in Display P3 enters the model as in the
@@ -29,8 +28,12 @@ enum Picture {
             throw Failure("The picture cannot be read.")
         }
         let properties = CGImageSourceCopyPropertiesAtIndex(source, 0, nil) as? [CFString: Any]
-        let orientation = (properties?[kCGImagePropertyOrientation] as? NSNumber)?.intValue ?? 1
-        return try stored(image).upright(exif: orientation)
+        return try raster(image, exif: (properties?[kCGImagePropertyOrientation] as? NSNumber)?.intValue ?? 1)
+    }
+
+    /// An image turned upright as the EXIF tag (1-8) says.
+    static func raster(_ image: CGImage, exif: Int = 1) throws -> Raster {
+        try stored(image).upright(exif: exif)
     }
 
     private static func stored(_ image: CGImage) throws -> Stored {
@@ -143,15 +146,14 @@ enum Picture {
         return buffer
     }
 
-    /// A raster as an image that SwiftUI shows.
-    static func image(_ raster: Raster) -> UIImage? {
+    /// A raster as an image that can be shown.
+    static func image(_ raster: Raster) -> CGImage? {
         guard let provider = CGDataProvider(data: Data(raster.pixels) as CFData),
-              let space = CGColorSpace(name: CGColorSpace.sRGB),
-              let image = CGImage(width: raster.width, height: raster.height, bitsPerComponent: 8, bitsPerPixel: 24,
-                                  bytesPerRow: raster.width * Raster.channels, space: space,
-                                  bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue),
-                                  provider: provider, decode: nil, shouldInterpolate: false, intent: .defaultIntent)
+              let space = CGColorSpace(name: CGColorSpace.sRGB)
         else { return nil }
-        return UIImage(cgImage: image)
+        return CGImage(width: raster.width, height: raster.height, bitsPerComponent: 8, bitsPerPixel: 24,
+                       bytesPerRow: raster.width * Raster.channels, space: space,
+                       bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue),
+                       provider: provider, decode: nil, shouldInterpolate: false, intent: .defaultIntent)
     }
 }

@@ -1,12 +1,13 @@
 // CameraScreen: live predictions from the camera, each frame cut and scaled as in the verification.
 
 import AVFoundation
+import Observation
 import SwiftUI
 import UIKit
 
 struct CameraScreen: View {
     let plan: Plan
-    @StateObject private var camera = Camera()
+    @State private var camera = Camera()
     @Environment(\.scenePhase) private var phase
 
     var body: some View {
@@ -14,8 +15,11 @@ struct CameraScreen: View {
             VStack(spacing: 16) {
                 switch camera.state {
                 case .running(let shot):
-                    RasterView(raster: shot?.seen, label: "What the camera sees, as the model sees it")
-                    if let shot { TopClasses(plan: plan, answer: shot.answer) }
+                    if let shot {
+                        ShotView(plan: plan, shot: shot)
+                    } else {
+                        RasterView(raster: nil, label: "Waiting for the camera")
+                    }
                 case .denied:
                     Message(title: "No permission", text: "Allow the camera for this app in Settings to see live predictions.")
                     if let settings = URL(string: UIApplication.openSettingsURLString) {
@@ -36,15 +40,15 @@ struct CameraScreen: View {
     }
 }
 
-@MainActor
-final class Camera: ObservableObject {
+@MainActor @Observable
+final class Camera {
     enum State {
         case running(Shot?), denied, failed(String)
     }
 
-    @Published private(set) var state = State.running(nil)
-    private var lens: Lens?
-    private var wanted = false
+    private(set) var state = State.running(nil)
+    @ObservationIgnored private var lens: Lens?
+    @ObservationIgnored private var wanted = false
 
     func start(_ plan: Plan) async {
         wanted = true
@@ -131,14 +135,8 @@ private final class Lens: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate
     func turn(_ degrees: Int) {
         queue.async {
             guard let connection = self.output.connection(with: .video) else { return }
-            if #available(iOS 17, *) {
-                let angle = CGFloat(degrees)
-                if connection.isVideoRotationAngleSupported(angle) { connection.videoRotationAngle = angle }
-            } else if connection.isVideoOrientationSupported {
-                let orientations: [Int: AVCaptureVideoOrientation] = [0: .landscapeRight, 90: .portrait, 180: .landscapeLeft,
-                                                                      270: .portraitUpsideDown]
-                connection.videoOrientation = orientations[degrees] ?? .portrait
-            }
+            let angle = CGFloat(degrees)
+            if connection.isVideoRotationAngleSupported(angle) { connection.videoRotationAngle = angle }
         }
     }
 

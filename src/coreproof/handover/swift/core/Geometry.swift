@@ -89,8 +89,14 @@ extension Plan.Picture {
     /// The part of the photo that the model sees, at the size at which it sees it.
     func fit(_ raster: Raster) -> Raster {
         let resampler = Resampler(filter: Resampler.Filter(interpolation), tallFirst: tallFirst)
-        if squash { return resampler.resize(raster, width: width, height: height) }
-        let (w, h) = (raster.width, raster.height)
+        let part = cut(raster.width, raster.height)
+        let scaled = resampler.resize(raster, width: part.width, height: part.height)
+        return squash ? scaled : scaled.cropped(left: part.left, top: part.top, width: width, height: height)
+    }
+
+    /// The size that a photo of this size is scaled to, and where in it the model's picture begins.
+    func cut(_ w: Int, _ h: Int) -> (width: Int, height: Int, left: Int, top: Int) {
+        if squash { return (width, height, 0, 0) }
         let scaled: (width: Int, height: Int)
         if let short = resizeTo {
             let long = Int(Double(short * max(w, h)) / Double(min(w, h)))
@@ -102,8 +108,15 @@ extension Plan.Picture {
         }
         let left = Int((Double(scaled.width - width) / 2).rounded(.toNearestOrEven))
         let top = Int((Double(scaled.height - height) / 2).rounded(.toNearestOrEven))
-        return resampler.resize(raster, width: scaled.width, height: scaled.height)
-            .cropped(left: left, top: top, width: width, height: height)
+        return (scaled.width, scaled.height, left, top)
+    }
+
+    /// A box of the model's own view, in shares of it, as shares of the photo of this size that the view was cut from.
+    func shares(of box: Box, width w: Int, height h: Int) -> (left: Float, top: Float, right: Float, bottom: Float) {
+        let part = cut(w, h)
+        let across = { (share: Float) in (share * Float(width) + Float(part.left)) / Float(part.width) }
+        let down = { (share: Float) in (share * Float(height) + Float(part.top)) / Float(part.height) }
+        return (across(box.left), down(box.top), across(box.right), down(box.bottom))
     }
 
     /// What a model that takes plain numbers is given for a raster of its own size, in the order of its array.

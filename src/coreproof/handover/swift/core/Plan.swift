@@ -90,19 +90,21 @@ struct Plan: Decodable, Sendable {
         labels.indices.contains(index) ? labels[index] : "class \(index)"
     }
 
-    static func load() throws -> Plan {
-        try JSONDecoder().decode(Plan.self, from: Data(contentsOf: try resource("proof.json")))
+    static func load(_ file: String = "proof.json") throws -> Plan {
+        try JSONDecoder().decode(Plan.self, from: Data(contentsOf: try resource(file)))
     }
 
-    /// A bundled file. An Xcode project keeps it in the app, a playground in a bundle of its own, folders kept or flattened.
+    /// A bundled file. An Xcode project keeps it in the app, packages in bundles of their own, folders kept or flattened.
     static func resource(_ path: String) throws -> URL {
-        guard let main = Bundle.main.resourceURL else { throw Failure("The app has no resources.") }
-        let all = (try? FileManager.default.contentsOfDirectory(at: main, includingPropertiesForKeys: nil)) ?? []
-        let roots = [main] + all.filter { $0.pathExtension == "bundle" }
         let forms = [path, "Resources/\(path)", (path as NSString).lastPathComponent]
-        for place in roots.flatMap({ root in forms.map { root.appendingPathComponent($0) } })
-        where FileManager.default.fileExists(atPath: place.path) { return place }
-        throw Failure("\(path) is not in the app. Make the app again with coreproof.")
+        for bundle in Resources.bundles {
+            guard let main = bundle.resourceURL else { continue }
+            let all = (try? FileManager.default.contentsOfDirectory(at: main, includingPropertiesForKeys: nil)) ?? []
+            let roots = [main] + all.filter { $0.pathExtension == "bundle" }
+            for place in roots.flatMap({ root in forms.map { root.appendingPathComponent($0) } })
+            where FileManager.default.fileExists(atPath: place.path) { return place }
+        }
+        throw Failure("\(path) is missing. Make the project again with coreproof.")
     }
 }
 

@@ -1,10 +1,14 @@
 // ProofScreen: the model on this device against what coreproof answered, on every processor; exported as device.json.
 
 import SwiftUI
+import UniformTypeIdentifiers
 
 struct ProofScreen: View {
     let plan: Plan
-    @StateObject private var proof = Proof()
+    @State private var proof = Proof()
+    @State private var saving: DeviceFile?
+    @State private var choosing = false
+    @State private var problem: String?
 
     var body: some View {
         NavigationStack {
@@ -59,18 +63,28 @@ struct ProofScreen: View {
 
     private func exportSection(_ url: URL) -> some View {
         Section {
-            ShareLink(item: url) { Label("Export device.json", systemImage: "square.and.arrow.up") }
+            ShareLink(item: url) { Label("Share device.json", systemImage: "square.and.arrow.up") }
+            Button {
+                saving = DeviceFile(url)
+                choosing = saving != nil
+            } label: {
+                Label("Save device.json to Files", systemImage: "folder")
+            }
+            if let problem { Text(verbatim: problem).font(.footnote) }
         } footer: {
             if plan.kind == .classifier, plan.picture != nil {
                 Text("On your computer: coreproof compare … --import device.json")
             }
+        }
+        .fileExporter(isPresented: $choosing, document: saving, contentType: .json, defaultFilename: "device") { done in
+            if case .failure(let error) = done { problem = error.localizedDescription } else { problem = nil }
         }
     }
 }
 
 private struct ResultSection: View {
     let plan: Plan
-    let result: Proof.Result
+    let result: ProcessorResult
 
     var body: some View {
         Section(result.processor) {
@@ -101,5 +115,24 @@ private struct Row: View {
 
     var body: some View {
         LabeledContent(name) { Text(verbatim: value).monospacedDigit() }
+    }
+}
+
+/// device.json as the file exporter writes it.
+private struct DeviceFile: FileDocument {
+    static var readableContentTypes: [UTType] { [.json] }
+    let data: Data
+
+    init?(_ url: URL) {
+        guard let data = try? Data(contentsOf: url) else { return nil }
+        self.data = data
+    }
+
+    init(configuration: ReadConfiguration) throws {
+        data = configuration.file.regularFileContents ?? Data()
+    }
+
+    func fileWrapper(configuration: WriteConfiguration) throws -> FileWrapper {
+        FileWrapper(regularFileWithContents: data)
     }
 }

@@ -50,7 +50,7 @@ actor Predictor {
         configuration.computeUnits = units
         self.plan = plan
         classes = Classes(plan.labels)
-        model = try MLModel(contentsOf: url, configuration: configuration)
+        model = try await MLModel.load(contentsOf: url, configuration: configuration)
     }
 
     /// A photo of any size: upright, cut and scaled as in the verification.
@@ -62,6 +62,16 @@ actor Predictor {
         guard let picture = plan.picture else { throw Failure("This model takes no picture.") }
         let seen = picture.fit(photo)
         return Shot(seen: seen, answer: try predict([picture.name: try Picture.feature(seen, picture)]))
+    }
+
+    /// Numbers by the name of the input that takes them, flat, in row-major order, with their shape.
+    func look(_ numbers: [String: (shape: [Int], values: [Float])]) throws -> Answer {
+        var features: [String: MLFeatureValue] = [:]
+        for input in plan.values {
+            guard let given = numbers[input.name] else { throw Failure("The model needs \(input.name).") }
+            features[input.name] = try feature(given.values, given.shape, input)
+        }
+        return try predict(features)
     }
 
     func look(_ sample: Plan.Sample) throws -> Shot {
@@ -86,16 +96,20 @@ actor Predictor {
         for input in plan.values {
             guard let stored = sample.inputs[input.name] else { throw Failure("\(sample.name) brings no \(input.name).") }
             let values = Floats.decode(try Data(contentsOf: Plan.resource(stored.file)))
-            switch input.kind {
-            case .tensor: features[input.name] = try Arrays.feature(values, shape: stored.shape, dtype: input.dtype)
-            case .double: features[input.name] = MLFeatureValue(double: Double(values.first ?? 0))
-            case .int64: features[input.name] = MLFeatureValue(int64: Int64(values.first ?? 0))
-            }
+            features[input.name] = try feature(values, stored.shape, input)
         }
         guard let picture = plan.picture, let file = sample.seen else { return (nil, features) }
         let seen = try Picture.decode(Plan.resource(file))
         features[picture.name] = try Picture.feature(seen, picture)
         return (seen, features)
+    }
+
+    private func feature(_ values: [Float], _ shape: [Int], _ input: Plan.Values) throws -> MLFeatureValue {
+        switch input.kind {
+        case .tensor: return try Arrays.feature(values, shape: shape, dtype: input.dtype)
+        case .double: return MLFeatureValue(double: Double(values.first ?? 0))
+        case .int64: return MLFeatureValue(int64: Int64(values.first ?? 0))
+        }
     }
 
     private func predict(_ features: [String: MLFeatureValue], expected: [Float]? = nil) throws -> Answer {
@@ -143,7 +157,9 @@ private actor Compiled {
     private var known: Task<URL, Error>?
 
     func url(_ plan: Plan) async throws -> URL {
-        if let url = Bundle.main.url(forResource: plan.model, withExtension: "mlmodelc") { return url }
+        for bundle in Resources.bundles {
+            if let url = bundle.url(forResource: plan.model, withExtension: "mlmodelc") { return url }
+        }
         let task = known ?? Task { try await MLModel.compileModel(at: try Plan.resource(plan.modelFile)) }
         known = task
         return try await task.value

@@ -10,7 +10,7 @@ struct RasterView: View {
     var body: some View {
         Group {
             if let image = raster.flatMap(Picture.image) {
-                Image(uiImage: image).resizable().scaledToFit()
+                Image(image, scale: 1, label: Text(verbatim: label)).resizable().scaledToFit()
             } else {
                 Rectangle().fill(.quaternary).aspectRatio(1, contentMode: .fit)
             }
