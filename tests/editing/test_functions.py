@@ -9,7 +9,6 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import ConversionError, EditError
-from coreproof.model.coreml.functions import at_function, function_names
 from coreproof.model.coreml.model import CoreMLModel
 from tests.build import counter, onnx_net, two_functions
 from tests.decoders import decoder, torch
@@ -25,8 +24,8 @@ def _run(model: object) -> list[float]:
 def test_each_function_is_a_model_of_its_own_to_every_verb(tmp_path: Path) -> None:
     path = tmp_path / "both.mlpackage"
     package = two_functions(path)
-    assert function_names(package) == ("once", "thrice")
-    for thrice in (cp.load(f"{path}#thrice"), cp.load(path, function="thrice"), at_function(package, "thrice")):
+    assert package.functions == ("once", "thrice")
+    for thrice in (cp.load(f"{path}#thrice"), cp.load(path, function="thrice"), package.at_function("thrice")):
         assert thrice.name == "both#thrice"
         assert _run(thrice) == [3.0, 6.0]
         assert thrice.graph.name == "thrice"
@@ -70,7 +69,7 @@ def test_an_edit_of_one_function_leaves_the_others_and_the_default_as_they_were(
 def test_a_package_that_is_loaded_at_a_function_is_written_byte_for_byte(tmp_path: Path) -> None:
     path = tmp_path / "both.mlpackage"
     package = two_functions(path)
-    assert at_function(package, "thrice").stored() == package.stored()
+    assert package.at_function("thrice").stored() == package.stored()
 
 
 def _scaled(factor: float, weight: np.ndarray) -> cp.CoreproofError | object:
@@ -97,7 +96,7 @@ def test_programs_become_functions_and_what_they_share_is_stored_once(tmp_path: 
         with cp.session(path, function=name) as whole, cp.session(alone) as part:
             np.testing.assert_array_equal(whole.run(x)["y"], part.run(x)["y"])
     stored = cp.load(path)
-    assert function_names(stored) == ("two", "one", "other")
+    assert stored.functions == ("two", "one", "other")
 
 
 def test_prefill_and_decode_are_two_functions_that_share_weights_and_states(tmp_path: Path) -> None:

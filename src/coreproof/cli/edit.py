@@ -83,15 +83,12 @@ def _in_each(model: Model, edits: list[Edit], *, check: bool) -> Edited | None:
     from coreproof.cli.functions import each_function
     from coreproof.editing.edit import Edited, edit
     from coreproof.errors import EditError
-    from coreproof.model.coreml.functions import at_function
-    from coreproof.model.coreml.model import CoreMLModel
 
     changes: list[Change] = []
     names = list(each_function(model))
     for name in names:
-        assert isinstance(model, CoreMLModel)
         try:
-            edited = edit(at_function(model, name), edits, check=check)
+            edited = edit(model.at_function(name), edits, check=check)
         except EditError as error:
             raise error.at(f"function {name}{'' if error.where is None else f', {error.where}'}") from None
         model, changes = edited.model, [*changes, *edited.changes]

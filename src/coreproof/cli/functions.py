@@ -34,13 +34,10 @@ def tell_each(found: Mapping[str, _Found], show: Callable[[_Found], object], *, 
 
 def each_function(model: Model) -> dict[str, Model]:
     """The functions of a package that has several, by name, the default one first; empty where one was named, or there is one."""
-    from coreproof.model.coreml.functions import at_function, function_names
-    from coreproof.model.coreml.model import CoreMLModel
-
-    names = function_names(model)
-    if not isinstance(model, CoreMLModel) or len(names) < 2 or model.stored_default is not None:
+    names = model.functions
+    if len(names) < 2 or model.at_a_function:
         return {}
-    return {name: at_function(model, name) for name in names}
+    return {name: model.at_function(name) for name in names}
 
 
 def function_pairs(before: Model, after: Model) -> dict[str, tuple[Model, Model]]:

@@ -79,12 +79,10 @@ def chosen_nodes(
 
 def header(model: Model, graph: Graph) -> list[str]:
     """Name, format, functions, features and totals."""
-    from coreproof.model.coreml.functions import function_names
-
     signature = model.signature
     parameters = sum(_parameter_count(n) for n in graph.nodes)
     lines = [f"{model.name}  ({model.format})"]
-    if len(names := function_names(model)) > 1:
+    if len(names := model.functions) > 1:
         lines.append(f"  functions  {', '.join(names)} (the first is the default one)")
     lines += [f"  input   {feature}" for feature in signature.inputs]
     lines += [f"  output  {feature}" for feature in signature.outputs]

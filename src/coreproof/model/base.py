@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from coreproof.errors import ConversionError
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing_together
@@ -15,7 +16,10 @@ from coreproof.model.files.outputs import Kind, check_output
 from coreproof.model.graph import Graph
 from coreproof.model.notebook_view import NotebookView
 
-Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "recording"]
+Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "coreai", "recording"]
+
+SIGN = "#"
+"""Between a model and the name of its function, wherever a model is named: ``llm.mlpackage#decode``."""
 
 
 class Model(NotebookView, ABC):
@@ -54,6 +58,27 @@ class Model(NotebookView, ABC):
         """The layers, as stored."""
 
     @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions of a model that has several, its default one first; none for any other."""
+        return ()
+
+    @property
+    def at_a_function(self) -> bool:
+        """Whether every verb is to work on one function that somebody named."""
+        return False
+
+    def at_function(self, name: str) -> Model:
+        """The model with this function as the one that every verb works on.
+
+        Raises ConversionError where it has none of that name, or none that could be chosen.
+        """
+        raise ConversionError(
+            "a function can be chosen of an ML Program and of a Core AI model",
+            where=self.name,
+            found=f"{name!r} of a model of format {self.format}",
+        )
+
+    @property
     def is_torch(self) -> bool:
         """Whether it is a PyTorch module."""
         return self.format == "torch"
@@ -89,10 +114,17 @@ class Model(NotebookView, ABC):
         return self.is_network or self.is_program
 
     @property
+    def is_coreai(self) -> bool:
+        """Whether it is a Core AI model."""
+        return self.format == "coreai"
+
+    @property
     def suffix(self) -> str:
         """How the files that a model of its format is written to end; ".onnx" for what is written as that."""
         if self.is_network or self.format == "classic":
             return ".mlmodel"
+        if self.is_coreai:
+            return ".aimodel"
         return ".mlpackage" if self.is_coreml else ".onnx"
 
     def save(self, path: str | Path, *, replace: bool = False) -> Path:

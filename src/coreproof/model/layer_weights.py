@@ -23,7 +23,7 @@ from coreproof.model.coreml.weight_params import (
     shape_of,
     stored_as,
 )
-from coreproof.model.formats import classic, network, onnx, program
+from coreproof.model.formats import classic, coreai, network, onnx, program
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
 from coreproof.model.graph import Node
@@ -94,11 +94,15 @@ _Lazy = Callable[[], dict[str, WeightRef]]
 
 def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
     """Every layer, nested ones too, with a function that names its weights."""
+    from coreproof.model.coreai.model import CoreAIModel
     from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.onnx.model import OnnxModel
     from coreproof.model.torch.model import TorchModel
 
-    if isinstance(model, OnnxModel):
+    if isinstance(model, CoreAIModel):
+        for name, held in coreai.weights(model.function):
+            yield name, partial(_held_arrays, held)
+    elif isinstance(model, OnnxModel):
         yield from _onnx_layers(model.ir.graph)
     elif isinstance(model, CoreMLModel):
         yield from _coreml_layers(model, model.spec, "")
@@ -327,6 +331,19 @@ def _torch_weights(program: ExportedProgram, node: Node) -> dict[str, WeightRef]
     return {
         name: WeightRef(dtype, shape, partial(read, name), constant=name) for name, (dtype, shape) in stored.items()
     }
+
+
+# Core AI
+
+
+def _held_arrays(held: Mapping[str, Array]) -> dict[str, WeightRef]:
+    """Arrays that a program holds itself; integers are what the operations that unpack them read."""
+    return {name: WeightRef(array.dtype.name, array.shape, partial(_real, array)) for name, array in held.items()}
+
+
+def _real(array: Array) -> Array:
+    # NumPy computes with its own dtypes only; those of ml_dtypes have no order
+    return array if array.dtype.isbuiltin == 1 else array.astype(np.float32)
 
 
 # ONNX

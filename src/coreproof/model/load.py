@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import ConversionError, InputError, UnreadableModelError, UnsafeModelError
-from coreproof.model.base import Model
-from coreproof.model.coreml.functions import SIGN, at_function
+from coreproof.errors import InputError, UnreadableModelError, UnsafeModelError
+from coreproof.model.base import SIGN, Model
 from coreproof.model.files.paths import regular_file
 from coreproof.model.named.kinds import NAMES, named_kind
 
@@ -30,8 +29,8 @@ def load(
 ) -> Model:
     """Loads a model.
 
-    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", one of the last two in a .zip, "a.pt2", a saved run "a.npz"),
-    a name ("torchvision:NAME", "timm:NAME", "hf:OWNER/REPO[/FILE]", "https://HOST/FILE#sha256=DIGEST"),
+    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", one of the last two in a .zip, "a.aimodel", "a.pt2", a saved
+    run "a.npz"), a name ("torchvision:NAME", "timm:NAME", "hf:OWNER/REPO[/FILE]", "https://HOST/FILE#sha256=DIGEST"),
     "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are relative to.
     ``trust`` allows what executes code when read: pickled PyTorch files, .pt2 archives that hold more than data, code of a
@@ -47,7 +46,7 @@ def load(
         return _with_example(source, example, trust=trust, folder=folder, stored=stored)
     # loaded as a whole first: what it is does not depend on the function
     if function is not None:
-        return _at(load(source, trust=trust, folder=folder, stored=stored), function)
+        return load(source, trust=trust, folder=folder, stored=stored).at_function(function)
     base = None if folder is None else Path(folder)
     if isinstance(source, Model):
         return source
@@ -112,8 +111,8 @@ def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
             return _load_file(Path(file) if base is None else base / file, trust=trust, query=query)
     # a file's name may hold the sign, or a colon; then the file is meant
     name, sign, function = source.rpartition(SIGN)
-    if sign and name.rstrip("/").endswith(".mlpackage") and not path.exists():
-        return _at(_load_file(Path(name) if base is None else base / name, trust=trust), function)
+    if sign and name.rstrip("/").endswith((".mlpackage", ".aimodel")) and not path.exists():
+        return _load_file(Path(name) if base is None else base / name, trust=trust).at_function(function)
     if ":" in source and not path.exists():
         from coreproof.model.torch.user_models import load_callable
 
@@ -174,17 +173,7 @@ def _load_named(kind: Named, source: str, base: Path | None, *, trust: bool) -> 
     return model
 
 
-def _at(model: Model, function: str) -> Model:
-    from coreproof.model.coreml.model import CoreMLModel
-
-    if isinstance(model, CoreMLModel) and model.is_program:
-        return at_function(model, function)
-    raise ConversionError(
-        "a function can be chosen of an ML Program", where=model.name, found=f"a model of format {model.format}"
-    )
-
-
-_MODEL_SUFFIXES = (".onnx", ".mlmodel", ".mlpackage", ".zip", ".pt2", ".pt", ".pth", ".npz")
+_MODEL_SUFFIXES = (".onnx", ".mlmodel", ".mlpackage", ".aimodel", ".zip", ".pt2", ".pt", ".pth", ".npz")
 
 
 def _meant(path: Path) -> str | None:
@@ -210,6 +199,10 @@ def _load_file(path: Path, *, trust: bool, query: str | None = None, example: ob
         from coreproof.model.coreml.model import load_coreml
 
         return load_coreml(path)
+    if suffix == ".aimodel":
+        from coreproof.model.coreai.model import load_coreai
+
+        return load_coreai(path)
     if suffix == ".zip":
         from coreproof.model.coreml.zipped import load_zipped
 
@@ -246,7 +239,7 @@ def _load_file(path: Path, *, trust: bool, query: str | None = None, example: ob
     raise UnreadableModelError(
         "coreproof does not know this kind of file",
         where=str(path),
-        expected=f".onnx, .mlpackage, .mlmodel, .mlpackage.zip, .pt2, {NAMES} or module.path:callable",
+        expected=f".onnx, .mlpackage, .mlmodel, .mlpackage.zip, .aimodel, .pt2, {NAMES} or module.path:callable",
         found=suffix or "no suffix",
     )
 
@@ -270,7 +263,7 @@ def _from_object(given: object) -> Model:
         return _checked(CoreMLModel(source, name="model"))
     if is_mlmodel(source):
         model, function = from_mlmodel(source)
-        return model if function is None else _at(model, function)
+        return model if function is None else model.at_function(function)
     pair = isinstance(source, tuple) and len(source) == 2
     from coreproof.model.feeding import Source
 

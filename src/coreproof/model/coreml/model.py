@@ -12,8 +12,8 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from coreproof.errors import UnreadableModelError
-from coreproof.model.base import Model
+from coreproof.errors import ConversionError, UnreadableModelError
+from coreproof.model.base import SIGN, Model
 from coreproof.model.coreml.check import require_sound
 from coreproof.model.coreml.compression_report import CompressionReport
 from coreproof.model.coreml.features import read_signature
@@ -111,6 +111,50 @@ class CoreMLModel(Model):
 
     def _in_origin(self, folder: Path) -> bool:
         return isinstance(self.origin, Path) and folder.resolve().is_relative_to(self.origin.resolve())
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions of an ML Program that has several, its default one first."""
+        if not self.is_program:
+            return ()
+        description = self.spec.description
+        names = [function.name for function in description.functions]
+        return tuple(sorted(names, key=lambda name: name != (self.stored_default or description.defaultFunctionName)))
+
+    @property
+    def at_a_function(self) -> bool:
+        """Whether it was opened at one of them."""
+        return self.stored_default is not None
+
+    def at_function(self, name: str) -> Model:
+        """The package with this function as the one that every verb works on; written, it has the default that it had.
+
+        Raises ConversionError for a name that it does not have.
+        """
+        if not self.is_program:
+            return super().at_function(name)
+        described = [function.name for function in self.spec.description.functions]
+        if name not in self.spec.mlProgram.functions or (described and name not in described):
+            raise ConversionError(
+                "the model has no such function",
+                where=self.where,
+                expected=" or ".join(sorted(described or self.spec.mlProgram.functions))
+                or "an ML Program with functions",
+                found=name,
+            )
+        default = self.spec.description.defaultFunctionName
+        if not described:
+            return self
+        spec = self.spec
+        if name != default:
+            spec = type(self.spec)()
+            spec.CopyFrom(self.spec)
+            spec.description.defaultFunctionName = name
+        chosen = self.with_spec(spec)
+        chosen.stored_default = self.stored_default or default
+        chosen.path = self.path
+        chosen.name = f"{self.name.partition(SIGN)[0]}{SIGN}{name}"
+        return chosen
 
     @cached_property
     def signature(self) -> Signature:

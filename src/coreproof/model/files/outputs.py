@@ -148,6 +148,13 @@ def _is_package(path: Path) -> bool:
     return isinstance(document, dict) and "itemInfoEntries" in document and not others
 
 
+def _is_aimodel(path: Path) -> bool:
+    """Its program and what is said of it, and nothing else."""
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    known = {"main.mlirb", "main.hash", "metadata.json"}
+    return {"main.mlirb", "metadata.json"} <= names <= known
+
+
 def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -169,6 +176,7 @@ def _is_arrays(path: Path) -> bool:
 ONNX = Kind("an ONNX model", _is_onnx)
 MLMODEL = Kind("a Core ML model in one file", _is_mlmodel)
 PACKAGE = Kind("an .mlpackage", _is_package)
+AIMODEL = Kind("an .aimodel", _is_aimodel)
 PROGRAM = Kind("a .pt2 program", _is_program)
 RUN = Kind("a saved run of coreproof", lambda path: "coreproof.json" in _members(path))
 ARRAYS = Kind("an .npz of arrays", _is_arrays)
@@ -176,7 +184,7 @@ ARRAYS = Kind("an .npz of arrays", _is_arrays)
 
 def model_kind(path: str | Path) -> Kind:
     """What is stored under a name with this suffix."""
-    kinds = {".onnx": ONNX, ".mlmodel": MLMODEL, ".pt2": PROGRAM, ".npz": RUN}
+    kinds = {".onnx": ONNX, ".mlmodel": MLMODEL, ".pt2": PROGRAM, ".npz": RUN, ".aimodel": AIMODEL}
     return kinds.get(Path(path).suffix.lower(), PACKAGE)
 
 

@@ -1,0 +1,1 @@
+"""Core AI models (.aimodel): read and run through Apple's own packages, which live in a child process."""

@@ -1,0 +1,280 @@
+"""The child process in which Apple's Core AI packages run: the one file that touches what they keep private.
+
+It answers requests, one JSON line each, with one JSON line: a result, or ``{"error": ...}``. Arrays travel in files. The native
+part of those packages may abort the process over what it does not like; that is why it has one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import mmap
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from coreproof.errors import RunError
+from coreproof.model.coreai.arrays import ArrayFile, Place, at, mapped, written
+from coreproof.model.coreai.element_types import tensor_type
+from coreproof.model.coreai.literals import dense_array, stored_array
+from coreproof.model.files.entries import Entry, parse_json
+
+_BUFFERED = {"f16", "f32", "f64", "i1", "ui1", *(f"{sign}i{bits}" for sign in "su" for bits in (8, 16, 32, 64))}
+"""Element types that NumPy may ask the bindings for: over any other one they end the process."""
+_LONGEST_LOCATION = 20_000
+
+Answer = dict[str, object]
+
+
+class _Attribute(Protocol):
+    name: object
+    attr: object
+
+
+class _Attributes(Protocol):
+    def __iter__(self) -> Iterator[_Attribute]: ...
+    def __getitem__(self, name: str) -> object: ...
+
+
+class _Value(Protocol):
+    type: object
+
+
+class _Block(Protocol):
+    arguments: Sequence[_Value]
+    operations: Sequence[_Holder]
+
+
+class _Region(Protocol):
+    blocks: Sequence[_Block]
+
+
+class _Operation(Protocol):
+    """What is used of an operation of the bindings to MLIR."""
+
+    name: str
+    attributes: _Attributes
+    operands: Sequence[_Value]
+    results: Sequence[_Value]
+    regions: Sequence[_Region]
+    location: object
+
+    def get_asm(self, **options: object) -> str: ...
+    def print(self, **options: object) -> None: ...
+
+
+class _Holder(Protocol):
+    operation: _Operation
+
+
+# reading
+
+
+def read(request: Entry) -> Answer:
+    """Writes the graphs of the asset at ``path`` to ``graph.json`` in ``folder``, and its constants to ``constants`` there."""
+    folder = Path(request["folder"].text())
+    asset = importlib.import_module("coreai.authoring").AIModelAsset.load(request["path"].text())
+    module = asset.program._module._mlir_module  # noqa: SLF001 - there is no public way to the operations
+    with ArrayFile(folder / "constants") as constants:
+        reader = _Reader(module.operation, constants, folder)
+        document = {"functions": [reader.graph(held.operation) for held in module.body.operations]}
+    (folder / "graph.json").write_text(json.dumps(document), encoding="utf-8")
+    return {"producer": str(asset.metadata.producer) if hasattr(asset.metadata, "producer") else ""}
+
+
+class _Reader:
+    """A walk through the operations of a module; values are numbered as they are met."""
+
+    def __init__(self, module: _Operation, constants: ArrayFile, folder: Path) -> None:
+        self._module = module
+        self._constants = constants
+        self._folder = folder
+        self._numbers: dict[_Value, int] = {}
+        self._resources: dict[str, Place] | None = None
+
+    def graph(self, operation: _Operation) -> Answer:
+        """One operation at the top of a module, which is a graph."""
+        return {
+            "operation": operation.name,
+            "attributes": _attributes(operation),
+            "blocks": [self._block(block) for region in operation.regions for block in region.blocks],
+        }
+
+    def _block(self, block: _Block) -> Answer:
+        return {
+            "arguments": [self._value(argument) for argument in block.arguments],
+            "operations": [self._operation(inner.operation) for inner in block.operations],
+        }
+
+    def _operation(self, operation: _Operation) -> Answer:
+        told: Answer = {
+            "operation": operation.name,
+            "operands": [self._numbers[value] for value in operation.operands],
+            "results": [self._value(value) for value in operation.results],
+            "location": str(operation.location)[:_LONGEST_LOCATION],
+        }
+        if operation.name == "coreai.constant":
+            return {**told, "constant": self._constant(operation)}
+        blocks = [self._block(block) for region in operation.regions for block in region.blocks]
+        return {**told, "attributes": _attributes(operation), "blocks": blocks}
+
+    def _value(self, value: _Value) -> list[object]:
+        return [self._numbers.setdefault(value, len(self._numbers)), str(value.type)]
+
+    def _constant(self, operation: _Operation) -> Place | None:
+        kind = str(operation.results[0].type)
+        held = tensor_type(kind)
+        if held is None or held.dtype is None:  # a picture
+            return None
+        if held.element in _BUFFERED:
+            array = np.array(operation.attributes["value"])
+            # what lies beside the graph comes back as the attribute that names it
+            if array.dtype != object:
+                return self._constants.add(array)
+        text = operation.get_asm(large_elements_limit=None, assume_verified=True)
+        name = _resource(text)
+        return self._constants.add(dense_array(text, kind)) if name is None else self._resource_places()[name]
+
+    def _resource_places(self) -> Mapping[str, Place]:
+        """Where the constants lie that are kept beside the graph: the bindings give their bytes out as text only."""
+        if self._resources is None:
+            wanted, listing = dict(_resource_types(self._module)), self._folder / "listing"
+            with listing.open("wb") as file:
+                self._module.print(file=file, binary=True, large_elements_limit=1, assume_verified=True)
+            self._resources = {}
+            with listing.open("rb") as kept, mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                for found in re.finditer(rb'\n\s*"?([^\s":]+)"?: "0x([0-9A-Fa-f]*)"', text):
+                    if (kind := wanted.get(found[1].decode())) is not None:
+                        # the first four bytes say how the others are aligned
+                        data = bytes.fromhex(found[2].decode())[4:]
+                        self._resources[found[1].decode()] = self._constants.add(stored_array(data, kind))
+            listing.unlink()
+        return self._resources
+
+
+def _attributes(operation: _Operation) -> dict[str, str]:
+    return {str(named.name): str(named.attr) for named in operation.attributes}
+
+
+def _resource(text: str) -> str | None:
+    """The name of the bytes that a constant's text names; None where it holds them itself."""
+    found = re.search(r"coreai\.constant dense_resource<([^>]*)>", text[:4096])
+    return None if found is None else found[1].strip('"')
+
+
+def _resource_types(operation: _Operation) -> Iterator[tuple[str, str]]:
+    for region in operation.regions:
+        for block in region.blocks:
+            for held in block.operations:
+                inner = held.operation
+                if inner.name == "coreai.constant":
+                    name = _resource(inner.get_asm(large_elements_limit=1, assume_verified=True))
+                    if name is not None:
+                        yield name, str(inner.results[0].type)
+                yield from _resource_types(inner)
+
+
+# writing
+
+
+def assemble(request: Entry) -> Answer:
+    """Saves the program that a text of MLIR says as the asset ``path``."""
+    authoring, ir = importlib.import_module("coreai.authoring"), importlib.import_module("coreai._compiler.ir")
+    with importlib.import_module("coreai.authoring.context").Context()._mlir_context:  # noqa: SLF001
+        module = ir.Module.parse(Path(request["text"].text()).read_text(encoding="utf-8"))
+        authoring.AIProgram._from_mlir_module(module).save_asset(Path(request["path"].text()))  # noqa: SLF001
+    return {}
+
+
+# running
+
+
+class _Runner:
+    """One function of an asset, loaded."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._function: Callable[..., Awaitable[Mapping[str, _Array]]] | None = None
+        self._kept: list[object] = []
+
+    def open(self, request: Entry) -> Answer:
+        """Loads ``function`` of the asset at ``path``."""
+        asset = importlib.import_module("coreai.authoring").AIModelAsset.load(request["path"].text())
+        loading = asset.executable()
+        model = self._loop.run_until_complete(loading.__aenter__())
+        self._function = model.load_function(request["function"].text())
+        # they free the model when they are collected
+        self._kept = [loading, model]
+        return {}
+
+    def run(self, request: Entry) -> Answer:
+        """Runs the function on the arrays in ``folder``; the outputs and the states after the run are written there."""
+        if self._function is None:
+            raise RuntimeError("no function is open")
+        folder, made = Path(request["folder"].text()), importlib.import_module("coreai.runtime").NDArray
+        held = mapped(folder / "fed")
+        fed, states = (
+            {name: made(np.array(at(held, place))) for name, place in request[key].table().items()}
+            for key in ("inputs", "states")
+        )
+        function = self._function
+
+        async def call() -> Mapping[str, _Array]:
+            return await function(inputs=fed, state=states)
+
+        results = self._loop.run_until_complete(call())
+        outputs = {name: np.asarray(value.numpy()) for name, value in results.items()}
+        after = {name: np.asarray(value.numpy()) for name, value in states.items()}
+        return {
+            "outputs": written(folder / "outputs", outputs),
+            "states": written(folder / "states", after),
+        }
+
+
+class _Array(Protocol):
+    def numpy(self) -> np.ndarray: ...
+
+
+def _limit_memory(size: int) -> None:
+    """No more address space than this: where a system knows such a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def serve() -> None:
+    """Answers requests until the input ends."""
+    # what native code prints goes where errors go
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    runner = _Runner()
+    tasks: Mapping[str, Callable[[Entry], Answer]] = {
+        "read": read,
+        "assemble": assemble,
+        "open": runner.open,
+        "run": runner.run,
+    }
+    for line in sys.stdin:
+        request = parse_json(line, lambda problem: RunError("a request is not understood", found=problem))
+        try:
+            answer = tasks[request["do"].text()](request)
+        except Exception as error:  # the packages raise what they like
+            # of what they wrap it in, the first that went wrong says most
+            cause = error.__cause__ or error
+            answer = {"error": str(cause).strip() or type(cause).__name__}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _limit_memory(int(sys.argv[1]))
+    importlib.import_module("coreai.authoring")  # before any other of them: they import each other in a circle
+    serve()
