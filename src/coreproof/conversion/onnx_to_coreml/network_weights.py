@@ -62,7 +62,7 @@ def keep_large(program: Program) -> list[np.ndarray]:
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.size < _SMALLEST:
             continue
         readers = operation.outputs[0].child_ops
-        if all(r.op_type in _PLAIN and r.inputs.get("weight") is operation.outputs[0] for r in readers):
+        if readers and all(r.op_type in _PLAIN and r.inputs.get("weight") is operation.outputs[0] for r in readers):
             value.val = array.view(_Kept)
             value.val.kept = kept
         else:
