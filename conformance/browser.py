@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
-SCREENS = {"wide": (1280, 900), "phone": (390, 844)}
+SCREENS = {"wide": (1280, 900), "tablet": (768, 1024), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 GRAVE = ("serious", "critical")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")

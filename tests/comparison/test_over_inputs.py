@@ -127,7 +127,7 @@ def test_the_command_line_compares_over_a_folder(
         main()
     assert not ended.value.code
     said = capsys.readouterr().out
-    assert "logits  a and b: same class at 3 of 4; furthest apart 1 (3.npy)" in said
+    assert "logits  ONNX (a) and ONNX (b): same class at 3 of 4; furthest apart 1 (3.npy)" in said
     monkeypatch.setattr("sys.argv", line)
     with pytest.raises(SystemExit) as ended:
         main()

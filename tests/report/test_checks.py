@@ -158,9 +158,9 @@ def test_compare_measures_until_something_is_required(coreproof: Run, lineup: Pa
     assert coreproof(*ask).code == 0
     ran = coreproof(*ask, "--require", 0.9, "--junit", lineup / "results.xml", "--markdown", lineup / "summary.md")
     assert ran.code == 1
-    assert "not enough agrees: right and blind: 1 of 2 photos agree (50.00%); required: 90.00%" in ran.err
+    assert "not enough agrees: ONNX (right) and ONNX (blind): 1 of 2 photos agree (50.00%); required: 90.00%" in ran.err
     assert outcomes(lineup / "results.xml")["required: 90.00%"] == "failure"
-    assert "- right and blind: blue.png" in (lineup / "summary.md").read_text()
+    assert r"- ONNX \(right\) and ONNX \(blind\): blue.png" in (lineup / "summary.md").read_text()
     assert coreproof(*ask, "--require", 0.5).code == 0
     assert coreproof(*ask, "--require-lower", 0.5).code == 1
 
@@ -181,7 +181,7 @@ def test_a_proof_is_told_step_by_step(coreproof: Run, lineup: Path) -> None:
     assert json.loads(ran.out)["verdict"]["proves"]
     found = outcomes(lineup / "results.xml")
     assert found["Sanity"] == "system-out"
-    assert found["onnxm and o2c16"] == "system-out"
+    assert found["ONNX (onnxm) and Core ML float16 (o2c16)"] == "system-out"
     assert "failure" not in found.values()
 
 

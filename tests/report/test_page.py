@@ -195,10 +195,42 @@ def test_the_terminal_cuts_off_no_count(photos: Path, width: int) -> None:
         assert shown == [*own, str(comparison.accuracies[name].top1)]
 
 
+def test_classes_are_counted_over_all_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
+    _, data = read(page_of(comparison, tmp_path / "all"))
+    everything = comparison.everything
+    for index, known, named, right in data["comparison"]["perclass"]:
+        assert known == (everything.truth == index).sum()
+        first = everything.top[:, :, 0]
+        assert named == [int((first[:, m] == index).sum()) for m in (0, 1)]
+        assert right == [int(((first[:, m] == index) & (everything.truth == index)).sum()) for m in (0, 1)]
+    assert sum(row[2][0] for row in data["comparison"]["perclass"]) == comparison.count
+    # few photos are all there; of many, those that tell most
+    assert {photo["name"] for photo in data["comparison"]["photos"]} == set(comparison.photos)
+    monkeypatch.setattr(data_, "_PHOTOS", 5)
+    page, data = read(page_of(comparison, tmp_path / "some"))
+    assert len(data["comparison"]["photos"]) == 5
+    assert "The 5 of 12 photos that tell most" in page.words
+
+
+def test_people_read_what_a_model_is_beside_its_name(photos: Path, tmp_path: Path) -> None:
+    called = {"a": "our network"}
+    comparison = compare(
+        lineup_of({"a": classifier(0), "b": classifier(1), "onnx": classifier(2)}, FEEDING, called), photos
+    )
+    assert [comparison.spoken(name) for name in comparison.names] == ["our network (a)", "ONNX (b)", "onnx"]
+    page, data = read(page_of(comparison, tmp_path))
+    assert data["comparison"]["called"] == ["our network", "ONNX", "ONNX"]
+    assert "our network a" in page.words
+    assert json.loads((tmp_path / "comparison.json").read_text())["details"]["a"]["called"] == "our network"
+
+
 def test_the_terminal_takes_no_name_for_its_own_words(photos: Path) -> None:
     shown = printed(compare({"net[b]": classifier(0), "x[/red]y": classifier(1)}, photos), 80)
-    assert shown.count("net[b]") == 2
-    assert shown.count("x[/red]y") == 2
+    # in the heading, in the row, and where it is said what each is
+    assert shown.count("net[b]") == 3
+    assert shown.count("x[/red]y") == 3
+    assert "ONNX: net[b], x[/red]y" in shown
 
 
 def test_the_terminal_shows_the_same_counts(photos: Path) -> None:
@@ -225,7 +257,7 @@ def test_the_evidence_stands_below_the_verdict_without_a_click(photos: Path, tmp
         assert seen["answers"][0]["name"] == comparison.class_name(first[0])
     assert 'resize = "squash"' in found["todo"]["command"]
     page, _ = read(page_of(comparison, tmp_path / "out"))
-    assert page.words.index("Where a and b part") < page.words.index("Who agrees with whom")
+    assert page.words.index("Where ONNX a and ONNX b part") < page.words.index("Who agrees with whom")
     pictures = [a for tag, a in page.tags if tag == "img"]
     assert len(pictures) == 3 * len(found["photos"])
     assert all((a["src"] or "").startswith("data:image/jpeg;base64,") and a["alt"] for a in pictures)

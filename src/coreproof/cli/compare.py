@@ -129,7 +129,8 @@ def _over_inputs(
         return found
     for pair in found.pairs:
         same = "" if pair.places is None else f"same class at {pair.same:,} of {pair.places:,}; "
-        say(f"{pair.output}  {pair.a} and {pair.b}: {same}furthest apart {pair.furthest:.2g} ({pair.sample})")
+        both = f"{found.spoken(pair.a)} and {found.spoken(pair.b)}"
+        say(f"{pair.output}  {both}: {same}furthest apart {pair.furthest:.2g} ({pair.sample})")
     say(f"{qualified(found.text, found.weaknesses)}.")
     say(f"page: {written}")
     return found

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -19,18 +18,25 @@ _GAP = 2
 """Signs between two columns."""
 
 
-def agreement_table(comparison: Comparison, width: int = 80, called: Mapping[str, str] = MappingProxyType({})) -> Table:
+def agreement_table(comparison: Comparison, width: int = 80) -> Table:
     """On how many photos each two models have the same top class; complete agreement green, the least of all red.
 
-    What is wider than ``width`` goes on below: a count that is cut off is another count. ``called``: what people call a model.
+    What is wider than ``width`` goes on below: a count that is cut off is another count.
     """
     photos, names = comparison.count, comparison.names
-    legend = [", ".join(f"{name} is {called[name]}" for name in names if name in called)] if called else []
-    notes = [*legend, f"same top class, of {photos:,} photos", *(f"weak: {w.text}" for w in comparison.weaknesses)]
+    kinds: dict[str, list[str]] = {}
+    for model in comparison.models:
+        if model.spoken != model.name:
+            kinds.setdefault(model.called, []).append(model.name)
+    notes = [
+        *(f"{kind}: {', '.join(of)}" for kind, of in kinds.items()),
+        f"same top class, of {photos:,} photos",
+        *(f"weak: {w.text}" for w in comparison.weaknesses),
+    ]
     if any(pair.undefined for pair in comparison.pairs.values()):
         notes.append("Cohen's kappa is undefined where two models name one class on every photo")
     for found in comparison.explanations:
-        notes.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
+        notes.append(f"{comparison.spoken(found.a)} and {comparison.spoken(found.b)} differ on {found.differ:,}:")
         notes += [f"  made alike in {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
     if comparison.skipped:
         notes.append(f"{comparison.skipped_count:,} skipped: {', '.join(list(comparison.skipped)[:3])}")

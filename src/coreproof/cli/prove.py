@@ -93,7 +93,6 @@ def command(
     from coreproof.model.load import load
     from coreproof.proof.chain import LEFT_OUT, UNNAMED, prove
     from coreproof.proof.checks import of_proof, survives
-    from coreproof.proof.document import SPOKEN
 
     check_report_places(reporting, replace=overwrite)
     told = telling.read()
@@ -136,7 +135,7 @@ def command(
         say_json(proof.to_json())
         raise typer.Exit(0 if fine else 1)
     if proof.comparison is not None:
-        shown.print(agreement_table(proof.comparison, shown.width, SPOKEN))
+        shown.print(agreement_table(proof.comparison, shown.width))
     colour = "red" if not proof.agrees else "green" if proof.proves else "yellow"
     shown.print(Line(proof.text, style=f"bold {colour}"))
     unnamed = [Line(f"note   {note}") for note in proof.steps[0].notes if note == UNNAMED or note.startswith(LEFT_OUT)]

@@ -331,6 +331,7 @@ class _Job:
         device, seconds = entry.device, self.store.seconds_per_photo(self.keys[name])
         return ModelInfo(
             name=name,
+            called=entry.called or about.called,
             description=about.model,
             format=about.format,
             feeding=about.feeding,

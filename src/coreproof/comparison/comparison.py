@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.comparison.agreement import cohen_kappa, wilson
-from coreproof.comparison.lineup import Attribution
+from coreproof.comparison.lineup import Attribution, spoken
 from coreproof.comparison.part import Part
 from coreproof.comparison.source import PhotoSource
 from coreproof.comparison.table import Table
@@ -39,7 +39,7 @@ class ModelInfo:
 
     ``fed`` is the feeding that ``feeding`` says in words, None where a device fed it. ``file`` is the name of the file that it
     was loaded from, ``bytes`` and ``written`` that file's size and day; ``digest`` changes with what the source computes
-    (empty, None: it was made in memory).
+    (empty, None: it was made in memory). ``called``: what people call it ("Core ML float16"); empty where the name says that.
     """
 
     name: str
@@ -58,6 +58,12 @@ class ModelInfo:
     bytes: int | None = None
     written: str = ""
     digest: str = ""
+    called: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """The model as a sentence names it: ``Core ML float16 (t2c16)``."""
+        return spoken(self.name, self.called)
 
     def to_json(self) -> dict[str, object]:
         """As comparison.json has it."""
@@ -224,6 +230,10 @@ class Comparison(Spoken, NotebookView):
         """The classes of the photos of which they are known. Reads everything."""
         known = zip(self.everything.photos, self.everything.truth.tolist(), strict=True)
         return {photo: index for photo, index in known if index >= 0}
+
+    def spoken(self, name: str) -> str:
+        """A model as a sentence names it: what people call it, and its name. KeyError for one that was not compared."""
+        return self.models[self.index(name)].spoken
 
     def index(self, name: str) -> int:
         """The position of a model; KeyError for one that was not compared."""

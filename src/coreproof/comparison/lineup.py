@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from coreproof.comparison.device import DeviceRun
@@ -32,8 +33,8 @@ class LineupEntry:
     (``weights_from``), or with pooling windows that also cover a last, partial step (``pooling`` "ceil").
     ``image`` makes the converted model's input a picture with the feeding's mean and std inside. ``softmax`` says
     whether scores are logits; None decides by looking whether they are a distribution. ``arithmetic`` "stored" rounds
-    float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page. ``device``: what a phone answered already, in
-    the place of a model.
+    float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page. ``called``: what people call it beside its name
+    (default: its format, as "Core ML float16"). ``device``: what a phone answered already, in the place of a model.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LineupEntry:
     engine: Engine = "auto"
     arithmetic: Precision = "stored"
     note: str = ""
+    called: str = ""
     device: DeviceRun | None = None
 
     @property
@@ -118,6 +120,11 @@ class Lineup:
         return self.feeding(entry.base)
 
 
+def spoken(name: str, called: str) -> str:
+    """A model as a sentence names it: what people call it, and its name where that says something else."""
+    return f"{called} ({name})" if called and called.casefold() != name.casefold() else name
+
+
 def with_devices(lineup: Lineup, runs: Sequence[DeviceRun]) -> Lineup:
     """The line-up with what phones answered as further models, behind the others."""
     entries = tuple(
@@ -146,10 +153,19 @@ def _device_names(runs: Sequence[DeviceRun]) -> list[str]:
     return different
 
 
-def lineup_of(models: Mapping[str, object], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
-    """A line-up of models by name; ``feeding`` one for all, or by name."""
+def lineup_of(
+    models: Mapping[str, object],
+    feeding: Feeding | Mapping[str, Feeding] | None = None,
+    called: Mapping[str, str] = MappingProxyType({}),
+) -> Lineup:
+    """A line-up of models by name; ``feeding`` one for all, or by name; ``called``: what people call them."""
     by_name = feeding if isinstance(feeding, Mapping) else dict.fromkeys(models, feeding)
-    return Lineup(tuple(LineupEntry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
+    return Lineup(
+        tuple(
+            LineupEntry(name, model, feeding=by_name.get(name), called=called.get(name, ""))
+            for name, model in models.items()
+        )
+    )
 
 
 def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool = False) -> Lineup:
@@ -293,7 +309,7 @@ def _all(value: object, kind: type[_T]) -> TypeGuard[list[_T]]:
 
 
 _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("source", "from", "weights_from", "note"), (lambda v: isinstance(v, str), "a text")),
+    **dict.fromkeys(("source", "from", "weights_from", "note", "called"), (lambda v: isinstance(v, str), "a text")),
     **dict.fromkeys(("image", "softmax"), (lambda v: isinstance(v, bool), "true or false")),
     "shape": (lambda v: _all(v, int) and all(0 < n < 2**24 for n in v), "whole numbers above 0"),
     "labels": (lambda v: isinstance(v, str) or _all(v, str), "a file with a label a line, or the labels"),

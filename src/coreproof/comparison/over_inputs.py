@@ -7,6 +7,7 @@ is a row of class scores (or of whole numbers), at how many places both name the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -15,12 +16,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from coreproof.comparison.agreement import wilson
-from coreproof.comparison.lineup import Lineup, as_lineup
+from coreproof.comparison.lineup import Lineup, as_lineup, spoken
 from coreproof.comparison.variants import ModelFactory
 from coreproof.comparison.weakness import FEW
 from coreproof.errors import InputError, LineupError
@@ -88,6 +90,7 @@ class InputComparison(Spoken):
     classes: Mapping[str, Mapping[str, Mapping[str, int]]]
     weaknesses: tuple[Weakness, ...]
     origin: str = ""
+    called: Mapping[str, str] = field(default_factory=dict)
 
     def _spoken(self) -> str:
         return self.text
@@ -97,6 +100,10 @@ class InputComparison(Spoken):
         """The outputs that are compared, in order."""
         return tuple(dict.fromkeys(pair.output for pair in self.pairs))
 
+    def spoken(self, name: str) -> str:
+        """A model as a sentence names it: what people call it, and its name."""
+        return spoken(name, self.called.get(name, ""))
+
     @property
     def text(self) -> str:
         """The finding in a sentence: of each output the two models that agree least."""
@@ -104,7 +111,7 @@ class InputComparison(Spoken):
         for output in self.outputs:
             of = [pair for pair in self.pairs if pair.output == output]
             worst = max(of, key=lambda pair: pair.furthest)
-            where = f"{worst.a} and {worst.b}, {worst.sample}"
+            where = f"{self.spoken(worst.a)} and {self.spoken(worst.b)}, {worst.sample}"
             said = f"{output!r} differs by at most {worst.furthest:.2g} of its scale ({where})"
             counted = [pair for pair in of if pair.places]
             if counted:
@@ -123,6 +130,7 @@ class InputComparison(Spoken):
             "inputs": self.origin,
             "samples": self.samples,
             "models": list(self.names),
+            "called": dict(self.called),
             "agreement": json_ready([asdict(pair) for pair in self.pairs]),
             "details": json_ready([asdict(row) for row in self.rows]),
             "classes": {output: {c: dict(m) for c, m in of.items()} for output, of in self.classes.items()},
@@ -154,7 +162,8 @@ def compare_inputs(
     if any(entry.device is not None for entry in lineup.entries):
         raise LineupError("what a device answered is about photos", fix="compare it with --photos")
     factory = ModelFactory(lineup)
-    return over_inputs({name: factory.model(name) for name in lineup.names}, inputs, lineup.title, progress)
+    called = {entry.name: entry.called for entry in lineup.entries if entry.called}
+    return over_inputs({name: factory.model(name) for name in lineup.names}, inputs, lineup.title, progress, called)
 
 
 def over_inputs(
@@ -162,8 +171,12 @@ def over_inputs(
     inputs: str | Path | Inputs | Sequence[NamedSample],
     title: str = "",
     progress: Progress | None = None,
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> InputComparison:
-    """The same of models that are there; the first of them says what each input is called. See ``compare_inputs``."""
+    """The same of models that are there; the first of them says what each input is called. See ``compare_inputs``.
+
+    ``called``: what people call a model, where that is not its format.
+    """
     names = tuple(models)
     first = models[names[0]]
     listed, origin = _listed(inputs, first)
@@ -177,7 +190,8 @@ def over_inputs(
         for number, sample in enumerate(listed):
             judged.add(sample, first)
             report("Compare over inputs", number + 1, len(listed))
-    return judged.result(title, origin)
+    spoken_as = {name: called.get(name) or model.called for name, model in models.items()}
+    return dataclasses.replace(judged.result(title, origin), called=spoken_as)
 
 
 def _listed(inputs: str | Path | Inputs | Sequence[NamedSample], first: Model) -> tuple[list[NamedSample], str]:

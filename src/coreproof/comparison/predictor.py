@@ -39,6 +39,7 @@ class Calibration:
 
     ``fed``: its feeding (None: a device fed it); ``feeding`` says it in words. ``softmax``: its scores go through one.
     ``batch``: how many photos it is given at a time. ``untrained``: random weights.
+    ``called``: what people call its format.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Calibration:
     batch: int
     untrained: bool = False
     fed: Feeding | None = None
+    called: str = ""
 
     def to_json(self) -> dict[str, object]:
         """As the store keeps it."""
@@ -78,6 +80,7 @@ class Calibration:
                 batch=entry["batch"].whole(1, 10**6),
                 untrained=entry["untrained"].flag(),
                 fed=entry["fed"].optional(feeding_from),
+                called=entry["called"].text(),
             )
         except StoreError:
             return None
@@ -134,6 +137,7 @@ class Predictor:
             batch=1,
             untrained=self.model.untrained,
             fed=self.fed,
+            called=self.model.called,
         )
         if _takes_several(self._feature) and self._answers_the_same_among_others(photo):
             self.calibration = replace(self.calibration, batch=BATCH)

@@ -104,13 +104,14 @@ class PairTally:
 
 
 class ModelTally:
-    """What is added up about one model: how often it names each class, and how often it is right.
+    """What is added up about one model: how often it names each class (``named``), and is right about it (``right_of``).
 
     ``known_pictures`` and ``right_pictures`` are ``known`` and ``top1`` with all crops of a picture as one.
     """
 
     def __init__(self, classes: int) -> None:
         self.named = np.zeros(classes, np.int64)
+        self.right_of = np.zeros(classes, np.int64)
         self.known = 0
         self.top1 = 0
         self.top5 = 0
@@ -124,6 +125,7 @@ class ModelTally:
         part = photos.part
         self.named += np.bincount(part.top[:, i, 0], minlength=len(self.named))
         ranks = part.ranks[:, i]
+        self.right_of += np.bincount(part.truth[ranks == 0], minlength=len(self.right_of))
         self.known += int((ranks >= 0).sum())
         self.top1 += int((ranks == 0).sum())
         # -1 is an unknown truth, and no first place
@@ -138,7 +140,8 @@ class ModelTally:
 class Tally:
     """Statistics of ``names`` over the photos of all parts added. ``main``: the models that are not there to explain.
 
-    ``pictures`` is how many pictures the photos are, all crops of one counted as one.
+    ``pictures`` is how many pictures the photos are, all crops of one counted as one; ``known_of``: how many photos of each
+    class there are, where that is known.
     """
 
     def __init__(self, names: Sequence[str], main: Sequence[str], classes: int) -> None:
@@ -146,6 +149,7 @@ class Tally:
         self.photos = 0
         self.pictures = 0.0
         self.together = 0
+        self.known_of = np.zeros(classes, np.int64)
         self.models = {name: ModelTally(classes) for name in names}
         self.pairs = {pair: PairTally() for pair in combinations(names, 2)}
         self.skipped: dict[str, str] = {}
@@ -163,6 +167,7 @@ class Tally:
             return
         first = part.top[:, self._main, 0]
         self.together += int((first == first[:, :1]).all(axis=1).sum())
+        self.known_of += np.bincount(part.truth[part.truth >= 0], minlength=len(self.known_of))
         photos = _Photos(part, self.photos)
         for i, model in enumerate(self.models.values()):
             model.add(photos, i)

@@ -119,6 +119,17 @@ class Model(NotebookView, ABC):
         return self.format == "coreai"
 
     @property
+    def called(self) -> str:
+        """What people call its format: "PyTorch", "Core ML float16"; a program by what most of its results are stored as."""
+        named = {"torch": "PyTorch", "onnx": "ONNX", "neuralnetwork": "Core ML NeuralNetwork", "coreai": "Core AI"}
+        if not self.is_program:
+            return named.get(self.format, "Core ML")
+        results = (self.graph.values.get(name) for node in self.graph.nodes for name in node.outputs)
+        dtypes = [value.dtype for value in results if value is not None and not value.constant]
+        half = dtypes.count("float16") > dtypes.count("float32")
+        return f"Core ML float{16 if half else 32}"
+
+    @property
     def suffix(self) -> str:
         """How the files that a model of its format is written to end; ".onnx" for what is written as that."""
         if self.is_network or self.format == "classic":

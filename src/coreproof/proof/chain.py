@@ -383,7 +383,7 @@ class _Chain:
             self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
             return None
         started = time.monotonic()
-        lineup = lineup_of(self.models, self.fed.feeding)
+        lineup = lineup_of(self.models, self.fed.feeding, SPOKEN)
         found = compare(lineup, self.photos, store=self.out / "store", progress=self.progress)
         weak = found.weaknesses
         skipped = f", {found.skipped_count:,} left out" if found.skipped_count else ""
@@ -398,7 +398,7 @@ class _Chain:
         if not self.fed.is_folder:
             return None
         started = time.monotonic()
-        found = over_inputs(self.models, self.fed.named, progress=self.progress)
+        found = over_inputs(self.models, self.fed.named, progress=self.progress, called=SPOKEN)
         found = dataclasses.replace(found, origin=self.fed.origin)
         text = qualified(found.text, found.weaknesses)
         self.add(ProofStep("Compare over inputs", "compare", text, weak=found.weaknesses), started)

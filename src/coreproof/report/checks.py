@@ -141,7 +141,7 @@ def of_comparison(found: Comparison) -> Checks:
     """Each two models are a check: it measures, and fails by a requirement alone."""
     checks, shares, worst = [], [], {}
     for pair in found.pairs.values():
-        name = f"{pair.a} and {pair.b}"
+        name = f"{found.spoken(pair.a)} and {found.spoken(pair.b)}"
         share = Share(name, pair.count, pair.photos, "photos", pair.low)
         checks.append(Check(name, "passed", f"{share}, 95% interval {pair.low:.2%} to {pair.high:.2%}", "agreement"))
         shares.append(share)
@@ -162,7 +162,7 @@ def of_input_comparison(found: InputComparison) -> Checks:
     """Each output and each two models are a check: it measures, and fails by a requirement alone."""
     checks, shares = [], []
     for pair in found.pairs:
-        name = f"{pair.output}: {pair.a} and {pair.b}"
+        name = f"{pair.output}: {found.spoken(pair.a)} and {found.spoken(pair.b)}"
         text = f"furthest apart {pair.furthest:.2g} of its scale ({pair.sample})"
         if pair.same is not None and pair.places:
             shares.append(Share(name, pair.same, pair.places, "places", pair.low or 0.0))

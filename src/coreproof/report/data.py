@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from types import MappingProxyType
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from coreproof.comparison.comparison import Comparison, ModelPair
 from coreproof.comparison.lineup import explaining
@@ -25,6 +27,7 @@ _PAIRS = 1000
 # What grows with the models has a room of its own, so that a page of a hundred stays one that a browser opens at once.
 _ANSWERS = 12_000
 _ALL_DIFFERING = 20_000
+_CLASSES = 40_000
 _ALL_EXTREMES = 4_000
 
 
@@ -59,10 +62,15 @@ def comparison_data(comparison: Comparison) -> Document:
             }
         )
     used = {c for name in comparison.names for photo in chosen for c, _ in comparison.predictions(name, photo)}
+    classes = _classes(comparison)
+    used |= {row[0] for row in classes}
     truths = {photo: comparison.truth_of(photo) for photo in chosen}
     used |= {truth for truth in truths.values() if truth is not None}
     return {
         "models": list(comparison.names),
+        "called": [model.called for model in comparison.models],
+        "main": [comparison.index(name) for name in comparison.tally.main],
+        "perclass": classes,
         "total": comparison.count,
         "pictures": comparison.pictures,
         "everything": comparison.writes_every_photo,
@@ -95,7 +103,25 @@ def _chosen_photos(comparison: Comparison, most_differing: int, most_extremes: i
         lists.append([photo for photo, _ in comparison.least_certain(name, _CERTAIN)])
     # rank by rank, so that no list takes all the room
     in_turn = (photo for rank in zip_longest(*lists) for photo in rank if photo is not None)
-    return list(islice(dict.fromkeys(in_turn), min(_PHOTOS, _ANSWERS // len(comparison.names))))
+    most = min(_PHOTOS, _ANSWERS // len(comparison.names))
+    # where all have room, all can be looked through; of more it would be a part that tells nothing
+    rest = comparison.photos if comparison.count <= most else ()
+    return list(islice(dict.fromkeys(chain(in_turn, rest)), most))
+
+
+def _classes(comparison: Comparison) -> list[tuple[int, int, list[int], list[int]]]:
+    """Each class that is shown or named: its photos, how often each model names it, and how often it is right about it.
+
+    Those first that the models name most unequally often.
+    """
+    models = [comparison.tally.models[name] for name in comparison.names]
+    named = np.stack([model.named for model in models])
+    right = np.stack([model.right_of for model in models])
+    known = comparison.tally.known_of
+    spread = named.max(axis=0) - named.min(axis=0)
+    order = np.lexsort((-named.max(axis=0), -spread))
+    there = [int(k) for k in order if known[k] or named[:, k].any()][: _CLASSES // len(models)]
+    return [(k, int(known[k]), named[:, k].tolist(), right[:, k].tolist()) for k in there]
 
 
 def table_pairs(comparison: Comparison) -> list[ModelPair]:
@@ -131,9 +157,11 @@ def comparison_verdict(comparison: Comparison) -> Document:
         best = min(found.causes, key=lambda cause: cause.differ, default=None)
         if best is not None and found.differ:
             left = f"{best.differ:,}" if best.differ else "none"
-            text += f" {found.a} and {found.b} differ on {found.differ:,}; made alike in {best.cause}, on {left}."
+            both = f"{comparison.spoken(found.a)} and {comparison.spoken(found.b)}"
+            text += f" {both} differ on {found.differ:,}; made alike in {best.cause}, on {left}."
     if models > 2 and not comparison.explanations:
-        text += f" Furthest apart: {worst.a} and {worst.b}, on {worst.photos - worst.count:,}."
+        both = f"{comparison.spoken(worst.a)} and {comparison.spoken(worst.b)}"
+        text += f" {both} are furthest apart: they differ on {worst.photos - worst.count:,}."
     return {"state": "mixed", "text": text, "worst": worst}
 
 

@@ -45,14 +45,14 @@ def evidence(comparison: Comparison, pair: ModelPair | None) -> Document | None:
     alike = _same_pixels(models[0].fed, models[1].fed)
     differ = pair.photos - pair.count
     return {
-        "a": pair.a,
-        "b": pair.b,
+        "a": models[0],
+        "b": models[1],
         "differ": differ,
         "of": pair.photos,
         "photos": photos,
         "same_pixels": alike,
         "why": _why(best, pair, alike) if differ else None,
-        "todo": _todo(found, best, models, alike) if differ else None,
+        "todo": _todo(comparison, found, best, models, alike) if differ else None,
     }
 
 
@@ -78,7 +78,7 @@ def _seen(comparison: Comparison, model: ModelInfo, name: str, picture: Image.Im
     """What one model saw of a photo, and what it answered; ``margin`` is by how much its first class led."""
     answers = comparison.predictions(model.name, name)
     return {
-        "model": model.name,
+        "model": model,
         "answers": [
             {"name": comparison.class_name(index), "share": share, "right": index == truth}
             for index, share in answers[:_ANSWERS]
@@ -132,11 +132,14 @@ def _why(best: Cause | None, pair: ModelPair, alike: bool) -> Document:
     }
 
 
-def _todo(found: Explanation | None, best: Cause | None, models: list[ModelInfo], alike: bool) -> Document:
+def _todo(
+    comparison: Comparison, found: Explanation | None, best: Cause | None, models: list[ModelInfo], alike: bool
+) -> Document:
     """What brings the two together, or shows where they part: a sentence, and a command or lines of a line-up."""
     a, b = models
     if found is not None and best is not None and best.explains is not None and best.explains >= 0.5:
-        text = f"{found.a} made like {found.b} in {best.cause} is the model {best.model} of this line-up: use its settings."
+        one, other = (comparison.spoken(name) for name in (found.a, found.b))
+        text = f"{one}, made like {other} in {best.cause}, stands in this line-up as {best.model}: use its settings."
         return {"text": text, "command": ""}
     if alike:
         files = [model.file for model in models if model.file]
@@ -148,7 +151,7 @@ def _todo(found: Explanation | None, best: Cause | None, models: list[ModelInfo]
             "command": "",
         }
     lines = [f"[models.{b.name}]", f"feed = {{ {', '.join(_cut_as(a.fed, b.fed))} }}"] if a.fed and b.fed else []
-    text = f"Cut the photos for {b.name} as they are cut for {a.name}, and compare again; what is left is not the crop."
+    text = f"Cut the photos for {b.spoken} as they are cut for {a.spoken}, and compare again; what is left is not the crop."
     return {"text": f"{text} In the line-up:" if lines else text, "command": "\n".join(lines)}
 
 

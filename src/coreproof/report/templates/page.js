@@ -1,29 +1,3 @@
-"use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key === "style") node.style.cssText = value;
-      else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-      else if (value !== null && value !== false) node.setAttribute(key, value === true ? "" : value);
-    }
-    node.append(...children.filter((c) => c !== null && c !== undefined));
-    return node;
-  };
-  const percent = (share, digits = 1) => {
-    let text = (100 * share).toFixed(digits);
-    if (share < 1 && Number(text) >= 100) text = (100 - 10 ** -digits).toFixed(digits);
-    return text.replace(/\.0+$/, "") + "%";
-  };
-  const figure = (v) => {
-    if (v === null || v === undefined) return "–";
-    if (typeof v !== "number") return String(v);
-    if (v === 0) return "0";
-    const size = Math.abs(v);
-    return size < 1e-3 || size >= 1e5 ? v.toExponential(1) : String(Number(v.toPrecision(3)));
-  };
-
   // sortable tables: every heading becomes a button
   const sortable = (table) => {
     const heads = [...table.tHead.rows[0].cells];
@@ -108,6 +82,8 @@
   const pairs = new Map(c.pairs.map((p) => [`${p.a},${p.b}`, p]));
   const pairOf = (a, b) => pairs.get(a < b ? `${a},${b}` : `${b},${a}`);
   const className = (index) => c.classes[index] ?? `class ${index}`;
+  // a model as people call it, with its short name beside
+  const spoken = (m) => c.called[m] && c.called[m].toLowerCase() !== c.models[m].toLowerCase() ? [c.called[m], " ", make("code", {}, c.models[m])] : [make("code", {}, c.models[m])];
 
   const kappa = (p) => p.kappa === null ? "undefined" : p.kappa.toFixed(3);
 
@@ -167,7 +143,7 @@
     return make("li", {},
       make("figure", {}, picture(photo)),
       make("div", { class: "what" }, photo.truth === null ? null : make("b", {}, className(photo.truth)), make("small", {}, photo.name), note ? make("small", {}, note) : null),
-      make("div", { class: "two" }, ...[[a, b], [b, a]].map(([m, o]) => make("div", {}, make("h4", {}, c.models[m]), bars(m, o, k)))));
+      make("div", { class: "two" }, ...[[a, b], [b, a]].map(([m, o]) => make("div", {}, make("h4", {}, ...spoken(m)), bars(m, o, k)))));
   };
   const PAGE = 12;
   const fill = (list, items, a, b) => {
@@ -187,7 +163,7 @@
     cells.forEach((cell) => cell.setAttribute("aria-pressed", String(cell === from)));
     const divergence = (v) => `divergence ${figure(v)}`;
     const lists = {
-      differ: [`differ (${differ})`, pair.differ.map((k) => [k, ""])],
+      differ: [`differ (${counted(differ)})`, pair.differ.map((k) => [k, ""])],
       most: ["furthest apart", pair.most.map(([k, v]) => [k, divergence(v)])],
       least: ["closest", pair.least.map(([k, v]) => [k, divergence(v)])],
     };
@@ -196,7 +172,7 @@
       place.textContent = "";
       const items = lists[name][1];
       if (!items.length) { place.append(make("p", { class: "hint" }, "They name the same class on every photo.")); return; }
-      if (name === "differ" && items.length < differ) place.append(make("p", { class: "hint" }, `The ${items.length} furthest apart of ${differ}; ${c.everything ? "comparison.json has" : "Comparison.disagreements gives"} all.`));
+      if (name === "differ" && items.length < differ) place.append(make("p", { class: "hint" }, `The ${items.length} furthest apart of ${counted(differ)}; ${c.everything ? "comparison.json has all." : "coreproof compare --serve shows all."}`));
       const list = make("ul", { class: "pairs" });
       place.append(list);
       fill(list, items, a, b);
@@ -208,7 +184,7 @@
     const close = () => { panel.hidden = true; from.setAttribute("aria-pressed", "false"); from.focus(); };
     panel.textContent = "";
     panel.append(
-      make("header", {}, make("h3", {}, make("code", {}, c.models[a]), " and ", make("code", {}, c.models[b]), differ ? ` differ on ${differ} of ${c.total} photos` : ` agree on all ${c.total} photos`),
+      make("header", {}, make("h3", {}, ...spoken(a), " and ", ...spoken(b), differ ? ` differ on ${counted(differ)} of ${photoCount(c.total)}` : ` agree on all ${photoCount(c.total)}`),
         make("button", { type: "button", class: "close", "aria-label": "Close", onclick: close }, "✕")),
       make("p", { class: "hint" }, `Same class on ${percent(pair.share)} (95% interval ${percent(pair.low)} to ${percent(pair.high)}${c.pictures === c.total ? "" : `, over ${c.pictures} pictures`}), κ ${kappa(pair)}, ${percent(pair.overlap)} of the top 5 shared, mean divergence ${figure(pair.divergence)}.`),
       choice,
@@ -242,4 +218,3 @@
   };
   select.addEventListener("change", showCertain);
   showCertain();
-})();

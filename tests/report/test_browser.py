@@ -1,0 +1,86 @@
+"""Pages in a real browser: nothing in the console, nothing asked of the network, all of it by keyboard, and axe-core content."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conformance.browser import BROWSERS, SCHEMES, SCREENS, Chromium, axe_source, faults, look
+
+from coreproof.comparison.compare import compare
+from coreproof.report.page import page, write_page
+from tests.build import classifier
+from tests.report.conftest import proof
+
+
+@pytest.fixture
+def browser() -> Iterator[Chromium]:
+    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    opened = Chromium(program)
+    yield opened
+    opened.close()
+
+
+def axe() -> str:
+    """axe-core where it is installed; without it what the browser itself tells is still judged."""
+    try:
+        return axe_source(None)
+    except SystemExit:
+        return "window.axe = {run: async () => ({violations: []})}"
+
+
+def found(browser: Chromium, file: Path) -> dict[str, list[str]]:
+    """What is wrong with a page, by screen and scheme."""
+    views = ((screen, scheme) for screen in SCREENS for scheme in SCHEMES)
+    seen = {f"{screen} {scheme}": faults(look(browser, file, screen, scheme, axe(), None)) for screen, scheme in views}
+    return {view: wrong for view, wrong in seen.items() if wrong}
+
+
+def test_a_comparison_is_whole_on_every_screen(photos: Path, tmp_path: Path, browser: Chromium) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1), "twin": classifier(0)}, photos)
+    assert found(browser, page(comparison, tmp_path)) == {}
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_proof_is_whole_on_every_screen(tmp_path: Path, browser: Chromium, agrees: bool) -> None:
+    assert found(browser, write_page(tmp_path, proof=proof(agrees), comparison=None)) == {}
+
+
+def test_photos_are_found_within_the_page(photos: Path, tmp_path: Path, browser: Chromium) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
+    look(browser, page(comparison, tmp_path), "phone", "light", axe(), None)
+
+    def shown() -> list[str]:
+        names: list[str] = browser.evaluate(
+            "[...document.querySelectorAll('#photo-list .what > small')].map(e => e.textContent)"
+        )
+        return names
+
+    def by_id(name: str, value: str, event: str = "input") -> None:
+        found = f"document.getElementById({name!r})"
+        browser.evaluate(f"{found}.value = {value!r}; {found}.dispatchEvent(new Event({event!r}))")
+
+    assert sorted(shown()) == sorted(comparison.photos)
+    by_id("photo-kind", "differ", "change")
+    assert sorted(shown()) == sorted(comparison.disagreements("a", "b"))
+    by_id("photo-kind", "all", "change")
+    one = comparison.photos[3]
+    by_id("photo-search", one)
+    assert shown() == [one]
+    by_id("photo-search", "")
+    # a class, chosen from the table, shows the photos of it and those called so
+    index = comparison.predictions("a", one)[0][0]
+    name = comparison.class_name(index)
+    browser.evaluate(
+        f"[...document.querySelectorAll('#classes-table .link')].find(e => e.textContent === {name!r}).click()"
+    )
+    wanted = {
+        photo
+        for photo in comparison.photos
+        if comparison.truth_of(photo) == index or index in [comparison.predictions(m, photo)[0][0] for m in "ab"]
+    }
+    assert set(shown()) == wanted
