@@ -104,8 +104,9 @@ conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what i
 	$(BIN)/python -m conformance.apple --python $(CURDIR)/$(JUDGE_VENV)/bin/python $(ARGS)
 
 conformance-quick: $(READY) ## Slices of the ONNX backend tests and of Apple's, in the project's own environment.
-	$(BIN)/python -W ignore -m conformance.onnx_backend --every 4
-	$(BIN)/python -m conformance.apple --slice
+	@$(BIN)/python -W ignore -m conformance.onnx_backend --every 4 & first=$$!; \
+	$(BIN)/python -m conformance.apple --slice; second=$$?; \
+	wait $$first && exit $$second
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)

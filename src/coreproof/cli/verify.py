@@ -132,8 +132,8 @@ def command(
     )
     states = read_pairs(state) if state else None
     _check_outputs(save, plot, node_data, reporting, overwrite, (inputs, photos))
-    wanted, judged = _load(first, second, trust=trust, freezing=freezing)
-    pairs = function_pairs(wanted, judged) if second is not None else {}
+    reference_model, candidate_model = _load(first, second, trust=trust, freezing=freezing)
+    pairs = function_pairs(reference_model, candidate_model) if second is not None else {}
     if pairs:
         _require_alone(pairs, save=save, plot=plot, node_data=node_data)
 
@@ -148,35 +148,44 @@ def command(
         _show_each(found, rows or None, as_json=as_json)
         # functions of a package are verified each for itself; all have been shown
         raise typer.Exit(_code(found, reporting, allow_weak=allow_weak, replace=overwrite))
-    feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
-    fed = given_feeds(wanted, judged, inputs, photos, limit, feedings, states)
+    feedings = feeding.resolve(reference_model, candidate_model), feeding.resolve(candidate_model, reference_model)
+    fed = given_feeds(reference_model, candidate_model, inputs, photos, limit, feedings, states)
     # what float16 does is predicted from the reference's own values: nothing is run against it
     if half:
-        raise typer.Exit(print_forecast(wanted, fed, rows, as_json=as_json))
+        raise typer.Exit(print_forecast(reference_model, fed, rows, as_json=as_json))
     if fed is None and feeding.numbers:  # of a picture that is drawn, either side gets what was said of it
-        _carry(wanted, feedings[0])
-        _carry(judged, feedings[1])
+        _carry(reference_model, feedings[0])
+        _carry(candidate_model, feedings[1])
     number = SEED if seed is None else seed
     if save is not None:
-        wanted, fed = _recorded(
-            wanted, judged, save, fed, number, engines[0], outputs_only=outputs_only, replace=overwrite
+        reference_model, fed = _recorded(
+            reference_model,
+            candidate_model,
+            save,
+            fed,
+            number,
+            engines[0],
+            outputs_only=outputs_only,
+            replace=overwrite,
         )
     # --save alone: there is nothing to hold it against yet
     if second is None:
-        assert isinstance(wanted, Recording)
-        _print_saved(wanted, as_json)
+        assert isinstance(reference_model, Recording)
+        _print_saved(reference_model, as_json)
         return
-    result = _verify(wanted, judged, fed, number, tolerance, engines, fresh=fresh, states=states)
+    result = _verify(reference_model, candidate_model, fed, number, tolerance, engines, fresh=fresh, states=states)
     written = []
     if plot is not None:
         written.append(plots.save_plot(result, plot, replace=overwrite))
     if node_data is not None:
-        written.append(write_node_data(result, node_data, (wanted.graph, judged.graph), replace=overwrite))
+        written.append(
+            write_node_data(result, node_data, (reference_model.graph, candidate_model.graph), replace=overwrite)
+        )
     if as_json:
         say_document("verification", result.to_json())
     else:
         _print(console(), result, rows or None, [*written, *([save] if save is not None else [])])
-        _say_unsaid_grids(wanted, judged)
+        _say_unsaid_grids(reference_model, candidate_model)
     raise typer.Exit(_code({"": result}, reporting, allow_weak=allow_weak, replace=overwrite))
 
 
@@ -218,10 +227,10 @@ def _load(first: str, second: str | None, *, trust: bool, freezing: Freezing) ->
     from coreproof.conversion.torch_to_onnx.frozen import freeze_either
     from coreproof.model.load import load
 
-    wanted = load(first, trust=trust)
-    judged = wanted if second is None else load(second, trust=trust)
-    freeze_either(wanted, judged, **vars(freezing))
-    return wanted, judged
+    reference_model = load(first, trust=trust)
+    candidate_model = reference_model if second is None else load(second, trust=trust)
+    freeze_either(reference_model, candidate_model, **vars(freezing))
+    return reference_model, candidate_model
 
 
 def _drawn(reference: Model, candidate: Model, seed: int) -> Feeds:

@@ -60,9 +60,18 @@ def given_feeds(
     if inputs is not None and photos is not None:
         raise InputError("give arrays or photos, not both", found=f"{inputs} and {photos}")
     if inputs is not None:
-        wanted, judged = (opened(m, states if m.is_onnx else None) for m in (reference, candidate))
-        free = as_free_as(wanted, judged) if wanted.is_torch else wanted.signature
-        sides = without_memory(free, wanted.remembers), without_memory(judged.signature, judged.remembers)
+        reference_session, candidate_session = (
+            opened(m, states if m.is_onnx else None) for m in (reference, candidate)
+        )
+        free = (
+            as_free_as(reference_session, candidate_session)
+            if reference_session.is_torch
+            else reference_session.signature
+        )
+        sides = (
+            without_memory(free, reference_session.remembers),
+            without_memory(candidate_session.signature, candidate_session.remembers),
+        )
         pairs = [hand_over(sample, *sides) for sample in read_samples(inputs, *sides)]
         return Feeds(pairs, f"of {Path(inputs).name}")
     if photos is not None:

@@ -63,10 +63,10 @@ def relative_rms(reference: np.ndarray, value: np.ndarray, scale: float | None =
     """
     if reference.size != value.size:
         return math.inf
-    wanted, found = (array.astype(np.float64).reshape(-1) for array in (reference, value))
+    expected, found = (array.astype(np.float64).reshape(-1) for array in (reference, value))
     with np.errstate(invalid="ignore", over="ignore"):
-        error = rms(wanted - found)
-    return share_of(error, rms(wanted) if scale is None else scale) if math.isfinite(error) else math.inf
+        error = rms(expected - found)
+    return share_of(error, rms(expected) if scale is None else scale) if math.isfinite(error) else math.inf
 
 
 def share_of(error: float, scale: float) -> float:

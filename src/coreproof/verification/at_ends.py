@@ -93,14 +93,14 @@ def _problem(pair: ConvertedPair, shapes: Shapes) -> str | None:
     """What is wrong at these lengths; None where nothing is, or the source has no finite answer."""
     source_sample, made_sample = pair.drawn(shapes)
     try:
-        wanted = pair.reference.run(source_sample)
+        expected = pair.reference.run(source_sample)
     except CoreproofError as error:
         return f"the source itself does not run: {_first_line(error)}"
     try:
         got = pair.candidate.run(made_sample)
     except CoreproofError as error:
         return f"the converted model does not run: {_first_line(error)}"
-    off = pair.differ(wanted, got)
+    off = pair.differ(expected, got)
     # ``differ`` gives 0 for what rounding may do
     if off <= 0:
         return None

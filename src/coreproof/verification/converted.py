@@ -102,15 +102,15 @@ def check_conversion(
                 source_names, made_names = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
                 got = candidate.run(made_sample, taps_of(candidate, made_names))
                 taps = taps_of(reference, source_names)
-                wanted = reference.run(source_sample, taps)
-                if not all(is_finite(as_array(wanted[name])) for name in source_names):
+                expected = reference.run(source_sample, taps)
+                if not all(is_finite(as_array(expected[name])) for name in source_names):
                     return ConversionCheck(
                         True, "not checked: the source's own answer to drawn input is NaN or infinite"
                     )
-                worst = _worst(wanted, got, pairs)
+                worst = _worst(expected, got, pairs)
                 if worst > _CLOSE[half]:
                     again = reference.run(source_sample, taps)
-                    if any(_difference(wanted[a], again[a]) > 0 for a in source_names):
+                    if any(_difference(expected[a], again[a]) > 0 for a in source_names):
                         said = "the source answers differently from one call to another"
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
                         module = source.is_torch and not frozen
@@ -190,9 +190,9 @@ def _is_half(made: Model) -> bool:
     return made.is_program and any(v.dtype == "float16" for v in made.graph.values.values())
 
 
-def _worst(wanted: Mapping[str, object], got: Mapping[str, object], pairs: Sequence[Pair]) -> float:
+def _worst(expected: Mapping[str, object], got: Mapping[str, object], pairs: Sequence[Pair]) -> float:
     """The largest difference of an output that both brought, where the source's is finite."""
-    both = [(wanted[p.reference], got[p.candidate]) for p in pairs if p.reference in wanted and p.candidate in got]
+    both = [(expected[p.reference], got[p.candidate]) for p in pairs if p.reference in expected and p.candidate in got]
     return max((_difference(a, b) for a, b in both if is_finite(as_array(a))), default=0.0)
 
 
@@ -201,9 +201,9 @@ def _beyond(difference: float, half: bool) -> float:
     return difference if difference > _CLOSE[half] else 0.0
 
 
-def _difference(wanted: object, got: object) -> float:
+def _difference(expected: object, got: object) -> float:
     """The root-mean-square difference as a share of the scale; infinite where shapes, or what is not finite, differ."""
-    a, b = as_array(wanted), as_array(got)
+    a, b = as_array(expected), as_array(got)
     if a.size != b.size or a.dtype.kind in "OSU":
         return 0.0 if a.dtype.kind in "OSU" else np.inf
     a, b = a.reshape(-1), b.reshape(-1)

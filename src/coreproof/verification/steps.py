@@ -42,20 +42,20 @@ class Steps:
 
     def sequence(
         self,
-        wanted: Session,
-        judged: Session,
+        reference_session: Session,
+        candidate_session: Session,
         inputs: Inputs | None,
         feeds: tuple[Inputs, Inputs] | Feeds | None,
         seed: int,
     ) -> Feeds:
         """What both are fed, step by step: the same inputs, given or drawn, and what each remembers after the step before."""
         for running, model, other in (
-            (wanted, self.reference, self.candidate),
-            (judged, self.candidate, self.reference),
+            (reference_session, self.reference, self.candidate),
+            (candidate_session, self.candidate, self.reference),
         ):
             # a module is not bound to the lengths of its example
             running.signature = as_free_as(model, other) if isinstance(model, TorchModel) else running.signature
-        given, said = self._given(inputs, feeds, seed, wanted, judged)
+        given, said = self._given(inputs, feeds, seed, reference_session, candidate_session)
         names = {side: frozenset(model.remembers) for side, model in enumerate((self.reference, self.candidate))}
         # the same beginning for every sequence that is fed
         held = self._first(given[0])
@@ -67,7 +67,10 @@ class Steps:
             pairs.append((fed[0], fed[1]))
             # nobody asks what is remembered behind the last
             if len(pairs) < len(given):
-                held = (_after(self.reference, wanted, fed[0]), _after(self.candidate, judged, fed[1]))
+                held = (
+                    _after(self.reference, reference_session, fed[0]),
+                    _after(self.candidate, candidate_session, fed[1]),
+                )
         return Feeds(pairs, f"{said}; {len(pairs)} steps, each side with what it remembers itself")
 
     def _given(
@@ -75,10 +78,10 @@ class Steps:
         inputs: Inputs | None,
         feeds: tuple[Inputs, Inputs] | Feeds | None,
         seed: int,
-        wanted: Session,
-        judged: Session,
+        reference_session: Session,
+        candidate_session: Session,
     ) -> tuple[list[tuple[Sample, Sample]], str]:
-        sides = ((wanted, self.reference), (judged, self.candidate))
+        sides = ((reference_session, self.reference), (candidate_session, self.candidate))
         reference, candidate = (without_memory(running.signature, model.remembers) for running, model in sides)
         if isinstance(feeds, Feeds):
             return list(feeds.pairs), feeds.said
@@ -86,7 +89,7 @@ class Steps:
             return list(zip(samples(feeds[0]), samples(feeds[1]), strict=True)), GIVEN
         if inputs is not None:
             return [hand_over(sample, reference, candidate) for sample in samples(inputs)], GIVEN
-        roles = roles_for(self.reference, self.candidate, (wanted, judged))
+        roles = roles_for(self.reference, self.candidate, (reference_session, candidate_session))
         graphs = [self.reference.graph, self.candidate.graph]
         matched = [(a.name, b.name) for a, b in match_inputs(reference, candidate)]
         drawn = []

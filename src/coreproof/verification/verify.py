@@ -103,24 +103,27 @@ def verify(
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
     plain, (reference, compressed) = reference, with_stored_weights(reference, candidate)
-    with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:
+    with (
+        session(reference, reference_engine) as reference_session,
+        session(candidate, candidate_engine) as candidate_session,
+    ):
         if steps is not None:
-            inputs, feeds = None, steps.sequence(wanted, judged, inputs, feeds, seed)
+            inputs, feeds = None, steps.sequence(reference_session, candidate_session, inputs, feeds, seed)
         elif inputs is None and feeds is None:
-            feeds = _examples(reference, candidate, wanted, judged)
-        fed = feeds_of(reference, candidate, inputs, feeds, seed, (wanted, judged), tried=False)
+            feeds = _examples(reference, candidate, reference_session, candidate_session)
+        fed = feeds_of(reference, candidate, inputs, feeds, seed, (reference_session, candidate_session), tried=False)
         samples = Samples(fed)
 
         def prepared() -> VerificationRun:
-            for model, running, at in ((reference, wanted, 0), (candidate, judged, 1)):
+            for model, running, at in ((reference, reference_session, 0), (candidate, candidate_session, 1)):
                 refuse_unsteady(model, running, samples.pairs[0][at])
             remembered = None if steps is None else steps.matched
             outer = steps is not None and not steps.at_one_length(samples.pairs)
             return VerificationRun(
                 reference,
                 candidate,
-                wanted,
-                judged,
+                reference_session,
+                candidate_session,
                 samples.pairs,
                 tolerance,
                 memory,
@@ -140,15 +143,17 @@ def verify(
             return found
         with session(plain, reference_engine) as uncompressed:
             seen = [pair for at, pair in enumerate(samples.pairs) if at not in samples.left_out]
-            return replace(found, loss=loss_of(uncompressed, judged, run.outputs, seen))
+            return replace(found, loss=loss_of(uncompressed, candidate_session, run.outputs, seen))
 
 
-def _examples(reference: Model, candidate: Model, wanted: Session, judged: Session) -> Feeds | None:
+def _examples(
+    reference: Model, candidate: Model, reference_session: Session, candidate_session: Session
+) -> Feeds | None:
     """What both are fed where one is a module whose branches are frozen; None elsewhere."""
     if isinstance(reference, TorchModel) and reference.frozen_branches:
-        return example_feeds(reference, candidate, judged)
+        return example_feeds(reference, candidate, candidate_session)
     if isinstance(candidate, TorchModel) and candidate.frozen_branches:
-        return example_feeds(candidate, reference, wanted, module_first=False)
+        return example_feeds(candidate, reference, reference_session, module_first=False)
     return None
 
 
