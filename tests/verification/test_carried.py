@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
 from coreproof.verification.run import VerificationRun
 from coreproof.verification.tolerance import Tolerance
@@ -142,6 +143,22 @@ def test_a_pytorch_module_computes_its_part_too() -> None:
     found = verify(module, program, {"x": STEEP})
     assert found.agrees
     assert found.carried
+
+
+def test_a_stretch_of_a_pytorch_module_reads_its_own_weights_of_many_alike() -> None:
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    from coreproof.runtime.torch import TorchPart, TorchSession
+
+    module = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3))).eval()
+    source = load((module, (torch.randn(2, 4),)))
+    assert isinstance(source, TorchModel)
+    (*_, before, last) = (n.name for n in source.exported().graph.nodes if n.op == "call_function")
+    given = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    with TorchPart(TorchSession(source), [before], [last]) as part:
+        made = part.run({before: given})
+    with torch.inference_mode():
+        expected = module[2](torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(np.asarray(made[last]), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_follows_is_fed_in_the_lengths_of_its_own_sample() -> None:

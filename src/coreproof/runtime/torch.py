@@ -167,7 +167,8 @@ class TorchPart(Closing):
 
         class Stretch(torch.fx.Interpreter):  # type: ignore[misc,name-defined]
             def run_node(self, node: Node) -> object:
-                if node.op == "output" or node.name not in needed:
+                # each placeholder takes the next of what is fed, whether it is needed or not
+                if node.op == "output" or (node.op != "placeholder" and node.name not in needed):
                     return None
                 if node.name in given and node.name not in asked:
                     return given[node.name]

@@ -159,7 +159,7 @@ def _run_alone(
     refused = False
     asked = {row.candidate: row for row in task.group}
     pairs = {pair.candidate: pair for pair in run.pairs}
-    visited = sorted({*task.fed, *asked}, key=lambda name: run.order.get(name, math.inf))
+    visited = sorted({*task.fed, *asked}, key=lambda name: run.places.get(name, math.inf))
     for sample, walk in enumerate(walks):
         reference = next(walk)
         if refused:

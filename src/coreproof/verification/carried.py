@@ -271,7 +271,7 @@ class _Trial:
             error_model.feed(name, np.asarray(value))
         asked = {row.candidate for row in group}
         visited = {row.candidate: row for row in (*fed.values(), *group)}
-        for row in sorted(visited.values(), key=lambda row: run.order.get(row.candidate, math.inf)):
+        for row in sorted(visited.values(), key=lambda row: run.places.get(row.candidate, math.inf)):
             name = row.candidate
             if name in asked:
                 # what is itself a constant is compared as the converter folds it

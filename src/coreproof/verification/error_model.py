@@ -74,6 +74,7 @@ class ErrorModel:
         (root mean square) the two sides differ there already, because each remembers its own.
         """
         self._entered.add(name)
+        self._guessed.pop(name, None)
         measured, unit = self._measured(name, array), self._unit(name)
         rounding = 0.0 if exact or unit <= U32 else unit
         part = measured.ordinary
@@ -159,7 +160,7 @@ class ErrorModel:
 
     def _advance(self, name: str, measured: ErrorState) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
-        if name in self._guessed:  # beside another output of its operator, of whose scale nothing says what its own is
+        if name in self._guessed:  # passed on the way to a value behind it; nothing said then how large it is
             node = self._guessed.pop(name)
             self._states[name] = self._after(node, name, measured)
         if name in self._states:
@@ -181,7 +182,7 @@ class ErrorModel:
                     self._folded.add(output)
                     continue
                 self._states[output] = self._after(node, output, measured if output == name else None)
-                if made and output != name and output not in self._observed:
+                if output != name and output not in self._observed:
                     self._guessed[output] = node
             if made:
                 return
@@ -409,7 +410,8 @@ def _shared(source: ErrorState, chosen: ErrorState) -> float:
 
 def _rest_of_error(source: ErrorState) -> float:
     """The rest of its error, which may stand at any element."""
-    return math.sqrt(max(source.error**2 - source.shared**2, 0.0))
+    # by its factors: the square may be beyond what a number holds, and a power of that raises
+    return math.sqrt(max(source.error - source.shared, 0.0)) * math.sqrt(source.error + source.shared)
 
 
 def _beside(source: ErrorState) -> float:
@@ -463,7 +465,7 @@ def _most_crossed(error: float, elements: int) -> float:
     count that a Poisson distribution of ``TYPICAL ** 2`` times the expected mean exceeds once in ``1 / _CHANCE`` values.
     """
     # the share of crossed edges is the squared error in steps: each is a whole step off
-    mean = (TYPICAL * error) ** 2 * elements
+    mean = (TYPICAL * error) * (TYPICAL * error) * elements  # infinite, where a power would raise
     if mean > _MANY:
         # so many events are all but normally distributed
         count = mean + _DEVIATIONS * math.sqrt(mean)
@@ -483,7 +485,7 @@ _CHANCE, _DEVIATIONS, _MANY = 1e-6, 4.75, 100.0
 
 
 def _why_steps(error: float, step: float) -> str:
-    off = (error / step) ** 2
+    off = (error / step) * (error / step)
     return (
         f"rounded to steps of {step:g}; what arrives explains that {off:.1e} of the elements lie at an edge and come out one "
         f"step off; {TYPICAL**2:g} times as many are allowed, and what chance adds to a small count"

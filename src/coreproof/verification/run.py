@@ -84,6 +84,9 @@ class VerificationRun:
         self.order = {name: i for i, name in enumerate(self.candidate_index.inner_values)}
         # in the candidate's order, in which errors are predicted and values brought out
         self.inner.sort(key=lambda p: self.order.get(p.candidate, len(self.order)))
+        makers = enumerate(candidate.graph.nodes)
+        self.places = {name: place for place, node in makers for name in node.outputs}
+        """Where each of the candidate's values is made: an output may stand before inner values that are made from it."""
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
         self._ranges = narrowest_ranges(self.pairs, reference, candidate)
@@ -251,7 +254,7 @@ class VerificationRun:
             candidate = next(candidate_walk)
             for name in alone:
                 self._scales[sample][name] = error_model.note_scale(name, as_array(candidate.pop(name)))
-            for pair in group:
+            for pair in sorted(group, key=lambda pair: self.places.get(pair.candidate, math.inf)):
                 kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
                 found = self._judge_sample(
                     pair, reference[pair.reference], as_array(candidate[pair.candidate]), error_model
