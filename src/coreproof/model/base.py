@@ -47,6 +47,13 @@ class Model(NotebookView, ABC):
         self.path = path
         self.notes = notes
 
+    def take_provenance(self, other: Model) -> None:
+        """Takes over what is known of an ``other``, whose values these are, and of which graphs that was noted.
+
+        Never one without the other: believed of any graph, provenance would pair values that are only called alike.
+        """
+        self.provenance, self.made_from = other.provenance, other.made_from
+
     @property
     @abstractmethod
     def signature(self) -> Signature:

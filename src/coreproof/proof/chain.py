@@ -281,7 +281,7 @@ class _Chain:
             self.add(ProofStep(title, "convert", text, candidate=name, notes=notes), started)
             return None
         stored.notes, stored.untrained = model.notes, self.source.untrained
-        stored.provenance, stored.made_from = model.provenance, model.made_from
+        stored.take_provenance(model)
         self.models[name] = stored
         text = f"{name}: {len(stored.graph.nodes)} layers, {_size(path)}"
         self.add(ProofStep(title, "convert", text, candidate=name, notes=model.notes), started)
@@ -329,7 +329,7 @@ class _Chain:
             # what was loaded names its place in the stage, which is gone
             before, now = self.models[name], load(self.out / place)
             now.name, now.notes, now.untrained = before.name, before.notes, before.untrained
-            now.provenance, now.made_from = before.provenance, before.made_from
+            now.take_provenance(before)
             self.models[name] = now
 
     def verify_step(self, name: str, reference: str) -> None:

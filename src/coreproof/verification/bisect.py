@@ -241,10 +241,13 @@ def _wrong_guesses(run: VerificationRun, rows: Sequence[Row], found: Sequence[_A
         # the guess is wrong where what follows is right from it, or wrong although it was fed the partner's value
         if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
             mistaken[name] = row
-        elif row.judgement.rms_relative_error >= UNRELATED:
-            # a value taken apart into several steps is mistaken at each of them: what follows them all is right
+        else:
+            # names that moved along a chain are mistaken at each of its steps: what follows them all is right
             behind = readers(graph, name, known.keys() - mistaken.keys())
-            if any(_proves(known[n]) for n in behind):
+            right = [_proves(known[n]) for n in behind]
+            if (name in wrong and right and all(right)) or (
+                any(right) and row.judgement.rms_relative_error >= UNRELATED
+            ):
                 mistaken[name] = row
         if name not in mistaken and _is_wrong_guess(row):
             # what was right is wrong from the partner's value; or right from it, and of what is no pair itself

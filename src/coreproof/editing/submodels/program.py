@@ -135,7 +135,9 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""
         values = list(classic.blobs([spec]))
         if not values:
-            return CoreMLModel(spec, name=self.model.name, notes=self.model.notes, provenance=self.model.provenance)
+            made = CoreMLModel(spec, name=self.model.name, notes=self.model.notes)
+            made.take_provenance(self.model)
+            return made
         scratch = TemporaryFolder()
         self.model.copy_blobs(values, Path(scratch.name))
         made = self.model.with_spec(spec, Path(scratch.name))

@@ -218,11 +218,10 @@ class CoreMLModel(Model):
             name=self.name,
             folder=folder or self.folder,
             notes=self.notes,
-            provenance=self.provenance,
             origin=self.origin,
         )
         model.stored_default = self.stored_default
-        model.made_from = self.made_from
+        model.take_provenance(self)
         model._parent = self  # whose temporary folder of weights may be in use
         return model
 

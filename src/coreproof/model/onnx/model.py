@@ -97,11 +97,10 @@ class OnnxModel(Model):
             notes=self.notes,
             feeding=self.feeding,
             labels=self.labels,
-            provenance=self.provenance,
             stored=stored,
             folder=self.folder,
         )
-        model.made_from = self.made_from
+        model.take_provenance(self)
         return model
 
     def stored(self) -> bytes:
