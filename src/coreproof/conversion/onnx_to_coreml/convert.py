@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from coreproof.conversion.onnx_to_coreml.compress import compress_weights
 from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme
 from coreproof.conversion.onnx_to_coreml.export import network_spec, program_spec
 from coreproof.conversion.onnx_to_coreml.features import (
+    SPECIFICATIONS,
     FlexibleShape,
     ImageInput,
     check_images,
@@ -25,6 +27,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import said
 from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.states import plan_states
+from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.conversion.onnx_to_coreml.text_stages import with_text_stages
 from coreproof.conversion.onnx_to_coreml.texts import number_texts
 from coreproof.conversion.shapes import check_names
@@ -129,30 +132,27 @@ def onnx_to_coreml(
         for name, shape in planned.items()
     ]
     coremltools = import_coremltools()
-    builder = ProgramBuilder(
-        graph,
-        source=model.name,
-        coremltools=coremltools,
-        # coremltools' builder has no operations newer than those of iOS 18
-        target=13 if is_network else min(version, 18),
-        dtype=np.float16 if half else np.float32,
-        is_network=is_network,
-        keep_fp32=_made_by(graph, keep_fp32),
-        half_outputs=frozenset(remembered.closed.values()),
-    )
-    built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
-    if compress is not None:
-        about_weights += compress_weights(built.program, compress, keep_size, built.provenance, graph.graph)
-    classifier = classes if labels is None else Classes(labels, predicted_label, softmax)
-    scratch = None if is_network else TemporaryFolder()  # the weights' file, which the model keeps as long as it lives
-    if scratch is None:
-        spec = network_spec(built, planned, pictures, classifier, version)
-    else:
-        try:
-            spec = program_spec(built, planned, pictures, classifier, version, Path(scratch.name))
-        except BaseException:
-            scratch.cleanup()
-            raise
+    with _weights_written(None if is_network else version) as (scratch, weights):
+        builder = ProgramBuilder(
+            graph,
+            source=model.name,
+            coremltools=coremltools,
+            # coremltools' builder has no operations newer than those of iOS 18
+            target=13 if is_network else min(version, 18),
+            dtype=np.float16 if half else np.float32,
+            is_network=is_network,
+            keep_fp32=_made_by(graph, keep_fp32),
+            half_outputs=frozenset(remembered.closed.values()),
+            weights=weights,
+        )
+        built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
+        if compress is not None:
+            about_weights += compress_weights(built.program, compress, keep_size, built.provenance, graph.graph)
+        classifier = classes if labels is None else Classes(labels, predicted_label, softmax)
+        if weights is None:
+            spec = network_spec(built, planned, pictures, classifier, version)
+        else:
+            spec = program_spec(built, planned, pictures, classifier, version, weights)
     remembered.apply(spec, built, model.name)
     note_untrained(spec.description.metadata.userDefined, model.untrained)
     note_feeding(spec.description.metadata.userDefined, model.feeding)
@@ -176,6 +176,22 @@ def onnx_to_coreml(
         # no classifier holds them then: a later verb finds what the source called its classes
         note_labels(spec.description.metadata.userDefined, model.signature.labels or None)
     return with_text_stages(made, texts, named, built.names.identifier_for) if texts or named else made
+
+
+@contextmanager
+def _weights_written(version: int | None) -> Iterator[tuple[TemporaryFolder | None, WeightStream | None]]:
+    """Where the weights of an ML Program go, which keeps the folder; of one that is not finished nothing stays."""
+    if version is None:  # a NeuralNetwork holds them itself
+        yield None, None
+        return
+    scratch = TemporaryFolder()
+    weights = WeightStream(Path(scratch.name), SPECIFICATIONS[version])
+    try:
+        yield scratch, weights
+    except BaseException:
+        weights.discard()
+        scratch.cleanup()
+        raise
 
 
 def _about_repeated(labels: Sequence[str] | Sequence[int] | None) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Program, Var
 from coreproof.conversion.onnx_to_coreml.network_weights import fill_in, keep_large
 from coreproof.conversion.onnx_to_coreml.quiet import quiet
+from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.proto import Model_pb2
 
@@ -45,11 +45,9 @@ def program_spec(
     images: Mapping[str, ImageInput],
     classifier: Classes | None,
     version: int,
-    folder: Path,
+    weights: WeightStream,
 ) -> Model_pb2.Model:
-    """The specification of an ML Program; its weights are written below ``folder``."""
-    from coremltools.converters.mil.backend.mil.load import load
-
+    """The specification of an ML Program, whose weights were written to ``weights`` while it was built."""
     if classifier is not None:
         _classify(built, classifier)
     description = Model_pb2.ModelDescription()
@@ -57,14 +55,9 @@ def program_spec(
     if classifier is not None:
         describe_classes(description, classifier.name, classifier.probabilities, is_text=classifier.is_text)
     _describe_outputs(description, built, built.outputs if classifier is None else built.outputs[1:])
-    (folder / "weights").mkdir(parents=True, exist_ok=True)
+    spec = Model_pb2.Model(specificationVersion=SPECIFICATIONS[version], description=description)
     with quiet():
-        spec: Model_pb2.Model = load(
-            built.program,
-            weights_dir=str(folder / "weights"),
-            specification_version=SPECIFICATIONS[version],
-            model_description=description,
-        )
+        spec.mlProgram.CopyFrom(weights.export(built.program))
     return spec
 
 

@@ -26,6 +26,7 @@ from coreproof.conversion.onnx_to_coreml.names import Names, separate
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
 from coreproof.conversion.onnx_to_coreml.packed_nodes import kept_packed
 from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
+from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.conversion.operators import ONNX
 from coreproof.conversion.registry import Handler
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
@@ -91,6 +92,7 @@ class ProgramBuilder:
         is_network: bool,
         keep_fp32: Collection[str] = (),
         half_outputs: Collection[str] = (),
+        weights: WeightStream | None = None,
     ) -> None:
         from coremltools.converters.mil import Builder
         from coremltools.converters.mil.mil import types
@@ -114,8 +116,11 @@ class ProgramBuilder:
         self._unrounded: dict[int, Var] = {}  # an input as float16 took it -> as it is fed, for what is kept in float32
         self._shown: set[int] = set()  # float32 values that hold a mask's minimum, for an output
         self._named: set[int] = set()  # named after an ONNX value: `separate` renames all others, not these
+        builder = Builder
+        if weights is not None:
+            builder = weights.builder(builder)
         self.context = Context(
-            (NetworkBuilder if is_network else SharedConstants)(Builder, target),
+            (NetworkBuilder if is_network else SharedConstants)(builder, target),
             target,
             dtype,
             self.opsets.get("", 1),

@@ -1,4 +1,4 @@
-"""The memory-mapped reader of an ML Program's ``weight.bin`` (MILBlob storage, version 2).
+"""The memory-mapped reader and the writer of an ML Program's ``weight.bin`` (MILBlob storage, version 2).
 
 Layout (coremltools, mlmodel/src/MILBlob/Blob/StorageFormat.hpp): a 64-byte header, then for each blob a 64-byte
 metadata record and its data, both on 64-byte boundaries. A ``BlobFileValue``'s offset points at the metadata.
@@ -7,11 +7,12 @@ metadata record and its data, both on 64-byte boundaries. A ``BlobFileValue``'s 
 from __future__ import annotations
 
 import hashlib
+import math
+import mmap
 import struct
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -27,6 +28,8 @@ _METADATA = struct.Struct("<IIQQQ")
 _RECORD_BYTES = 64
 # at the head of each record: an offset that points elsewhere is found out by it
 _SENTINEL = 0xDEADBEEF
+_PIECE = 1 << 24
+_WINDOW = 1 << 28
 
 _NAMES: dict[int, str] = {
     1: "float16",
@@ -165,14 +168,101 @@ class WeightFile:
         )
 
 
-def _write_blob(file: BinaryIO, dtype: int, data: bytes, padding_bits: int = 0) -> int:
-    """Writes a record and its data where the file stands; returns where that was."""
-    offset = file.tell()
-    record = _METADATA.pack(_SENTINEL, dtype, len(data), offset + _RECORD_BYTES, padding_bits)
-    file.write(record.ljust(_RECORD_BYTES, b"\0"))
-    file.write(data)
-    file.write(bytes(-len(data) % _RECORD_BYTES))
-    return offset
+class BlobWriter:
+    """A weight file that is being written: blob behind blob, each at once; the header, which counts them, at the end.
+
+    Where a finished file stands at ``path``, its blobs stay, and others go behind them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # unbuffered: what was written can be mapped at once, and a large blob is not copied on its way
+        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        header = self._file.read(_HEADER.size)
+        self._count = _HEADER.unpack(header)[0] if header else 0
+        if not header:
+            self._file.write(bytes(_RECORD_BYTES))
+        self.end = self._file.seek(0, 2)
+        """Where the last blob ends."""
+        self._window: mmap.mmap | None = None
+        self._mapped_from = 0
+
+    def write(self, dtype: int, data: npt.NDArray[np.uint8], padding_bits: int = 0) -> int:
+        """Appends a blob of flat bytes; returns where its metadata record stands."""
+        offset = self._begin(dtype, data.size, padding_bits)
+        self._put(data.data)
+        return offset
+
+    def copy(self, other: BlobWriter, offset: int) -> int:
+        """Appends the blob that stands at ``offset`` of another file, piece by piece; returns where its record stands here."""
+        _, dtype, size, start, padding_bits = _METADATA.unpack(other.read(offset, _METADATA.size))
+        placed = self._begin(dtype, size, padding_bits)
+        for at in range(start, start + size, _PIECE):
+            self._put(other.read(at, min(_PIECE, start + size - at)))
+        return placed
+
+    def _begin(self, dtype: int, size: int, padding_bits: int) -> int:
+        offset = self.end + -self.end % _RECORD_BYTES
+        record = _METADATA.pack(_SENTINEL, dtype, size, offset + _RECORD_BYTES, padding_bits)
+        self._put(bytes(offset - self.end) + record.ljust(_RECORD_BYTES, b"\0"))
+        self._count += 1
+        return offset
+
+    def _put(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:  # a system writes 2 GB at most in one go
+            count = self._file.write(rest)
+            rest, self.end = rest[count:], self.end + count
+
+    def read(self, start: int, size: int) -> bytes:
+        """Bytes of the file as it is so far."""
+        self._file.seek(start)
+        data = self._file.read(size)
+        self._file.seek(self.end)
+        return data
+
+    def cut(self, end: int, count: int) -> None:
+        """Drops all blobs but the first ``count``, which end at byte ``end``."""
+        self.end, self._count = self._file.seek(end), count
+
+    def mapped(self, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+        """The numbers of the blob at ``offset``, the last one, mapped: they take memory only where they are looked at."""
+        start, count = offset + _RECORD_BYTES, math.prod(shape)
+        stop = start + count * dtype.itemsize
+        if self._window is None or stop > self._mapped_from + len(self._window):
+            # many blobs a map, as each map holds a descriptor; the file is longer for a while than what stands in it
+            self._mapped_from = start - start % mmap.ALLOCATIONGRANULARITY
+            length = max(_WINDOW, stop - self._mapped_from)
+            self._file.truncate(self._mapped_from + length)
+            self._window = mmap.mmap(self._file.fileno(), length, access=mmap.ACCESS_READ, offset=self._mapped_from)
+        return np.frombuffer(self._window, dtype, count, start - self._mapped_from).reshape(shape)
+
+    def close(self) -> None:
+        """Writes the header."""
+        if not self._file.closed:
+            self._file.truncate(self.end)
+            self._file.seek(0)
+            self._file.write(_HEADER.pack(self._count, 2))
+            self._file.close()
+
+
+def blob_of(array: np.ndarray, name: str | None = None) -> tuple[int, npt.NDArray[np.uint8], int]:
+    """How an array lies in a weight file: the number of its dtype, its bytes, and padding bits.
+
+    ``name``: MIL's name of a dtype whose integers share bytes ("int4"), which NumPy holds a byte each.
+    """
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if name in SUB_BYTE:
+        bits, _ = SUB_BYTE[name]
+        packed = pack_bits(flat.view(np.uint8), bits)
+        return next(n for n, known in _NAMES.items() if known == name), packed, packed.size * 8 - flat.size * bits
+    return next(n for n, dtype in _WHOLE.items() if dtype == array.dtype), flat.view(np.uint8), 0
+
+
+def pack_bits(values: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    """The lowest ``bits`` bits of each number, least significant first, running over byte borders: see ``unpack_bits``."""
+    stream = np.unpackbits(values.reshape(-1, 1), axis=1, count=bits, bitorder="little")
+    return np.packbits(stream.reshape(-1), bitorder="little")
 
 
 def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> npt.NDArray[np.generic]:
@@ -197,16 +287,15 @@ def write_blobs(target: Path, wanted: Iterable[tuple[WeightFile, int]]) -> list[
     """
     moved: list[int] = []
     known: dict[tuple[int, int, int, bytes], int] = {}
-    with target.open("wb") as out:
-        out.write(bytes(_RECORD_BYTES))
-        for file, offset in wanted:
-            dtype, data, padding = file.blob(offset)
-            key = (dtype, data.size, padding, hashlib.sha256(data.tobytes()).digest())
-            if key not in known:
-                known[key] = _write_blob(out, dtype, data.tobytes(), padding)
-            moved.append(known[key])
-        out.seek(0)
-        out.write(_HEADER.pack(len(known), 2))
+    target.unlink(missing_ok=True)
+    out = BlobWriter(target)
+    for file, offset in wanted:
+        dtype, data, padding = file.blob(offset)
+        key = (dtype, data.size, padding, hashlib.sha256(data.data).digest())
+        if key not in known:
+            known[key] = out.write(dtype, data, padding)
+        moved.append(known[key])
+    out.close()
     return moved
 
 
@@ -215,15 +304,8 @@ def append_blob(path: Path, array: npt.NDArray[np.generic]) -> int:
 
     Returns where its metadata record stands. Sub-byte integers are not written.
     """
-    number = next(n for n, dtype in _WHOLE.items() if dtype == array.dtype)
-    if not path.exists():
-        path.write_bytes(_HEADER.pack(0, 2).ljust(_RECORD_BYTES, b"\0"))
-    with path.open("r+b") as file:
-        # the header says how many there are: it is written anew when the blob stands
-        count, version = _HEADER.unpack(file.read(_HEADER.size))
-        end = file.seek(0, 2)
-        file.write(bytes(-end % _RECORD_BYTES))
-        offset = _write_blob(file, number, array.tobytes())
-        file.seek(0)
-        file.write(_HEADER.pack(count + 1, version))
-    return offset
+    out = BlobWriter(path)
+    try:
+        return out.write(*blob_of(array))
+    finally:
+        out.close()
