@@ -192,7 +192,10 @@ def main() -> int:
         "agree": dict(sorted(agreed.items())),
         "differ": differing,
     }
-    write_record(RESULTS, figures)
+    if chosen.first == 0 and chosen.count >= parser.get_default("count"):
+        write_record(RESULTS, figures)
+    else:
+        print(f"a part: {RESULTS.name} keeps what all of them gave")
     return int(bool(differing))
 
 

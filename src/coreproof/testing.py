@@ -50,21 +50,11 @@ predict.release = release  # type: ignore[attr-defined]
 
 def _open(path: str, function: str, inputs: Mapping[str, object]) -> Session:
     from coreproof.model.coreml.model import load_coreml
-    from coreproof.runtime.executable import compile_model
-    from coreproof.runtime.onnxruntime import OnnxRuntimeSession
-    from coreproof.runtime.sequences import SequenceSession, over, sequences, takes_sequences
+    from coreproof.runtime.open import session_for
 
-    model = load_coreml(Path(path))
     try:
-        executable = compile_model(model, "stored", function or None)
+        return session_for(load_coreml(Path(path)), inputs, threads=1, function=function or None)
     except UnsupportedOperatorsError as error:
         raise NotImplementedError(f"op {', '.join(sorted(error.operators))}") from error
     except ConversionError as error:
-        # some networks make sense over a sequence of one length alone, which they do not declare
-        shapes = sequences(model.signature, inputs) if takes_sequences(model) else {}
-        if not shapes:
-            raise NotImplementedError(str(error)) from error
-        executable = over(model, shapes)
-    if takes_sequences(model):
-        return SequenceSession(model, executable, threads=1)
-    return OnnxRuntimeSession(executable, threads=1)
+        raise NotImplementedError(str(error)) from error

@@ -187,6 +187,10 @@ def test_a_picture_of_one_channel_is_grey_and_its_free_size_is_what_was_said(cor
     ran = coreproof("convert", tmp_path / "grey.onnx", out, "--image", "--size", "20x16", "--scale", "1")
     assert ran.code == 0, ran.err
     assert "input   x: GRAY image 20x16" in ran.out
+    # the file notes how a picture is fed, as of a model that brings its own feeding
+    noted = load(out).feeding
+    assert noted is not None
+    assert (noted.size, noted.scale, noted.colour) == ((20, 16), 1.0, "GRAY")
     unsaid = coreproof("convert", tmp_path / "grey.onnx", out, "--image", "--size", "8")
     assert (unsaid.code, "--scale 1/255 --mean" in unsaid.err) == (2, True)
     coloured = coreproof(
@@ -230,6 +234,9 @@ def test_convert_makes_a_picture_of_the_input(coreproof: Run, net: Path, tmp_pat
     ran = coreproof("convert", net, tmp_path / "net.mlpackage", "--image", "--mean", "1,2,3", "--colour", "BGR")
     assert ran.code == 0, ran.err
     assert "x: BGR image 8x8" in ran.out
+    noted = load(tmp_path / "net.mlpackage").feeding
+    assert noted is not None
+    assert (noted.size, noted.mean, noted.colour) == ((8, 8), (1.0, 2.0, 3.0), "BGR")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.build import counter
+from tests.build import counter, layer, network
 from tests.forked import Commands, commands
 
 
@@ -171,3 +172,34 @@ def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path, 
         "give x",
     ):
         assert told in done.out.decode()
+
+
+SEQUENCES = """
+import warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import coremltools as ct
+import coreproof
+
+coreproof.patch_coremltools()
+x = np.arange(15, dtype=np.float32).reshape(15, 1, 1, 1, 1) % 10
+for data in ({"x": x}, [{"x": x}]):
+    answered = ct.models.MLModel("net.mlmodel").predict(data)
+    print(np.ravel((answered if isinstance(answered, dict) else answered[0])["y"]).tolist())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
+def test_a_network_that_makes_sense_over_one_length_alone_is_opened_over_it(tmp_path: Path, python: Commands) -> None:
+    table = np.arange(60, dtype=np.float32).reshape(6, 10)
+    layers = [
+        layer("embedding", "x", "e", inputDim=10, outputChannels=6, weights=table),
+        layer("permute", "e", "p", axis=[3, 1, 2, 0]),
+        layer("flatten", "p", "f"),
+        layer("innerProduct", "f", "y", inputChannels=90, outputChannels=2, weights=np.ones((2, 90))),
+    ]
+    network(layers, {"x": (1, 1, 1)}, {"y": None}).save(tmp_path / "net.mlmodel")
+    done = python.run(folder=tmp_path, program=SEQUENCES)
+    assert done.code == 0, done.err[-2000:]
+    wanted = float(table.T[np.arange(15) % 10].sum())
+    assert done.out.decode().splitlines() == [str([wanted, wanted])] * 2

@@ -297,6 +297,8 @@ def _inputs(
         assert fed is not None
         sized = _picture_of_size(picture, fed) if feeding.size is not None else None
         images = {picture.name: ImageInput.from_feeding(fed)}
+        # the file that is made notes it, as of a model that brings its own
+        model.feeding = _of_declared_size(fed, sized or picture)
     elif feeding.said and not photos:
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
     shapes: dict[str, object] = {**read_shapes(shape)}
@@ -337,6 +339,13 @@ def _picture_of_size(picture: Feature, said: Feeding) -> Feature | None:
     if all(isinstance(d, int) and d > 0 for d in picture.shape[2:]):
         return None
     return replace(picture, shape=(*picture.shape[:2], *sides))
+
+
+def _of_declared_size(fed: Feeding, picture: Feature) -> Feeding:
+    """The feeding with the size that the model declares, which goes before one that nobody said."""
+    sides = () if picture.shape is None else picture.shape[2:]
+    width_height = tuple(d for d in reversed(sides) if isinstance(d, int) and d > 0)
+    return replace(fed, size=(width_height[0], width_height[1])) if len(width_height) == 2 else fed
 
 
 def _wide_names(model: Model, names: str) -> tuple[str, ...]:

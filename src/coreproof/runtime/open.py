@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from coreproof.errors import RunError, UnsupportedModelError
+from coreproof.errors import ConversionError, RunError, UnsupportedModelError
 from coreproof.model.arguments import ENGINES, one_of
 from coreproof.model.base import Format, Model
 from coreproof.runtime.session import Engine, Precision, Session
@@ -95,6 +95,29 @@ def session(
     from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(executable, threads=threads)
+
+
+def session_for(
+    model: Model | str | Path | object,
+    inputs: Mapping[str, object],
+    threads: int | None = None,
+    function: str | None = None,
+) -> Session:
+    """The session that ``session`` makes; of a network that makes sense over sequences alone, one over those of ``inputs``.
+
+    Some networks make no sense at the shape that they declare, which is one step. Raises as ``session`` does.
+    """
+    from coreproof.model.load import load
+    from coreproof.runtime.sequences import SequenceSession, over, sequences, takes_sequences
+
+    try:
+        return session(model, threads=threads, function=function)
+    except ConversionError:
+        loaded = load(model)
+        shapes = sequences(loaded.signature, inputs) if takes_sequences(loaded) else {}
+        if not shapes or not takes_sequences(loaded):
+            raise
+        return SequenceSession(loaded, over(loaded, shapes), threads=threads)
 
 
 def _require_functions(model: Model, engine: Engine) -> None:

@@ -39,25 +39,28 @@ def patch_coremltools() -> None:
     def predict(
         self: MLModel, data: dict[str, object] | list[dict[str, object]], state: MLState | None = None
     ) -> object:
-        _serve(self)
+        _serve(self, data[0] if isinstance(data, list) and data else data)
         return original(self, data, state)
 
     def make_state(self: MLModel) -> MLState:
-        return models.model.MLState(_serve(self).newState())
+        return models.model.MLState(_serve(self, {}).newState())
 
     vars(predict)["original"] = original
     models.MLModel.predict = predict
     models.MLModel.make_state = make_state
 
 
-def _serve(model: MLModel) -> _Proxy:
-    """What answers for a model, which keeps it: so all that coremltools checks and converts is checked and converted by it."""
+def _serve(model: MLModel, inputs: object) -> _Proxy:
+    """What answers for a model, which keeps it: so all that coremltools checks and converts is checked and converted by it.
+
+    ``inputs`` is what it is fed first: some networks make sense over sequences of a length alone, which they do not declare.
+    """
     # None where coremltools found no Core ML to ask
     if not isinstance(model.__proxy__, _Proxy):
-        from coreproof.runtime.open import session
+        from coreproof.runtime.open import session_for
 
         with _refusing():
-            model.__proxy__ = _Proxy(session(model))
+            model.__proxy__ = _Proxy(session_for(model, inputs if isinstance(inputs, Mapping) else {}))
     proxy: _Proxy = model.__proxy__
     return proxy
 

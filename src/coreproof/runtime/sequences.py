@@ -79,7 +79,8 @@ class SequenceSession(OnnxRuntimeSession):
 
     def _longer(self, inputs: Mapping[str, object]) -> OnnxRuntimeSession | None:
         """The session for the sequences among the inputs; None where there are none."""
-        shapes = sequences(self.signature, inputs) if isinstance(inputs, Mapping) else {}
+        # of what the network declares: the session itself may be one over sequences of another length
+        shapes = sequences(self._network.signature, inputs) if isinstance(inputs, Mapping) else {}
         if not shapes:
             return None
         key = tuple(sorted(shapes.items()))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from coreproof.errors import RunError
+from coreproof.runtime.open import session
 from tests.build import layer, network
 from tests.conversion.coreml_to_onnx.lowered import run
 
@@ -56,3 +59,17 @@ def test_a_continue_ends_the_iteration() -> None:
     body.extend([layer("add", "i", "next", alpha=2.0), layer("copy", "next", "i"), layer("branch", "i", "")])
     body[2].branch.ifBranch.layers.append(layer("loopContinue", "", ""))
     assert run(model, x=np.asarray([1], np.float32))["i"].tolist() == [7]
+
+
+def test_a_condition_of_several_numbers_counts_where_they_say_the_same() -> None:
+    """As a test of Apple's has it, whose branch asks both of two numbers."""
+    model = network(
+        [layer("lessThan", "x", "small", alpha=1.0), layer("branch", "small", "")], {"x": (2,)}, {"y": None}, exact=True
+    )
+    model.network.layers[1].branch.ifBranch.layers.append(layer("multiply", "x", "y", alpha=2.0))
+    model.network.layers[1].branch.elseBranch.layers.append(layer("multiply", "x", "y", alpha=-1.0))
+    assert run(model, x=np.asarray([0.25, 0.5], np.float32))["y"].tolist() == [0.5, 1]
+    assert run(model, x=np.asarray([3, 4], np.float32))["y"].tolist() == [-3, -4]
+    # which of them Core ML would take is not known: no answer is better than one of the two
+    with session(model) as running, pytest.raises(RunError):
+        running.run({"x": np.asarray([0.5, 4], np.float32)})

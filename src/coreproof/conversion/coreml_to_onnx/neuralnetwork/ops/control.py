@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,7 +22,16 @@ _BROKEN = "loop has been left"
 def _is_true(layer: Layer, b: OnnxBuilder, blob: Blob) -> ir.Value:
     """|value| > 1e-6 as an ONNX scalar."""
     # the bound is that of BranchLayerParams and LoopLayerParams (NeuralNetwork.proto)
-    return b.op("Reshape", b.op("Greater", b.op("Abs", blob.value), f32(1e-6)), i64([]))
+    holds = b.op("Greater", b.op("Abs", blob.value), f32(1e-6))
+    shape = known(blob.value)
+    if shape is None or None in shape or math.prod(d or 0 for d in shape) == 1:
+        return b.op("Reshape", holds, i64([]))
+    # The format asks for a single number. Of several that say the same it is that; where they differ, two are left, which is no
+    # single number, so that the run fails: which of them Core ML takes is not written anywhere.
+    each = b.op("Reshape", b.op("Cast", holds, to=int(ir.DataType.INT64)), i64([-1]))
+    apart = b.op("Sub", b.op("ReduceMax", each, keepdims=1), b.op("ReduceMin", each, keepdims=1))
+    left = b.op("Slice", each, i64([0]), b.op("Add", apart, i64([1])))
+    return b.op("Cast", b.op("Reshape", left, i64([])), to=int(ir.DataType.BOOL))
 
 
 @lowers("branch")
@@ -35,7 +45,10 @@ def branch(
     scope = scope_of(layer)
     decided = condition.value.const_value
     if decided is not None:  # the other way can never be taken
-        taken = ifBranch if np.abs(decided.numpy()).max() > 1e-6 else elseBranch
+        ways = np.abs(decided.numpy()) > 1e-6
+        if ways.any() != ways.all():
+            raise layer.refuse("its condition is several numbers, which do not say the same")
+        taken = ifBranch if ways.all() else elseBranch
         scope.lower(taken.layers if taken is not None else [])
         return []
     networks = [list(n.layers) if n is not None else [] for n in (ifBranch, elseBranch)]
