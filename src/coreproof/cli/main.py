@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from coreproof.cli import app as app_
-from coreproof.cli import (
-    check,
-    compare,
-    convert,
-    diff,
-    doctor,
-    edit,
-    fault,
-    init,
-    interrupt,
-    limits,
-    predict,
-    proofs,
-    prove,
-    show,
-    shrink,
-    stages,
-    streams,
-    verify,
-    view,
-)
+from coreproof.cli import fault, interrupt, limits, mcp, streams
 from coreproof.cli.examples import EXAMPLES
 from coreproof.cli.say import say
+from coreproof.cli.verbs import VERBS
 from coreproof.errors import CoreproofError
 from coreproof.visible import visible
 
@@ -76,28 +56,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-VERBS: dict[str, Callable[..., None]] = {
-    "init": init.command,
-    "prove": prove.command,
-    "check": check.command,
-    "convert": convert.command,
-    "show": show.command,
-    "predict": predict.command,
-    "verify": verify.command,
-    "doctor": doctor.command,
-    "edit": edit.command,
-    "split": stages.split,
-    "join": stages.join,
-    "upgrade": stages.upgrade,
-    "diff": diff.command,
-    "shrink": shrink.command,
-    "compare": compare.command,
-    "check-proof": proofs.check,
-    "compare-proofs": proofs.compare,
-    "app": app_.command,
-    "view": view.command,
-}
-for _name, _command in VERBS.items():
+for _name, _command in (*VERBS.items(), ("mcp", mcp.command)):
     app.command(_name, epilog=f"Example: {EXAMPLES[_name]}")(limits.with_limits(_command))
 
 

@@ -1,0 +1,46 @@
+"""The verbs by name: what the command line runs, and what agents are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coreproof.cli import app as app_
+from coreproof.cli import (
+    check,
+    compare,
+    convert,
+    diff,
+    doctor,
+    edit,
+    init,
+    predict,
+    proofs,
+    prove,
+    show,
+    shrink,
+    stages,
+    verify,
+    view,
+)
+
+VERBS: dict[str, Callable[..., None]] = {
+    "init": init.command,
+    "prove": prove.command,
+    "check": check.command,
+    "convert": convert.command,
+    "show": show.command,
+    "predict": predict.command,
+    "verify": verify.command,
+    "doctor": doctor.command,
+    "edit": edit.command,
+    "split": stages.split,
+    "join": stages.join,
+    "upgrade": stages.upgrade,
+    "diff": diff.command,
+    "shrink": shrink.command,
+    "compare": compare.command,
+    "check-proof": proofs.check,
+    "compare-proofs": proofs.compare,
+    "app": app_.command,
+    "view": view.command,
+}
