@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tree_sitter
+import tree_sitter_swift
 
 from coreproof.cli.main import app
 from coreproof.cli.main import main as coreproof
 from coreproof.doctor.rules import rules
+from coreproof.handover.package import CALLS
 from tests.docs.stand_ins import copy_for, export_from_device, lay_out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +34,7 @@ PAGES = {p.relative_to(DOCS).as_posix(): p for p in sorted(DOCS.rglob("*.md"))} 
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)?(?P<title>[^\n]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$", re.M | re.S
 )
-LANGUAGES = {"sh", "python", "toml", "json", "yaml", "console", "text"}
+LANGUAGES = {"sh", "python", "toml", "json", "yaml", "console", "text", "swift"}
 
 EXITS = {
     "coreproof doctor broken.mlmodel": 1,
@@ -115,6 +118,13 @@ def check_words(words: list[str]) -> None:
     """Parses a command as the command line would, without running it."""
     assert words[0] == "coreproof"
     verb(words[1]).make_context(words[1], words[2:])
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "swift"], ids=lambda b: b.where)
+def test_swift_is_what_a_package_offers(block: Block) -> None:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_swift.language()))
+    assert not parser.parse(block.text.encode()).root_node.has_error
+    assert CALLS["classifier"] in block.text
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.language == "console"], ids=lambda b: b.where)

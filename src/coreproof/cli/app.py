@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_groups
+from coreproof.cli.options import AS_CARRIED, CoreMLArgument, FeedingOptions, Replace, Trust, read_labels, with_groups
 from coreproof.cli.say import say
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Screen(StrEnum):
 
 @with_groups()
 def command(
-    model: ModelArgument,
+    model: CoreMLArgument,
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
     photos: Annotated[
         Path | None, typer.Option(help="Photos that the app carries and is proved on.", show_default=False)

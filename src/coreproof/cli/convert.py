@@ -21,6 +21,8 @@ from coreproof.cli.options import (
     States,
     Telling,
     Trust,
+    Written,
+    place_of,
     read_labels,
     unsaid_pixels,
     with_groups,
@@ -45,7 +47,10 @@ _BY_SUFFIX: dict[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".m
 @with_groups("size", "colour", "scale", "mean", "std")
 def command(
     model: ModelArgument,
-    out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.mlpackage or OUT.mlmodel.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="OUT.onnx, OUT.mlpackage or OUT.mlmodel.", show_default=False)
+    ] = None,
+    written: Written = None,
     to: Annotated[
         str | None, typer.Option(help="onnx, mlprogram or neuralnetwork (default: as OUT's suffix says).")
     ] = None,
@@ -143,9 +148,10 @@ def command(
     from coreproof.precision.converted import Compression, DetectorConversion
     from coreproof.verification.converted import check_conversion
 
+    out = place_of(out, written, "coreproof convert MODEL OUT")
     kind = _target(to, out)
-    written = ONNX if kind == "onnx" else model_kind(out)
-    check_output(out, written, replace=overwrite, inputs=(model, labels))  # before the work, not after it
+    kept = ONNX if kind == "onnx" else model_kind(out)
+    check_output(out, kept, replace=overwrite, inputs=(model, labels))  # before the work, not after it
     # read before the model is: a wrong pair is told at once
     states = read_pairs(state) if state else None
     loaded = load(model, trust=trust)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument, Replace, Trust, named
+from coreproof.cli.options import Replace, StoredArgument, Trust, Written, named
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
@@ -31,11 +31,12 @@ def _list_verbs(wanted: bool) -> None:
 
 
 def command(
-    model: ModelArgument,
+    model: StoredArgument,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[EDITS.toml] OUT", help="A script of edits, and where to write.", show_default=False),
     ] = None,
+    written: Written = None,
     do: Annotated[
         list[str] | None,
         typer.Option(help="One edit: 'delete 501', 'connect 493 502', 'set conv1 epsilon 1e-5'. May be repeated."),
@@ -59,7 +60,7 @@ def command(
     from coreproof.model.files.outputs import SCRIPT, check_output, model_kind
     from coreproof.model.load import load
 
-    script, out = _files(files or [], bool(do))
+    script, out = _files([*(files or []), *([] if written is None else [written])], bool(do))
     for target, kind in ((out, model_kind(out or "")), (keep, SCRIPT)):
         if target is not None:
             check_output(target, kind, replace=overwrite, inputs=(model, script))

@@ -1,7 +1,9 @@
-"""One command line for each verb, as its ``--help`` shows it."""
+"""What ``--help`` shows of a verb: an example, and its docstring in lines of the terminal's own."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 
 EXAMPLES: Mapping[str, str] = {
@@ -26,3 +28,13 @@ EXAMPLES: Mapping[str, str] = {
     "mcp": "coreproof mcp path/to/project",
     "view": "coreproof view model.onnx --layer conv1",
 }
+
+
+def flowing(docstring: str) -> str:
+    """A docstring whose paragraphs are one line each, so that a terminal of any width breaks them itself.
+
+    Indented lines are commands and stay as they are.
+    """
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(docstring))
+    kept = [text if text.startswith(" ") else " ".join(text.split()) for text in paragraphs]
+    return "\n\n".join(kept)

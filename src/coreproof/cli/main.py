@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from coreproof.cli import fault, interrupt, limits, mcp, streams
-from coreproof.cli.examples import EXAMPLES
+from coreproof.cli.examples import EXAMPLES, flowing
 from coreproof.cli.say import say
 from coreproof.cli.verbs import VERBS
 from coreproof.errors import CoreproofError
@@ -57,7 +57,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name, _command in (*VERBS.items(), ("mcp", mcp.command)):
-    app.command(_name, epilog=f"Example: {EXAMPLES[_name]}")(limits.with_limits(_command))
+    app.command(_name, help=flowing(_command.__doc__ or ""), epilog=f"Example: {EXAMPLES[_name]}")(
+        limits.with_limits(_command)
+    )
 
 
 @app.callback(invoke_without_command=True)

@@ -25,10 +25,32 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 ModelArgument = Annotated[
     str,
     typer.Argument(
+        metavar="MODEL",
         help="A .onnx, .mlpackage, .mlmodel or .pt2 file, a zipped package, MODEL.mlpackage#FUNCTION, "
         "a name (torchvision:NAME, timm:NAME, hf:OWNER/REPO/FILE, https://HOST/FILE#sha256=DIGEST), or module.path:callable.",
         show_default=False,
     ),
+]
+StoredArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .onnx, .mlpackage or .mlmodel file, a zipped package, MODEL.mlpackage#FUNCTION, or an address "
+        "(https://HOST/FILE#sha256=DIGEST).",
+        show_default=False,
+    ),
+]
+CoreMLArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .mlpackage or .mlmodel file, a zipped package, MODEL.mlpackage#FUNCTION, or an address "
+        "(https://HOST/FILE#sha256=DIGEST).",
+        show_default=False,
+    ),
+]
+Written = Annotated[
+    Path | None, typer.Option("--out", help="Where to write: the same as OUT by its place.", show_default=False)
 ]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Write over what stands at the output, whatever it is.", show_default=False)
@@ -75,6 +97,16 @@ Trust = Annotated[
         "line-ups of code.",
     ),
 ]
+
+
+def place_of(by_place: Path | None, by_option: Path | None, usage: str) -> Path:
+    """Where to write, said by its place or by ``--out``. Raises InputError where it was said twice or not at all."""
+    if by_place is not None and by_option is not None and by_place != by_option:
+        raise InputError("say once where to write", expected=usage, found=f"{by_place} and --out {by_option}")
+    out = by_option if by_place is None else by_place
+    if out is None:
+        raise InputError("say where to write", expected=usage, fix="give OUT, or --out OUT")
+    return out
 
 
 def script_beside(out: Path) -> Path:

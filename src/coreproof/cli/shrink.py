@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument, Replace, Trust
+from coreproof.cli.options import Replace, StoredArgument, Trust
 from coreproof.cli.progress import progress
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
@@ -36,7 +36,7 @@ _SHOWN = 12
 
 
 def command(
-    model: ModelArgument,
+    model: StoredArgument,
     test: Annotated[
         str | None,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument, Replace
+from coreproof.cli.options import CoreMLArgument, Replace, Written, place_of
 from coreproof.cli.say import say_model
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 
 def split(
-    model: ModelArgument,
-    folder: Annotated[Path, typer.Argument(help="The folder that the stages are written to.", show_default=False)],
+    model: CoreMLArgument,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="The folder that the stages are written to.", show_default=False),
+    ] = None,
+    written: Written = None,
     overwrite: Replace = False,
 ) -> None:
     """Take a pipeline apart: each stage becomes a model of its own, byte for byte as it was inside."""
@@ -28,6 +32,7 @@ def split(
     from coreproof.model.formats.classic import is_pipeline
     from coreproof.model.load import load
 
+    folder = place_of(folder, written, "coreproof split MODEL OUT")
     named: dict[str, CoreMLModel] = {}
     for stage in take_apart(load(model)):
         suffix = ".mlpackage" if stage.is_program or is_pipeline(stage.spec) else ".mlmodel"
@@ -47,9 +52,10 @@ def join(
         list[str],
         typer.Argument(
             metavar="MODEL MODEL ... OUT",
-            help="The stages in order, or FUNCTION=MODEL for each function of a package; OUT comes last.",
+            help="The stages in order, or FUNCTION=MODEL for each function of a package; OUT comes last, unless --out names it.",
         ),
     ],
+    written: Written = None,
     overwrite: Replace = False,
 ) -> None:
     """Make one pipeline of Core ML models: a stage reads what earlier ones make under the names of its inputs.
@@ -62,7 +68,7 @@ def join(
     from coreproof.model.files.outputs import PACKAGE, check_output, model_kind
     from coreproof.model.load import load
 
-    *models, out = files
+    *models, out = files if written is None else [*files, str(written)]
     if len(models) < 2:
         raise InputError("say what to join and where to write", expected="coreproof join MODEL MODEL ... OUT")
     functions = [
@@ -79,8 +85,11 @@ def join(
 
 
 def upgrade(
-    model: ModelArgument,
-    out: Annotated[Path, typer.Argument(help="OUT.mlpackage.", show_default=False)],
+    model: CoreMLArgument,
+    out: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="The .mlpackage to write.", show_default=False)
+    ] = None,
+    written: Written = None,
     precision: Annotated[str, typer.Option(help="Arithmetic of the ML Program: fp16 or fp32.")] = "fp16",
     target: Annotated[str | None, typer.Option(help="Deployment target: iOS15 ... iOS18, macOS12 ...")] = None,
     overwrite: Replace = False,
@@ -90,6 +99,7 @@ def upgrade(
     from coreproof.model.files.outputs import PACKAGE, check_output
     from coreproof.model.load import load
 
+    out = place_of(out, written, "coreproof upgrade MODEL OUT.mlpackage")
     check_output(out, PACKAGE, replace=overwrite, inputs=(model,))
     made = modernise(load(model), precision=one_of(precision, PRECISIONS, "--precision"), target=target)
     say_model(made, made.save(out, replace=overwrite))

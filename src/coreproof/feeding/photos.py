@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -79,6 +79,25 @@ def list_photos(folder: str | Path, labels: str | Path | None = None) -> Photos:
     if labels is None and own.is_file():
         labels = own
     return Photos(root, files, {} if labels is None else read_truth(labels))
+
+
+def given_photos(places: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Pictures and folders of them in the order given, each picture with the name it is shown by.
+
+    Raises PhotoError where nothing is given, and for a folder without pictures. Files are not looked at yet.
+    """
+    if not places:
+        raise PhotoError(
+            "there are no photos", expected="pictures, or a folder of them", fix="PHOTO..., or --photos FOLDER"
+        )
+    found: list[tuple[Path, str]] = []
+    for place in places:
+        if place.is_dir():
+            listed = list_photos(place)
+            found += [(file, listed.name(file)) for file in listed.files]
+        else:
+            found.append((place, place.name))
+    return found
 
 
 def require_folder(folder: Path) -> None:
