@@ -34,7 +34,7 @@ _WRITTEN_BY = {("convert", "proof")}
 MODELS = frozenset(("model", "source", "reference", "candidate", "against", "before", "after", "load_run", "photos"))
 """Parameters of text that name a file: a model, a saved run, a folder of photos."""
 
-WITHHELD = frozenset(("written", "trust", "test", "verbs", "ray", "workers", "browse", "port"))
+WITHHELD = frozenset(("written", "more", "trust", "test", "verbs", "ray", "workers", "browse", "port"))
 """Not an agent's to say: what runs code or commands, and what takes the machine."""
 
 
