@@ -10,7 +10,7 @@ from conformance.onnx_backend import known_failures
 
 from coreproof.conversion.coreml_to_onnx.classic.refused import REASONS
 from coreproof.conversion.coreml_to_onnx.kinds import LOWERERS
-from coreproof.conversion.operators import LAYERS, MIL, ONNX
+from coreproof.conversion.operators import COREAI, LAYERS, MIL, ONNX
 from coreproof.conversion.registry import Registry
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -24,7 +24,12 @@ def listed(page: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("registry", "page"),
-    [(ONNX, "operators-onnx.md"), (MIL, "operators-mlprogram.md"), (LAYERS, "operators-neuralnetwork.md")],
+    [
+        (ONNX, "operators-onnx.md"),
+        (MIL, "operators-mlprogram.md"),
+        (LAYERS, "operators-neuralnetwork.md"),
+        (COREAI, "operators-coreai.md"),
+    ],
     ids=lambda given: given.name if isinstance(given, Registry) else given,
 )
 def test_every_registered_operator_has_its_row_and_every_row_an_operator(registry: Registry, page: str) -> None:

@@ -160,16 +160,11 @@ def to_onnx(
             )
             exported.notes = (*exported.notes, note)
         return _remembering(exported, source.remembers)
-    from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
-    from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.conversion.lowered import lowered_to_onnx
     from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 
-    if not isinstance(source, CoreMLModel):
-        raise ConversionError(
-            f"there is no way from {source.format} to onnx", where=source.name, expected="a PyTorch or Core ML model"
-        )
-    # without the roundings of float16: they are how Core ML computes, not what the model means
-    lowered = coreml_to_onnx(source, precision="fp32")
+    # without the roundings of float16: they are how Apple's frameworks compute, not what the model means
+    lowered = lowered_to_onnx(source, "fp32")
     note_labels(lowered.model.metadata_props, source.signature.labels)
     note_untrained(lowered.model.metadata_props, source.untrained)
     made = OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)

@@ -24,6 +24,9 @@ MIL = Registry("ML Program", f"{_HERE}.coreml_to_onnx.mlprogram.ops", first=15)
 LAYERS = Registry("NeuralNetwork", f"{_HERE}.coreml_to_onnx.neuralnetwork.ops")
 """``handler(layer, *blobs, **fields)`` makes ONNX of a NeuralNetwork layer."""
 
+COREAI = Registry("Core AI", f"{_HERE}.coreai_to_onnx.ops")
+"""``handler(lowering, *operands)`` makes ONNX of a Core AI operation, named without its dialect."""
+
 PYTORCH = Registry("PyTorch")
 """Operators of PyTorch's own, which no handler here lowers, and other tools' words for the same."""
 
@@ -31,7 +34,7 @@ PYTORCH = Registry("PyTorch")
 @lru_cache(4096)  # verify asks some twenty times for each value and sample
 def meaning(operator: str) -> Meaning:
     """What is true of the operation of this name, whichever format says so."""
-    for known in (ONNX, MIL, LAYERS):
+    for known in (ONNX, MIL, LAYERS, COREAI):
         known.load()
     return registry.meaning(operator)
 

@@ -108,7 +108,7 @@ def _dictionary(output: DictionaryOutput, outputs: Mapping[str, object]) -> dict
 
 
 def compile_model(model: Model, precision: Literal["stored", "fp32"], function: str | None = None) -> Executable:
-    """The ONNX graph of an ONNX or Core ML model; ``function`` picks one of a multi-function ML Program."""
+    """The ONNX graph of an ONNX, Core ML or Core AI model; ``function`` picks one of a model that has several."""
     if isinstance(model, OnnxModel):
         pairs = {
             f.name: DictionaryOutput(keys_of(f.name), values_of(f.name))
@@ -116,15 +116,13 @@ def compile_model(model: Model, precision: Literal["stored", "fp32"], function: 
             if keys_of(f.name) in {value.name for value in model.ir.graph.outputs}
         }
         return Executable(model.ir, model.signature, {}, model.name, "ONNX Runtime", dictionaries=pairs)
-    from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
-    from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.conversion.lowered import lowered_to_onnx
 
-    assert isinstance(model, CoreMLModel)
-    return executable_of(model, coreml_to_onnx(model, precision=precision, function=function))
+    return executable_of(model, lowered_to_onnx(model, precision, function))
 
 
 def executable_of(model: Model, lowered: LoweredModel) -> Executable:
-    """What runs of a Core ML model that was lowered."""
+    """What runs of a Core ML or Core AI model that was lowered."""
     engine = "coreproof's runtime (ONNX Runtime)"
     return Executable(
         lowered.model, lowered.signature, lowered.values, model.name, engine, lowered.states, lowered.dictionaries

@@ -15,8 +15,8 @@ _COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classi
 _RUNS: Mapping[Engine, tuple[Format, ...]] = {
     "torch": ("torch",),
     "coreml": _COREML,
-    "onnxruntime": ("onnx", *_COREML),
-    "openvino": ("onnx", *_COREML),
+    "onnxruntime": ("onnx", "coreai", *_COREML),
+    "openvino": ("onnx", "coreai", *_COREML),
 }
 """Engine -> the formats that it runs. A saved run answers whatever the engine."""
 
@@ -121,9 +121,9 @@ def session_for(
 
 
 def _require_functions(model: Model, engine: Engine) -> None:
-    if not model.is_program or engine == "coreml":
+    if not (model.is_program or model.is_coreai) or engine == "coreml":
         raise UnsupportedModelError(
-            "a function can be chosen of an ML Program, on coreproof's runtime",
+            "a function can be chosen of an ML Program or a Core AI model, on coreproof's runtime",
             where=model.name,
             found=f"a model of format {model.format}, on the {engine} engine",
             fix="leave the function out",

@@ -1,0 +1,1 @@
+"""Core AI -> ONNX: a handler an operation, as for ML Programs."""

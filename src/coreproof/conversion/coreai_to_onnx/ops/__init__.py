@@ -1,0 +1,1 @@
+"""The operations of the dialect `coreai`, a family a file."""
