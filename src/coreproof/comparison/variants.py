@@ -179,6 +179,7 @@ _ENGINES = (
     "torch",
     "torchvision",
     "openvino",
+    "coreai-core",
     "pillow",
     "numpy",
 )

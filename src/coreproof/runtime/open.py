@@ -14,6 +14,7 @@ from coreproof.runtime.session import Engine, Precision, Session
 _COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classic")
 _RUNS: Mapping[Engine, tuple[Format, ...]] = {
     "torch": ("torch",),
+    "coreai": ("coreai",),
     "coreml": _COREML,
     "onnxruntime": ("onnx", "coreai", *_COREML),
     "openvino": ("onnx", "coreai", *_COREML),
@@ -31,7 +32,8 @@ def session(
     """Makes a model ready to run. A saved run answers with what was recorded, whatever the engine.
 
     ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML
-    lowered to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every
+    lowered to ONNX) for Core ML and Core AI models. "coreml" is Apple's own engine, on a Mac; "coreai" is Apple's interpreter
+    of Core AI, in a process of its own. ``precision`` "stored" rounds every
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
     the number to OMP_NUM_THREADS, or to the engine. ``function`` is one of an ML Program that has several; None is its
     default one, or the one at which a coremltools MLModel was opened.
@@ -40,6 +42,7 @@ def session(
     operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and
     UnsupportedModelError where no function can be chosen. A model with states is run with ``run(inputs, state=)``.
     """
+    from coreproof.model.coreai.model import CoreAIModel
     from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.load import from_mlmodel, is_mlmodel, load
     from coreproof.model.recording import Recording
@@ -79,6 +82,10 @@ def session(
         from coreproof.runtime.coreml import CoreMLSession
 
         return CoreMLSession(model)
+    if engine == "coreai" and isinstance(model, CoreAIModel):
+        from coreproof.runtime.coreai import CoreAISession
+
+        return CoreAISession(model if function is None else model.at_function(function))
     from coreproof.runtime.executable import compile_model
     from coreproof.runtime.loops import require_ending
 

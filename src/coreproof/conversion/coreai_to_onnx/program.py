@@ -19,7 +19,7 @@ from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreai.element_types import TensorType
 from coreproof.model.coreai.model import CoreAIModel
 from coreproof.model.coreai.program import Function, StoredBlock, StoredOperation, StoredProgram, operations
-from coreproof.model.features import Feature
+from coreproof.model.features import Feature, Signature
 from coreproof.model.formats.coreai import short
 
 ENDS = ("coreai.output", "coreai.yield", "coreai.condition")
@@ -51,13 +51,14 @@ def coreai_to_onnx(
         b.rename(after, b.unique(f"{feature.name}/after"))
         states[feature.name] = after.name or ""
         outputs.append(after)
-    signature = replace(
-        model.signature,
-        inputs=tuple(map(_carried, model.signature.inputs)),
-        outputs=tuple(map(_carried, model.signature.outputs)),
-        states=tuple(map(_carried, model.signature.states)),
-    )
-    return LoweredModel(b.model(outputs), signature, dict(scope.values), states)
+    return LoweredModel(b.model(outputs), carried_signature(model), dict(scope.values), states)
+
+
+def carried_signature(model: CoreAIModel) -> Signature:
+    """What the model takes and makes in NumPy's own dtypes: float32 for bfloat16 and float8."""
+    of = model.signature
+    inputs, outputs, states = (tuple(map(_carried, features)) for features in (of.inputs, of.outputs, of.states))
+    return replace(of, inputs=inputs, outputs=outputs, states=states)
 
 
 def _refuse_unsupported(model: CoreAIModel, function: Function) -> None:
