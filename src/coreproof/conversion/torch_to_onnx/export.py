@@ -31,6 +31,7 @@ from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
+from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.script_view import is_scripted
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
@@ -131,7 +132,7 @@ def _exported(
     torch = import_torch()
     for inputs in examples:
         try:
-            with quiet(), _small_addends_kept(), kept_whole(), operators_read_once():
+            with quiet(), _small_addends_kept(), kept_whole(), numbers_promoted(), operators_read_once():
                 program = torch.onnx.export(
                     model.module,
                     inputs,

@@ -1,0 +1,63 @@
+"""Numbers in the place of a tensor, which the exporter's promotion of types leaves without an operator: ``1.0 - mask``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+
+@contextmanager
+def numbers_promoted() -> Iterator[None]:
+    """Within it, the exporter promotes a whole tensor that stands beside a fraction in a tensor's place.
+
+    Of ``1.0 - mask`` PyTorch's decomposition makes ``aten.sub(1.0, mask)``. Its exporter promotes the integers of the mask to
+    float32, which the number is already, and then finds no operator for a number and a tensor: the export fails.
+    So the number becomes a tensor of its own before.
+    """
+    passes = importlib.import_module("torch.onnx._internal.exporter._fx_passes")
+    promote: Callable[[GraphModule], None] = passes.insert_type_promotion_nodes
+
+    def promoted(program: GraphModule) -> None:
+        import torch
+
+        for part in program.modules():
+            if isinstance(part, torch.fx.GraphModule):
+                for node in list(part.graph.nodes):
+                    _make_tensors(node)
+                part.recompile()
+        promote(program)
+
+    with patch.object(passes, "insert_type_promotion_nodes", promoted):
+        yield
+
+
+def _make_tensors(node: Node) -> None:
+    """Gives ``node`` a tensor for each fraction that it has where its schema asks for a tensor, beside integers alone."""
+    import torch
+
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return
+    places = [
+        (at, given)
+        for at, (asked, given) in enumerate(zip(node.target._schema.arguments, node.args, strict=False))  # noqa: SLF001
+        if isinstance(asked.type, torch.TensorType) and isinstance(given, float)
+    ]
+    others = [a.meta.get("val") for a in node.args if isinstance(a, torch.fx.Node)]
+    tensors = [v for v in others if isinstance(v, torch.Tensor)]
+    # beside fractions the number takes their type, as the exporter has it
+    if not places or not tensors or any(t.is_floating_point() or t.is_complex() for t in tensors):
+        return
+    with node.graph.inserting_before(node):
+        for at, number in places:
+            made = node.graph.call_function(
+                torch.ops.aten.scalar_tensor.default, (number,), {"dtype": torch.get_default_dtype()}
+            )
+            made.meta.update({k: v for k, v in node.meta.items() if k != "val"})
+            made.meta["val"] = tensors[0].new_empty((), dtype=torch.get_default_dtype())
+            node.update_arg(at, made)

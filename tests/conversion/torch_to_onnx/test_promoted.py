@@ -1,0 +1,40 @@
+"""A fraction in a tensor's place beside whole numbers, as ``1.0 - mask``: exported, run and verified like any other model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from tests.conversion.torch_to_onnx.test_forms import Called
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+CASES: dict[str, Any] = {
+    **{
+        f"a fraction less {kind}": lambda x, kind=kind: 1.5 - (x > 0).to(getattr(torch, kind))
+        for kind in ("int64", "int32", "int16", "float64")
+    },
+    "by a factor": lambda x: torch.rsub((x > 0).long(), 1.5, alpha=2),
+    "divided and rounded down": lambda x: 5.5 // ((x > 0).long() + 1),
+    "below zero": lambda x: -5.5 // ((x > 0).long() + 2),
+    "beside fractions": lambda x: 1.0 - x,
+    "whole numbers alone": lambda x: 3 - (x > 0).long(),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_number_in_a_tensors_place_takes_part_in_the_promotion_of_types(name: str) -> None:
+    x = torch.tensor([[-1.0, 0.0, 2.0], [np.nan, np.inf, -np.inf]])
+    module = Called(CASES[name]).eval()
+    expected = module(x).numpy()
+    source = cp.load(cp.Source(module, (torch.ones(2, 3),)))
+    exported = cp.convert(source, "onnx")
+    assert not [note for note in exported.notes if "tracing" in note]
+    for model in (exported, cp.convert(source, "mlprogram", precision="fp32")):
+        with cp.session(model) as running:
+            (found,) = running.run({model.signature.inputs[0].name: x.numpy()}).values()
+        np.testing.assert_array_equal(found, expected)
+        assert cp.verify(source, model)
