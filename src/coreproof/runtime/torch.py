@@ -115,12 +115,23 @@ class TorchSession(Session):
 
 
 def _arrays(values: Mapping[str, torch.Tensor]) -> Values:
-    return {name: array_of(value) for name, value in values.items() if hasattr(value, "numpy")}
+    """The tensors among ``values``; complex numbers as pairs along a last axis, which is what conversion makes of them."""
+    view_as_real = import_torch().view_as_real
+    return {
+        name: array_of(view_as_real(value.resolve_conj()) if value.is_complex() else value)
+        for name, value in values.items()
+        if hasattr(value, "numpy")
+    }
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    """Between PyTorch and NumPy bfloat16 goes as its bits: each knows the other's kinds, and that is none of NumPy's own."""
+def _tensor(array: np.ndarray, *, pairs: bool = False) -> torch.Tensor:
+    """Between PyTorch and NumPy bfloat16 goes as its bits: each knows the other's kinds, and that is none of NumPy's own.
+
+    ``pairs``: complex numbers, as ``_arrays`` gives them.
+    """
     torch = import_torch()
+    if pairs:
+        return torch.view_as_complex(torch.from_numpy(array))
     if array.dtype == bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -157,12 +168,16 @@ class TorchPart(Closing):
         kept = select(self._asked.values(), places, reads, fed)
         self._given = {fed[name]: name for place in kept for name in reads[place] if name in fed}
         self._needed = {nodes[place].name for place in kept} | set(self._given.values())
+        self._complex = {n.name for n in nodes if getattr(n.meta.get("val"), "is_complex", bool)()}
         self.inputs = tuple(self._given)
 
     def run(self, inputs: Mapping[str, object]) -> Values:
         """The asked values as arrays. Raises RunError."""
         torch = import_torch()
-        given = {own: _tensor(np.ascontiguousarray(inputs[name])) for name, own in self._given.items()}
+        given = {
+            own: _tensor(np.ascontiguousarray(inputs[name]), pairs=own in self._complex)
+            for name, own in self._given.items()
+        }
         asked, kept, needed = set(self._asked.values()), dict[str, object](), self._needed
 
         class Stretch(torch.fx.Interpreter):  # type: ignore[misc,name-defined]

@@ -221,7 +221,8 @@ def resized(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 def array_of(tensor: torch.Tensor) -> np.ndarray:
     """The numbers of a tensor; bfloat16 goes as its bits, for which NumPy has no kind of its own."""
     torch = import_torch()
-    held = tensor.detach().cpu()
+    # the imaginary part of a conjugate is a view that is negated as it is read, which NumPy does not know
+    held = tensor.detach().cpu().resolve_conj().resolve_neg()
     if held.dtype != torch.bfloat16:
         numbers: np.ndarray = held.numpy()
         return numbers

@@ -45,7 +45,7 @@ def _make_tensors(node: Node) -> None:
         return
     places = [
         (at, given)
-        for at, (asked, given) in enumerate(zip(node.target._schema.arguments, node.args, strict=False))  # noqa: SLF001
+        for at, (asked, given) in enumerate(zip(node.target._schema.arguments, node.args, strict=False))
         if isinstance(asked.type, torch.TensorType) and isinstance(given, float)
     ]
     others = [a.meta.get("val") for a in node.args if isinstance(a, torch.fx.Node)]
