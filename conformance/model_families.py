@@ -57,6 +57,8 @@ TIMM = [
     "twins_svt_small", "visformer_tiny", "vit_tiny_patch16_224", "test_byobnet", "test_coatnet", "test_convnext",
     "test_efficientnet", "test_maxvit", "test_nfnet", "test_vit", "test_vit_relpos",
 ]  # fmt: skip
+WHOLE_BLOCKS = ("halonet_h1",)
+"""What cuts its picture into blocks that a smaller one has no whole number of."""
 TRANSFORMERS = [
     "albert", "bart", "beit", "bert", "bert-generation", "big_bird", "biogpt", "blenderbot", "bloom", "camembert", "canine",
     "clip_text_model", "clip_vision_model", "cohere", "cohere2", "convbert", "ctrl", "data2vec-text", "data2vec-vision",
@@ -114,14 +116,16 @@ def made(kind: str, name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]
             name, weights=None, **({"weights_backbone": None} if "v3_large" in name or "fcn" in name else {})
         )
         size = 299 if name == "inception_v3" else 224 if name in ("maxvit_t", "vit_b_32") else 128
-        inputs, free = {"x": torch.randn(1, 3, size, size)}, {"x": [(1, 4), 3, size, size]}
+        (taken,) = inspect.signature(module.forward).parameters  # "x", or "input" of what finds regions
+        inputs, free = {taken: torch.randn(1, 3, size, size)}, {taken: [(1, 4), 3, size, size]}
     elif kind == "timm":
         import timm
 
         module = timm.create_model(name, pretrained=False, num_classes=10)
         channels, *size = module.default_cfg["input_size"]
         # convolutions take any size, and a small one is judged sooner
-        size = size if module.default_cfg.get("fixed_input_size") else [min(n, SIDE) for n in size]
+        whole = module.default_cfg.get("fixed_input_size") or name in WHOLE_BLOCKS
+        size = size if whole else [min(n, SIDE) for n in size]
         inputs, free = {"x": torch.randn(1, channels, *size)}, {"x": [(1, 4), channels, *size]}
     else:
         module, inputs, free = _transformer(name)

@@ -12,10 +12,13 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch.nn import functional as F
 
+import coreproof as cp
 from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node
+from tests.conversion.torch_to_onnx.test_forms import Called
 from tests.drawn import t
 
+RNG = np.random.default_rng(5)
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 8)).astype(np.float32)
 WINDOW: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 
@@ -34,6 +37,39 @@ def test_the_mean_of_a_window_counts_its_padding_where_it_is_told_to(ceil: int, 
 
 def test_the_norm_of_a_window() -> None:
     check_node("LpPool", {"x": X}, F.lp_pool2d(t(X), 2, 2).numpy(), kernel_shape=[2, 2], strides=[2, 2], p=2)
+
+
+def test_the_norm_of_a_window_that_reaches_over_the_end() -> None:
+    whole = np.pad(np.abs(X) ** 3, ((0, 0), (0, 0), (0, 1), (0, 0)))  # what lies beyond the end adds nothing
+    expected = whole.reshape(2, 3, 4, 2, 4, 2).sum((3, 5)) ** (1 / 3)
+    check_node("LpPool", {"x": X}, expected, opset=18, kernel_shape=[2, 2], strides=[2, 2], p=3, ceil_mode=1)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("sides", ["free", "fixed"])
+def test_windows_over_the_end_at_every_length(kernel: int, padding: int, dilation: int, sides: str) -> None:
+    """A batch that is free decides nothing; free sides are padded so that any length gives as many windows as rounding up."""
+    pools = {
+        "largest": lambda x: F.max_pool2d(x, kernel, kernel - 1, padding, dilation, ceil_mode=True),
+        "mean": lambda x: F.avg_pool2d(x, kernel, kernel - 1, padding, ceil_mode=True),
+        "mean of what is inside": lambda x: F.avg_pool2d(x, kernel, kernel - 1, padding, True, False),
+    }
+    side: Any = (5, 12) if sides == "free" else 9
+    for name, pool in pools.items():
+        module = Called(pool).eval()
+        asked = {"input_0": [(1, 3), 2, side, side]}
+        if sides == "free" and dilation > 1 and name == "largest":
+            with pytest.raises(cp.CoreproofError, match="not fixed"):
+                cp.convert(cp.Source(module, (torch.ones(1, 2, 9, 9),)), "mlprogram", shapes=asked)
+            continue
+        made = cp.convert(cp.Source(module, (torch.ones(1, 2, 9, 9),)), "mlprogram", precision="fp32", shapes=asked)
+        with cp.session(made) as running:
+            for batch, length in [(1, 5), (2, 6), (3, 9), (2, 12)] if sides == "free" else [(1, 9), (3, 9)]:
+                x = t(RNG.normal(size=(batch, 2, length, 17 - length if sides == "free" else 9)).astype(np.float32))
+                (found,) = running.run({"input_0": x.numpy()}).values()
+                np.testing.assert_allclose(found, pool(x).numpy(), rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_one_dimension() -> None:

@@ -102,8 +102,18 @@ def _pads(
     if not ceil_mode:
         return padding
     # a window may not start in the padding at the end, of an axis without padding either: ONNX's definition is PyTorch's
-    axes = zip(padding, ctx.shape(x)[2:], reach, strides, strict=True)
-    return [(begin, end + max(reach_beyond(n, k, s, begin, end, inside=True), 0)) for (begin, end), n, k, s in axes]
+    axes = zip(padding, x.shape[2:], reach, strides, strict=True)
+    return [(begin, end + _rounded_up(ctx, x, n, k, s, begin, end)) for (begin, end), n, k, s in axes]
+
+
+def _rounded_up(ctx: Context, x: Operand, length: object, reach: int, stride: int, begin: int, end: int) -> int:
+    """How much more padding at the end of an axis gives as many windows, rounded down, as rounding up does without it."""
+    if isinstance(length, int | np.integer):
+        return max(reach_beyond(int(length), reach, stride, begin, end, inside=True), 0)
+    # a step less one further on, rounding down is what rounding up is; where no last window can begin in the padding
+    if stride > reach - end:
+        ctx.shape(x)
+    return stride - 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def _windows(
     asked: Sequence[tuple[int, int]] | None = None,
 ) -> _Windows:
     """``padding``: with what rounding up adds; ``asked``: without it."""
-    lengths = ctx.shape(x)[2:]
+    lengths = _plane(ctx, x)
     axes = []
     sizes = np.ones(1, np.int64)
     for axis, (length, k, s, d, (begin, end)) in enumerate(
@@ -152,11 +162,24 @@ def _windows(
     return _Windows(np.where(inside, numbers, -1), sizes, shape)
 
 
+def _plane(ctx: Context, x: Operand) -> list[int]:
+    """The lengths that windows go along, all of them known."""
+    lengths = [int(n) for n in x.shape[2:] if isinstance(n, int | np.integer)]
+    return lengths if len(lengths) == ctx.rank(x) - 2 else list(ctx.shape(x)[2:])
+
+
+def _batch_and_channels(ctx: Context, x: Operand) -> tuple[int, int]:
+    """As MIL's reshape takes them: -1 for a free batch."""
+    if isinstance(x.shape[0], int | np.integer) or not isinstance(x.shape[1], int | np.integer):
+        return ctx.shape(x)[0], ctx.shape(x)[1]
+    return -1, int(x.shape[1])
+
+
 def _looked_at(ctx: Context, x: Operand, windows: _Windows, beyond: float) -> Operand:
     """[N, C, windows, elements], with ``beyond`` in the padding."""
-    batch, channels = ctx.shape(x)[:2]
+    batch, channels = _batch_and_channels(ctx, x)
     count, each = windows.elements.shape
-    plane = ctx.mb.reshape(x=x, shape=[batch, channels, -1])
+    plane = ctx.mb.reshape(x=x, shape=[batch, channels, math.prod(_plane(ctx, x))])
     places = np.clip(windows.elements, 0, None).astype(np.int32).reshape(-1)
     seen = ctx.mb.reshape(x=ctx.mb.gather(x=plane, indices=places, axis=2), shape=[batch, channels, count, each])
     if (windows.elements >= 0).all():
@@ -169,7 +192,9 @@ def _looked_at(ctx: Context, x: Operand, windows: _Windows, beyond: float) -> Op
 def _largest(ctx: Context, x: Operand, windows: _Windows) -> Operand:
     def largest(v: Operand) -> Operand:
         seen = _looked_at(ctx, v, windows, float(np.finfo(ctx.dtype).min))
-        return ctx.mb.reshape(x=ctx.mb.reduce_max(x=seen, axes=[3]), shape=[*ctx.shape(x)[:2], *windows.shape])
+        return ctx.mb.reshape(
+            x=ctx.mb.reduce_max(x=seen, axes=[3]), shape=[*_batch_and_channels(ctx, x), *windows.shape]
+        )
 
     return in_floats(ctx, x, largest)
 
@@ -198,7 +223,7 @@ def _average(ctx: Context, x: Operand, windows: _Windows, *, include_padding: bo
     share = (inside / np.maximum(sizes, 1)[:, None]).astype(ctx.dtype)
     seen = _looked_at(ctx, x, windows, 0.0)
     mean = ctx.mb.reduce_sum(x=ctx.mb.mul(x=seen, y=share), axes=[3])
-    return ctx.mb.reshape(x=mean, shape=[*ctx.shape(x)[:2], *windows.shape])
+    return ctx.mb.reshape(x=mean, shape=[*_batch_and_channels(ctx, x), *windows.shape])
 
 
 @lowering("LpPool")
@@ -215,8 +240,11 @@ def lp_pool(
     strides: Sequence[int] | None = None,
 ) -> Result:
     """(sum of |x|^p over the window)^(1/p), through the average of the window times its size."""
-    if ceil_mode:
-        raise ctx.refuse("ceil_mode 1", "ceil_mode 0")
+    if ceil_mode:  # what a window has beyond the end counts nothing
+        count = len(kernel_shape)
+        steps, apart = list(strides or [1] * count), list(dilations or [1] * count)
+        padding = _pads(ctx, x, auto_pad, pads, kernel_shape, steps, apart, ceil_mode)
+        auto_pad, pads = "NOTSET", [*(begin for begin, _ in padding), *(end for _, end in padding)]
     powered = ctx.mb.pow(x=ctx.mb.abs(x=x), y=ctx.scalar(p))
     mean = average_pool(
         ctx,
