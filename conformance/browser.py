@@ -108,6 +108,13 @@ class Chromium:
 
 def look(browser: Chromium, page: Path, screen: str, scheme: str, axe: str, screenshot: Path | None) -> dict[str, Any]:
     """Opens one page on one screen, and reports everything that is not as it should be."""
+    return {**look_at(browser, page.resolve().as_uri(), screen, scheme, axe, screenshot), "page": page.name}
+
+
+def look_at(
+    browser: Chromium, address: str, screen: str, scheme: str, axe: str, screenshot: Path | None
+) -> dict[str, Any]:
+    """The same of what an address gives."""
     width, height = SCREENS[screen]
     browser.ask(
         "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=screen == "phone"
@@ -115,7 +122,7 @@ def look(browser: Chromium, page: Path, screen: str, scheme: str, axe: str, scre
     features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}  # the focus is there at once
     browser.ask("Emulation.setEmulatedMedia", features=[{"name": n, "value": v} for n, v in features.items()])
     browser.events.clear()
-    browser.ask("Page.navigate", url=page.resolve().as_uri())
+    browser.ask("Page.navigate", url=address)
     browser.wait("Page.loadEventFired")
     opened = browser.evaluate(
         "new Promise(done => requestAnimationFrame(() => setTimeout(() => "
@@ -134,7 +141,6 @@ def look(browser: Chromium, page: Path, screen: str, scheme: str, axe: str, scre
     found = browser.evaluate("axe.run().then(found => found.violations.map(v => ({id: v.id, impact: v.impact, help: v.help, "
                              "nodes: v.nodes.slice(0, 3).map(n => n.html.slice(0, 160)), count: v.nodes.length})))")  # fmt: skip
     return {
-        "page": page.name,
         "screen": f"{width}x{height} {scheme}",
         "opened_ms": round(opened),
         "console": [text for text in console if text],

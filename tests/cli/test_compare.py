@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,25 @@ def test_what_was_predicted_is_not_predicted_again(coreproof: Run, data: Path, m
     assert coreproof(*arguments).code == 0
     again = (data / "out" / "comparison.json").read_text()
     assert json.loads(again)["predictions"] == json.loads(first)["predictions"]
+
+
+def test_serve_shows_every_photo_until_it_is_stopped(
+    coreproof: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coreproof.cli import view
+
+    opened: list[str] = []
+    answered: list[bytes] = []
+
+    def look() -> None:
+        with urllib.request.urlopen(f"{opened[0]}/rows", timeout=30) as answer:
+            answered.append(answer.read())
+
+    monkeypatch.setattr(view, "wait", look)
+    monkeypatch.setattr(view.webbrowser, "open", opened.append)
+    ask = ("compare", data / "lineup.toml", "--photos", data / "photos", "--out", data / "out", "--replace")
+    ran = coreproof(*ask, "--serve", "--port", 0)
+    assert ran.code == 0, ran.err
+    assert f"photos at {opened[0]}; stop with Ctrl-C" in ran.out
+    assert json.loads(answered[0])["total"] == json.loads((data / "out" / "comparison.json").read_text())["photos"]
+    assert coreproof(*ask[:2], "--inputs", data / "photos", *ask[4:], "--serve").code == 2

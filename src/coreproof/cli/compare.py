@@ -13,6 +13,7 @@ from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError, LineupError, StoreError
 
 if TYPE_CHECKING:
+    from coreproof.comparison.comparison import Comparison
     from coreproof.comparison.over_inputs import InputComparison
 
 
@@ -55,6 +56,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print comparison.json instead of a table.")] = False,
     overwrite: Replace = False,
     trust: Trust = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then open every photo in a page of this machine; stop with Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0 takes a free one.")] = 8081,
+    browse: Annotated[bool, typer.Option(help="Open the browser with --serve.")] = True,
     reporting: Reporting = NOT_REPORTED,
 ) -> None:
     """Compare models over photos (agreement matrix, statistics) or other inputs (output by output): one page to read.
@@ -75,6 +81,10 @@ def command(
         raise LineupError("there is no such line-up", where=str(lineup))
     if (photos is None) == (inputs is None):
         raise InputError("models are compared over photos, or over other inputs", fix="give --photos or --inputs")
+    if serve and photos is None:
+        raise InputError(
+            "--serve shows photos", fix="give --photos, or leave --serve out: the page has all of other inputs"
+        )
     check_places(out, replace=overwrite)  # before the work, not after it
     check_report_places(reporting, replace=overwrite)
     if photos is None:
@@ -108,7 +118,22 @@ def command(
         shown = console()
         shown.print(agreement_table(comparison, shown.width))
         shown.print(Line(f"page: {written}"), soft_wrap=True)
-    raise typer.Exit(0 if tell_ci(reporting, of_comparison(comparison), replace=overwrite) else 1)
+    passed = tell_ci(reporting, of_comparison(comparison), replace=overwrite)
+    if serve:
+        _served(comparison, port, browse=browse)
+    raise typer.Exit(0 if passed else 1)
+
+
+def _served(comparison: Comparison, port: int, *, browse: bool) -> None:
+    """Shows every photo in the browser until Ctrl-C."""
+    from coreproof.cli.view import port_taken, until_stopped
+    from coreproof.report.serving import serve_comparison
+
+    try:
+        server = serve_comparison(comparison, port)
+    except OSError as error:
+        raise port_taken(port, error) from None
+    until_stopped(server, f"every one of {comparison.count:,} photos", browse=browse)
 
 
 def _over_inputs(

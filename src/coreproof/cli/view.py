@@ -8,6 +8,7 @@ import time
 import webbrowser
 from collections.abc import Iterable
 from contextlib import suppress
+from http.server import ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from coreproof.errors import CoreproofError, InputError, MissingDependencyError
 from coreproof.model.files.paths import inside, regular_file, stored_name
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.load import located
+from coreproof.report.local_server import address
 
 
 def command(
@@ -57,19 +59,25 @@ def command(
         try:
             server = serve(pages(Path(package.submodule_search_locations[0]), file, data, names), port)
         except OSError as error:
-            raise InputError(
-                f"port {port}: {error.strerror}", fix="say another one, or let one be chosen: --port 0"
-            ) from None
-        # the name would be resolved, and may lead elsewhere: the address is the loopback's own
-        with server:
-            address = f"http://{server.server_address[0]!s}:{server.server_address[1]}"
-            if browse:
-                webbrowser.open(address)
-            what = given.name if layer is None else f"{layer} of {given.name}"
-            say(f"Netron shows {what} at {address}; stop with Ctrl-C")
-            sys.stdout.flush()
-            wait()
-            server.shutdown()
+            raise port_taken(port, error) from None
+        what = given.name if layer is None else f"{layer} of {given.name}"
+        until_stopped(server, f"Netron shows {what}", browse=browse)
+
+
+def port_taken(port: int, error: OSError) -> InputError:
+    """What a person is told where the server cannot be opened."""
+    return InputError(f"port {port}: {error.strerror}", fix="say another one, or let one be chosen: --port 0")
+
+
+def until_stopped(server: ThreadingHTTPServer, what: str, *, browse: bool) -> None:
+    """Says where ``what`` is to be seen, opens the browser where that is wanted, and ends the server on Ctrl-C."""
+    with server:
+        if browse:
+            webbrowser.open(address(server))
+        say(f"{what} at {address(server)}; stop with Ctrl-C")
+        sys.stdout.flush()
+        wait()
+        server.shutdown()
 
 
 def wait() -> None:

@@ -71,9 +71,20 @@ class Agreement:
             digest.update(self.keys[name].encode() + b"\0" + order.positions.tobytes() + b"\0")
         return digest.hexdigest()
 
+    def path(self, store: Store, piece: Slice) -> Path:
+        """Where the part of a slice is kept, whether it is there or not."""
+        return store.folder / "agreement" / self.key / f"{piece.key}-{_state(piece)}.parquet"
+
+    def kept(self, store: Store, piece: Slice) -> Path:
+        """The file of a part, made where it is not there."""
+        path = self.path(store, piece)
+        if not path.is_file():
+            self.part(store, piece)
+        return path
+
     def part(self, store: Store, piece: Slice) -> Part:
         """The part of a slice: as the store has it, else made from its shards and kept."""
-        path = store.folder / "agreement" / self.key / f"{piece.key}-{_state(piece)}.parquet"
+        path = self.path(store, piece)
         part = None
         if path.is_file():
             with suppress(StoreError):  # a damaged one is made again

@@ -37,11 +37,11 @@ class Table:
         slices = [piece.key for piece in self.plan.slices()]
         # a database in memory: nothing that a question creates is kept
         with duckdb.connect() as connection:
-            live = f"SELECT slice, photo FROM read_parquet({_file(self.plan.path)}) WHERE live"
+            live = f"SELECT slice, photo FROM read_parquet({sql_file(self.plan.path)}) WHERE live"
             connection.execute(f"CREATE TABLE live AS {live}")
             selects = []
             for name, key in self.agreement.keys.items():
-                files = ", ".join(_file(self.store.shard_path(key, piece)) for piece in slices)
+                files = ", ".join(sql_file(self.store.shard_path(key, piece)) for piece in slices)
                 selects.append(
                     f"SELECT '{quoted(name)}' AS model, photo, skipped, probabilities::FLOAT[] AS probabilities "
                     f"FROM read_parquet([{files}], hive_partitioning = false) "
@@ -61,7 +61,7 @@ class Table:
                 ) from None
 
 
-def _file(path: Path) -> str:
+def sql_file(path: Path) -> str:
     """A path as SQL that stands for that file alone: DuckDB takes signs in it for patterns."""
     plain = re.sub(r"([*?[])", r"[\1]", str(path))
     return f"'{quoted(plain)}'"

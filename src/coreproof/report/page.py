@@ -83,7 +83,7 @@ def write_page(
         "rows": [[_columns(row) for row in step["rows"]] for step in steps],
         "curves": [[p["row"] for p in (step["curve"] or {"points": ()})["points"]] for step in steps],
     }
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
 
     def rendered() -> str:
         return template.render(
@@ -96,7 +96,7 @@ def write_page(
             evidence=shown,
             pairs=[] if comparison is None else table_pairs(comparison),
             script=script,
-            data=_inside_script(script),
+            data=inside_script(script),
             store=_link(comparison, Path(folder) if place is None else place),
             versions=(proof or {}).get("versions") or versions(),
             command=(proof or {}).get("command") or "",
@@ -126,7 +126,8 @@ def _link(comparison: Comparison | None, folder: Path) -> str | None:
         return comparison.store.resolve().as_uri()
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of pages, and how they print numbers and text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=jinja2.select_autoescape(["html", "j2"]),
@@ -170,7 +171,7 @@ def _columns(row: Mapping[str, object]) -> list[object]:
     return [row["agrees"], row["name"], row["operator"], row["source"], kind, *figures, row["problem"] or row["why"]]
 
 
-def _inside_script(value: object) -> str:
+def inside_script(value: object) -> str:
     """JSON that may stand inside a script element: no "<" can close it, no NaN can break it."""
     short = json_ready(visible_in(value), digits=9)
     text = json.dumps(short, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)

@@ -42,11 +42,17 @@ def thumbnails(photos: PhotoSource | Path | str, names: Iterable[str], budget: i
 
 
 def _thumbnail(source: PhotoSource, name: str) -> str | None:
+    made = jpeg(source, name, SIDE)
+    return None if made is None else "data:image/jpeg;base64," + base64.b64encode(made).decode()
+
+
+def jpeg(source: PhotoSource, name: str, side: int) -> bytes | None:
+    """A photo as a JPEG file whose longer side has so many pixels at most; None for one that cannot be read."""
     try:
         picture = open_picture(name, source.read(name))
     except PhotoError:
         return None
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=68, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+    return written.getvalue()
