@@ -16,6 +16,7 @@ import pytest
 from coreproof.cli import view
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from tests.aimodels import SMALL, assembled, needs_coreai
 from tests.build import conv_relu_onnx, onnx_model, residual_net
 from tests.cli.conftest import Ran
 
@@ -151,6 +152,13 @@ def test_view_names_layers_that_are_near(coreproof: Run, tmp_path: Path) -> None
     ran = coreproof("view", whole, "--layer", f"{name}x", "--no-browse")
     assert ran.code == 2
     assert name in ran.err
+
+
+@needs_coreai
+def test_view_shows_a_core_ai_model_as_the_onnx_that_it_lowers_to(tmp_path: Path) -> None:
+    shown = view.readable(assembled(tmp_path / "small.aimodel", SMALL), tmp_path)
+    assert [value.name for value in onnx.load(shown).graph.output] == ["y"]
+    assert view.readable(shown, tmp_path) == shown
 
 
 def test_view_says_how_to_get_netron(coreproof: Run, net: Path, monkeypatch: pytest.MonkeyPatch) -> None:

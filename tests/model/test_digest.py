@@ -19,7 +19,8 @@ from coreproof.model.digest import model_digest
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel
-from tests.build import conv_relu_onnx
+from tests.aimodels import SMALL, assembled, needs_coreai
+from tests.build import conv_relu_onnx, two_functions
 
 
 def branches(folder: Path, value: float) -> Path:
@@ -55,6 +56,20 @@ def test_weights_beside_a_model_object_count(tmp_path: Path) -> None:
     first = model_digest(OnnxModel(ir.load(tmp_path / "m.onnx"), name="m"))
     (tmp_path / "m.data").write_bytes(bytes([content[0] ^ 1]) + content[1:])
     assert model_digest(OnnxModel(ir.load(tmp_path / "m.onnx"), name="m")) != first
+
+
+def test_each_function_of_a_package_counts_as_a_model_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "both.mlpackage"
+    two_functions(path)
+    digests = {model_digest(load(name)) for name in (str(path), f"{path}#once", f"{path}#thrice")}
+    assert len(digests) == 3
+    assert model_digest(load(f"{path}#thrice")) == model_digest(load(path, function="thrice"))
+
+
+@needs_coreai
+def test_each_function_of_a_core_ai_model_counts_too(tmp_path: Path) -> None:
+    path = assembled(tmp_path / "small.aimodel", SMALL)
+    assert len({model_digest(load(name)) for name in (str(path), f"{path}#other")}) == 2
 
 
 def test_path_and_date_do_not_count(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import typer
 from coreproof.cli.options import Trust
 from coreproof.cli.say import say
 from coreproof.errors import CoreproofError, InputError, MissingDependencyError
+from coreproof.model.files.outputs import AIMODEL, model_kind
 from coreproof.model.files.paths import inside, regular_file, stored_name
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.load import located
@@ -54,7 +55,8 @@ def command(
 
     names = [] if layer is None else _names(given, layer, trust=trust)
     with TemporaryFolder() as scratch:
-        shown = given if around is None else _cut(given, names[0], around, Path(scratch), trust=trust)
+        whole = readable(given, Path(scratch))
+        shown = whole if around is None else _cut(whole, names[0], around, Path(scratch), trust=trust)
         file, data = model_files(shown)
         try:
             server = serve(pages(Path(package.submodule_search_locations[0]), file, data, names), port)
@@ -85,6 +87,15 @@ def wait() -> None:
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(0.5)
+
+
+def readable(model: Path, folder: Path) -> Path:
+    """The model in a format that Netron reads: a Core AI one as the ONNX graph that it lowers to, written to ``folder``."""
+    if model_kind(model) is not AIMODEL:
+        return model
+    from coreproof.conversion.convert import convert
+
+    return convert(model, "onnx").save(folder / f"{model.stem}.onnx")
 
 
 def model_files(model: Path) -> tuple[Path, dict[str, Path]]:

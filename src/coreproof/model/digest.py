@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from coreproof.model.base import Model
+from coreproof.model.base import SIGN, Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import stored_tensors
@@ -27,6 +27,9 @@ def model_digest(model: Model) -> str:
     digest = hashlib.blake2b(digest_size=16)
     # the same file that is fed otherwise answers otherwise
     digest.update(repr(model.feeding).encode())
+    # and so does another function of the same package
+    if model.at_a_function:
+        digest.update(model.name.rpartition(SIGN)[2].encode())
     if isinstance(model, OnnxModel):
         tensors = stored_tensors(model.ir)
         for file in sorted({Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}):

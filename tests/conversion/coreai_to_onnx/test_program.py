@@ -10,6 +10,7 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.coreai_to_onnx.program import coreai_to_onnx
 from coreproof.errors import ConversionError
+from tests.conversion.coreai_to_onnx.cases import Fed, case, check
 from tests.conversion.coreai_to_onnx.functions import function, model, op, run
 
 X = np.array([0.1, -1.7, 300.3], np.float32)
@@ -105,3 +106,29 @@ def test_an_operation_that_contradicts_its_types_is_refused_by_name() -> None:
                 function("main", ["x"], body, {"x": "tensor<2x3xf32>", "p": "tensor<2xui32>", "y": "tensor<3x2xf32>"})
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "makes", "found"),
+    [
+        ("reduce_mean", np.zeros((1, 3), np.int32), "of whole numbers"),
+        ("max_pool_2d", np.zeros((1, 1, 1, 1), np.int64), "64 bits"),
+        ("add", np.array([2**63], np.uint64), "int64"),
+    ],
+)
+def test_what_could_come_out_wrong_is_refused(kind: str, makes: np.ndarray, found: str) -> None:
+    two = np.array([2, 2], np.uint32)
+    operands = {
+        "reduce_mean": (Fed(np.ones((2, 3), np.int32)), np.array([0], np.int32)),
+        "max_pool_2d": (Fed(np.ones((1, 1, 2, 2), np.int64)), two, two, two // 2, np.array(False)),
+        "add": (Fed(makes), makes),
+    }[kind]
+    with pytest.raises(ConversionError, match=found):
+        check(case(kind, *operands, makes=makes))
+
+
+def test_a_complex_constant_is_refused_and_not_cut_to_its_real_part() -> None:
+    kind = "tensor<1xcomplex<f32>>"
+    body = [op("constant", [], ["y"], constant=np.array([1 + 2j], np.complex64)), op("output", ["y"], [])]
+    with pytest.raises(ConversionError, match="real numbers"):
+        cp.session(model(function("main", [], body, {"y": kind})))

@@ -55,6 +55,8 @@ def to_carrier(array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind == "b":
         return array
+    if name == "uint64" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{array.max()} is beyond what int64 holds")
     if name in ("int64", "uint64", "uint32"):
         return array.astype(np.int64, copy=False)
     return array.astype(np.float32 if "float" in name else np.int32, copy=False)

@@ -174,8 +174,8 @@ def lower_block(low: CoreAILowering, block: StoredBlock) -> tuple[Operand, ...]:
             handed = tuple(lookup(low, name) for name in operation.operands)
             continue
         if operation.kind == "coreai.constant":
-            if operation.constant is None:
-                raise low.refuse("it holds no tensor")
+            if operation.constant is None or operation.constant.dtype.kind == "c":
+                raise low.refuse("it holds no tensor of real numbers")
             low.environment[operation.results[0]] = operation.constant
             continue
         arguments = [lookup(low, name) for name in operation.operands]

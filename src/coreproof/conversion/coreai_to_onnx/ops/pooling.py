@@ -13,8 +13,10 @@ from coreproof.conversion.coreai_to_onnx.lowering import CoreAILowering, Operand
 def max_pool(
     low: CoreAILowering, x: Operand, kernel: Operand, stride: Operand, dilation: Operand, ceil_mode: Operand
 ) -> ir.Value:
-    # ONNX Runtime pools floats; whole numbers of up to 53 bits are floats of 64 bits as well
     value = low.value(x)
+    if low.element in ("si64", "ui64"):
+        raise low.refuse("of whole numbers of 64 bits it is not lowered")
+    # ONNX Runtime pools floats; whole numbers of up to 53 bits are floats of 64 bits as well
     floats = value if low.is_float(x) else low.op("Cast", value, to=ir.DataType.DOUBLE)
     pooled = low.op(
         "MaxPool",

@@ -18,6 +18,8 @@ _COMBINED = {"add": "ReduceSum", "mul": "ReduceProd", "maximum": "ReduceMax", "m
 @lowers("reduce_product")
 @lowers("reduce_max", "reduce_min", exact=True, error="move")
 def same_operator(low: CoreAILowering, x: Operand, axes: Operand) -> ir.Value:
+    if low.operation == "coreai.reduce_mean" and not low.is_float(x):
+        raise low.refuse("of whole numbers it is not lowered", fix="the dialect does not say how it rounds")
     return _reduced(low, _SAME[low.operation.removeprefix("coreai.")], x, axes)
 
 
