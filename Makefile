@@ -89,7 +89,7 @@ notebooks: $(READY) ## Run the notebooks from top to bottom; writes build/notebo
 	$(BIN)/python notebooks/render.py $(ARGS)
 
 docs: $(READY) ## Build the documentation site into build/site; a warning is an error.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python docs/hooks/build.py
 
 bench: $(READY) $(BENCH_READY) ## Measure conversion and latency beside the peers; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks.bench --peers $(BENCH_VENV)/bin/python $(ARGS)

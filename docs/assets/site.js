@@ -6,6 +6,8 @@ const reachable = () => {
     else code.removeAttribute("tabindex");
   }
 };
-const afterTheTheme = () => setTimeout(reachable, 300); // which takes its own tabindex away when it lays out
+// a button at each block is no landmark of the page
+const plain = () => document.querySelectorAll(".md-code__nav").forEach(nav => nav.setAttribute("role", "presentation"));
+const afterTheTheme = () => setTimeout(() => { reachable(); plain(); }, 300); // which takes its own tabindex away when it lays out
 addEventListener("load", afterTheTheme);
 addEventListener("resize", afterTheTheme);

@@ -1,4 +1,4 @@
-"""Writes the reference of the command line into its page from the commands themselves, when the site is built."""
+"""The reference of the command line, from the commands themselves: docs/hooks/build.py writes it into its page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from textwrap import dedent
 from typing import Any, get_args, get_type_hints
 
 MARK = "<!-- every verb, from the commands themselves -->"
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """mkdocs calls this for each page; only the one with the mark is changed."""
-    return markdown.replace(MARK, reference()) if MARK in markdown else markdown
 
 
 def reference() -> str:
