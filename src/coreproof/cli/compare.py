@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -103,8 +104,9 @@ def command(
             trust=trust,
             progress=report,
         )
+    told = _told(lineup)
     try:
-        written = page(comparison, out, replace=overwrite)
+        written = page(comparison, out, replace=overwrite, **told)
     except OSError as error:
         raise StoreError(
             "the page cannot be written",
@@ -136,6 +138,20 @@ def _served(comparison: Comparison, port: int, *, browse: bool) -> None:
     until_stopped(server, f"every one of {comparison.count:,} photos", browse=browse)
 
 
+class _Told(TypedDict):
+    """How a page can be made again."""
+
+    command: str
+    lineup: str
+
+
+def _told(lineup: Path) -> _Told:
+    from coreproof.report.repeat import repeatable, repeatable_lines
+
+    text = lineup.read_text(encoding="utf-8", errors="replace")
+    return {"command": repeatable(["coreproof", *sys.argv[1:]]), "lineup": repeatable_lines(text)}
+
+
 def _over_inputs(
     lineup: Path, inputs: Path, out: Path, data: Path | None, *, trust: bool, overwrite: bool, as_json: bool
 ) -> InputComparison:
@@ -148,7 +164,7 @@ def _over_inputs(
 
     with progress() as report:
         found = compare_inputs(load_lineup(lineup, data=data, trust=trust), inputs, trust=trust, progress=report)
-    written = page(found, out, replace=overwrite)
+    written = page(found, out, replace=overwrite, **_told(lineup))
     if as_json:
         say_json(found.to_json())
         return found

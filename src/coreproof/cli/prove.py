@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,6 +92,7 @@ def command(
     from coreproof.model.load import load
     from coreproof.proof.chain import LEFT_OUT, UNNAMED, prove
     from coreproof.proof.checks import of_proof, survives
+    from coreproof.report.repeat import repeatable
 
     check_report_places(reporting, replace=overwrite)
     told = telling.read()
@@ -121,7 +121,7 @@ def command(
             witness=witness,
             progress=report,
             announce=None if as_json else lambda step: shown.print(step_line(step), soft_wrap=True),
-            command=shlex.join(["coreproof", *sys.argv[1:]]),
+            command=repeatable(["coreproof", *sys.argv[1:]]),
             replace=overwrite,
             fresh=fresh,
             **vars(freezing),

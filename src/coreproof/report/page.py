@@ -28,9 +28,17 @@ _LARGEST = 4_900_000
 """Bytes of a page, pictures included."""
 
 
-def page(result: Comparison | InputComparison, folder: str | Path, *, replace: bool = False) -> Path:
+def page(
+    result: Comparison | InputComparison,
+    folder: str | Path,
+    *,
+    replace: bool = False,
+    command: str = "",
+    lineup: str = "",
+) -> Path:
     """Writes index.html and comparison.json of a comparison into a folder, both or none; returns the page.
 
+    ``command`` and ``lineup``: how it can be made again, as the page shows it (see ``repeatable``).
     Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it, and InputError for
     what is no comparison.
     """
@@ -47,7 +55,7 @@ def page(result: Comparison | InputComparison, folder: str | Path, *, replace: b
         result.save_json(stage)
         over = result if isinstance(result, InputComparison) else None
         photos = result if isinstance(result, Comparison) else None
-        write_page(stage, proof=None, comparison=photos, over_inputs=over, place=folder)
+        write_page(stage, proof=None, comparison=photos, over_inputs=over, place=folder, command=command, lineup=lineup)
     return folder / "index.html"
 
 
@@ -65,6 +73,8 @@ def write_page(
     over_inputs: InputComparison | None = None,
     place: Path | None = None,
     replace: bool = False,
+    command: str = "",
+    lineup: str = "",
 ) -> Path:
     """Writes index.html into ``folder`` from a proof, a comparison, or both; returns its path.
 
@@ -99,7 +109,8 @@ def write_page(
             data=inside_script(script),
             store=_link(comparison, Path(folder) if place is None else place),
             versions=(proof or {}).get("versions") or versions(),
-            command=(proof or {}).get("command") or "",
+            command=(proof or {}).get("command") or command,
+            lineup=lineup.strip(),
             rounds=any(_rounds(row["dtype"]) for step in steps for row in step["rows"]) or _has_half(comparison),
         )
 
