@@ -1,15 +1,17 @@
 """Operators on complex numbers that PyTorch's exporter leaves out: it writes a complex tensor as pairs along a last axis.
 
-Rotary embeddings that turn pairs as complex numbers (Llama 4) put axes into them and take positions out of them.
+Rotary embeddings that turn pairs as complex numbers (Llama 4) put axes into them and take positions out of them; state-space
+layers (S4) and spectral networks take exponentials, roots and powers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.writing import lengths, operators, whole
+from coreproof.conversion.torch_to_onnx.rewritten import angle_of
+from coreproof.conversion.torch_to_onnx.writing import lengths, number, operators, whole
 from coreproof.model.torch.model import import_torch
 
 
@@ -20,6 +22,17 @@ def complex_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.unsqueeze.default: unsqueeze,
         aten.select.int: select,
         aten.index_select.default: index_select,
+        aten.expand.default: expand,
+        aten.squeeze.dims: squeeze,
+        aten.repeat.default: repeat,
+        aten.where.self: where,
+        aten.cumsum.default: cumsum,
+        aten.exp.default: exp,
+        aten.log.default: log,
+        aten.sqrt.default: sqrt,
+        aten.pow.Tensor_Scalar: power,
+        aten.sgn.default: sgn,
+        aten.angle.default: angle,
     }
 
 
@@ -36,6 +49,103 @@ def select(pairs: ir.Value, dim: int, index: int) -> ir.Value:
 def index_select(pairs: ir.Value, dim: int, index: ir.Value) -> ir.Value:
     """Several positions of an axis."""
     return operators().Gather(pairs, index, axis=_before_pairs(pairs, dim))
+
+
+def expand(pairs: ir.Value, size: Sequence[int | ir.Value], implicit: bool = False) -> ir.Value:
+    """Repeated along axes of length 1, and along new ones before the first; -1 leaves an axis as it is."""
+    op = operators()
+    # 1 leaves a length as it is in ONNX
+    kept = [1 if n == -1 else n for n in size]
+    known = [n for n in kept if isinstance(n, int)]
+    if len(known) == len(kept):
+        return op.Expand(pairs, whole(*known, 1))
+    asked = [whole(n) if isinstance(n, int) else op.Reshape(n, whole(1)) for n in kept]
+    return op.Expand(pairs, op.Concat(*asked, whole(1), axis=0))
+
+
+def squeeze(pairs: ir.Value, dim: Sequence[int]) -> ir.Value:
+    """Without the given axes, where they are of length 1."""
+    axes = [axis for axis in (_before_pairs(pairs, d) for d in dim) if lengths(pairs)[axis] == 1]
+    return operators().Squeeze(pairs, whole(*axes)) if axes else operators().Identity(pairs)
+
+
+def repeat(pairs: ir.Value, repeats: Sequence[int]) -> ir.Value:
+    """Side by side, along new axes before the first too."""
+    op = operators()
+    new = len(repeats) + 1 - len(lengths(pairs))
+    value = op.Unsqueeze(pairs, whole(*range(new))) if new else pairs
+    return op.Tile(value, whole(*repeats, 1))
+
+
+def where(condition: ir.Value, pairs: ir.Value, others: ir.Value) -> ir.Value:
+    """Both parts by one condition."""
+    return operators().Where(operators().Unsqueeze(condition, whole(-1)), pairs, others)
+
+
+def cumsum(pairs: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
+    """Each part is added up by itself."""
+    return operators().CumSum(pairs, ir.tensor(_before_pairs(pairs, dim), dtype=ir.DataType.INT64))
+
+
+def exp(pairs: ir.Value) -> ir.Value:
+    """e to the real part, turned by the imaginary one."""
+    op = operators()
+    return _polar(op.Exp(_part(pairs, 0)), _part(pairs, 1))
+
+
+def log(pairs: ir.Value) -> ir.Value:
+    """The logarithm of the size, and the angle."""
+    op = operators()
+    size, turn = _size_and_angle(pairs)
+    return op.Concat(op.Unsqueeze(op.Log(size), whole(-1)), op.Unsqueeze(turn, whole(-1)), axis=-1)
+
+
+def sqrt(pairs: ir.Value) -> ir.Value:
+    """The root of the size, at half of the angle: the one whose real part is not below zero."""
+    op = operators()
+    size, turn = _size_and_angle(pairs)
+    return _polar(op.Sqrt(size), op.Mul(turn, number(0.5, pairs.dtype)))
+
+
+def power(pairs: ir.Value, exponent: float) -> ir.Value:
+    """Squares by multiplying, which keeps their digits; other powers by size and angle. One that is complex is not known."""
+    if isinstance(exponent, complex):
+        raise NotImplementedError("a complex exponent")
+    op = operators()
+    if exponent == 2:
+        a, b = _part(pairs, 0), _part(pairs, 1)
+        twice = op.Mul(op.Mul(a, b), number(2, pairs.dtype))
+        real = op.Mul(op.Sub(a, b), op.Add(a, b))
+        return op.Concat(op.Unsqueeze(real, whole(-1)), op.Unsqueeze(twice, whole(-1)), axis=-1)
+    size, turn = _size_and_angle(pairs)
+    return _polar(op.Pow(size, number(exponent, pairs.dtype)), op.Mul(turn, number(exponent, pairs.dtype)))
+
+
+def angle(pairs: ir.Value) -> ir.Value:
+    """From minus pi to pi: pi of a negative real number."""
+    return angle_of(_part(pairs, 1), _part(pairs, 0), pairs.dtype)
+
+
+def sgn(pairs: ir.Value) -> ir.Value:
+    """Divided by its size; zero stays zero."""
+    op = operators()
+    size = op.ReduceL2(pairs, whole(-1), keepdims=1)
+    zero = op.Equal(size, number(0, pairs.dtype))
+    return op.Div(pairs, op.Where(zero, number(1, pairs.dtype), size))
+
+
+def _part(pairs: ir.Value, which: int) -> ir.Value:
+    return operators().Gather(pairs, ir.tensor(which, dtype=ir.DataType.INT64), axis=-1)
+
+
+def _size_and_angle(pairs: ir.Value) -> tuple[ir.Value, ir.Value]:
+    return operators().ReduceL2(pairs, whole(-1), keepdims=0), angle(pairs)
+
+
+def _polar(size: ir.Value, turn: ir.Value) -> ir.Value:
+    op = operators()
+    parts = (op.Mul(size, op.Cos(turn)), op.Mul(size, op.Sin(turn)))
+    return op.Concat(*(op.Unsqueeze(part, whole(-1)) for part in parts), axis=-1)
 
 
 def _before_pairs(pairs: ir.Value, dim: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, numbers, operators, whole
+from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, number, numbers, operators, whole
 from coreproof.model.torch.model import import_torch
 
 _LARGEST = 64
@@ -29,6 +29,7 @@ def matrix_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
         aten.linalg_slogdet.default: slogdet,
         aten.slogdet.default: slogdet,
         aten.logdet.default: logdet,
+        aten.linalg_matrix_exp.default: matrix_exp,
     }
 
 
@@ -85,6 +86,36 @@ def slogdet(a: ir.Value) -> tuple[ir.Value, ir.Value]:
 def logdet(a: ir.Value) -> ir.Value:
     """The logarithm of the determinant; NaN where that is negative."""
     return operators().Log(operators().Det(a))
+
+
+def matrix_exp(a: ir.Value) -> ir.Value:
+    """e to the power of a matrix, by halving until it is small, a Taylor series, and squaring as often as it was halved.
+
+    The terms fall below float32's digits at half a norm: 0.5^11 / 11! is 1e-11. Halved only as often as the norm of each
+    matrix asks for, since each squaring doubles what rounding did. Nicholas Higham, Functions of Matrices (2008), chapter 10.
+    """
+    op = operators()
+    dtype, size = a.dtype, known_length(a, -1, "the exponential of a matrix")
+    # the largest sum of a row's sizes bounds the norm
+    norm = op.ReduceMax(op.ReduceSum(op.Abs(a), whole(-1), keepdims=1), whole(-2), keepdims=1)
+    halvings = [op.Greater(norm, number(2.0**k / 2, dtype)) for k in range(_HALVINGS)]
+    half, one = number(0.5, dtype), number(1.0, dtype)
+    small = a
+    for asked in halvings:
+        small = op.Mul(small, op.Where(asked, half, one))
+    unit = numbers(np.eye(size), dtype)
+    # Horner's scheme: 1 + A (1 + A/2 (1 + A/3 (...)))
+    series = op.Add(unit, op.Mul(small, number(1 / _TERMS, dtype)))
+    for term in range(_TERMS - 1, 0, -1):
+        series = op.Add(unit, op.MatMul(op.Mul(small, number(1 / term, dtype)), series))
+    made = series
+    for asked in halvings:
+        made = op.Where(asked, op.MatMul(made, made), made)
+    return made
+
+
+_TERMS, _HALVINGS = 11, 8
+"""Of the series of a matrix exponential; it is halved at most so often: e to a norm beyond 128 is beyond float32."""
 
 
 def _size(a: ir.Value) -> int:

@@ -1,7 +1,7 @@
-"""Operators that PyTorch's exporter writes down as something else: average pooling by a divisor, distances, means scattered.
+"""Operators that PyTorch's exporter writes down as something else: pooling by a divisor, distances, angles, means scattered.
 
 Its average pooling forgets ``divisor_override``; its distances take no absolute value, and know neither p = 0 nor p = infinity;
-a scattered mean keeps the last of the numbers that come to one place.
+a scattered mean keeps the last of the numbers that come to one place; the angle of a negative number comes out as minus pi.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def rewritten_operators() -> Mapping[Callable[..., object], Callable[..., object
         aten._cdist_forward.default: cdist,  # noqa: SLF001 - what a distance becomes in an exported program
         aten.cdist.default: cdist,
         aten.scatter_reduce.two: scatter_reduce,
+        aten.atan2.default: atan2,
     }
 
 
@@ -84,6 +85,32 @@ def _end(length: object, kernel: int, stride: int, pad: int) -> int:
     if (windows - 1) * stride >= length + pad:
         windows -= 1
     return max(0, (windows - 1) * stride + kernel - length - pad)
+
+
+def atan2(y: ir.Value, x: ir.Value) -> ir.Value:
+    """The angle of (x, y), from minus pi to pi: as IEEE 754 has it of zeros with a sign and of infinities; NaN stays NaN."""
+    return angle_of(y, x, y.dtype or x.dtype)
+
+
+def angle_of(y: ir.Value, x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    """The same, of values that were computed on the way and do not know their type."""
+    op = operators()
+    zero, one = number(0, dtype), number(1, dtype)
+    height, width = op.Abs(y), op.Abs(x)
+    # two infinities have the angle of two equal numbers, two zeros none
+    alike = op.Where(op.Equal(width, zero), zero, one)
+    steep = op.Atan(op.Where(op.Equal(height, width), alike, op.Div(height, width)))
+    half = op.Where(_is_negative(x, dtype), op.Sub(number(math.pi, dtype), steep), steep)
+    return op.Where(_is_negative(y, dtype), op.Neg(half), half)
+
+
+def _is_negative(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    """Below zero, or minus zero, whose inverse is minus infinity."""
+    op = operators()
+    zero = number(0, dtype)
+    is_zero = op.Equal(x, zero)
+    told = op.Div(number(1, dtype), x)
+    return op.Less(op.Where(is_zero, told, x), zero)
 
 
 def cdist(x1: ir.Value, x2: ir.Value, p: float = 2.0, compute_mode: int | None = None) -> ir.Value:

@@ -36,7 +36,13 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
         aten.special_erfinv.default: erfinv,
         aten.lgamma.default: lgamma,
         aten.special_gammaln.default: lgamma,
+        aten._neg_view.default: negated,  # noqa: SLF001 - the imaginary part of a conjugate
     }
+
+
+def negated(x: ir.Value) -> ir.Value:
+    """What PyTorch reads as its negative."""
+    return operators().Neg(x)
 
 
 # networks

@@ -1,0 +1,94 @@
+"""Complex numbers within a PyTorch model: written as pairs, computed as PyTorch does, and compared value by value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from tests.conversion.torch_to_onnx.test_forms import Called
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+RNG = np.random.default_rng(3)
+NUMBERS = torch.from_numpy(RNG.normal(size=(2, 3, 4)).astype(np.float32))
+CASES: dict[str, Any] = {
+    "exponential": lambda z: z.exp(),
+    "logarithm": lambda z: z.log(),
+    "root": lambda z: z.sqrt(),
+    "square": lambda z: z**2,
+    "cube": lambda z: z**3,
+    "power of a fraction": lambda z: z**-0.7,
+    "direction": lambda z: z.sgn(),
+    "repeated along a new axis": lambda z: z.expand(2, -1, -1),
+    "side by side": lambda z: z.repeat(2, 1, 3),
+    "an axis less": lambda z: z[None].squeeze((0, 1)),
+    "chosen": lambda z: torch.where(z.real > 0, z, z.conj()),
+    "running sum": lambda z: z.cumsum(-1),
+    "quotient": lambda z: z / (z + 3),
+    "product with its conjugate": lambda z: z @ z.mT.conj(),
+    "spectrum": lambda z: torch.fft.ifft(torch.fft.fft(z) * 2),
+    "the imaginary part of a conjugate": lambda z: torch.complex(z.conj().imag, z.real),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_complex_numbers_are_what_pytorch_computes_and_are_compared_inside(name: str) -> None:
+    function = CASES[name]
+    module = Called(lambda x: torch.view_as_real((function(torch.complex(x[0], x[1])) * 1).resolve_conj())).eval()
+    source = cp.load(cp.Source(module, (NUMBERS,)))
+    model = cp.convert(source, "mlprogram", precision="fp32")
+    with cp.session(model) as running:
+        (found,) = running.run({model.signature.inputs[0].name: NUMBERS.numpy()}).values()
+    np.testing.assert_allclose(found, module(NUMBERS).numpy(), rtol=2e-5, atol=2e-5)
+    assert cp.verify(source, model)
+
+
+def test_a_complex_output_is_given_as_pairs() -> None:
+    module = Called(lambda x: torch.fft.fft(x)).eval()
+    source = cp.load(cp.Source(module, (NUMBERS,)))
+    model = cp.convert(source, "mlprogram", precision="fp32")
+    with cp.session(source) as theirs, cp.session(model) as ours:
+        (expected,) = theirs.run({"input_0": NUMBERS.numpy()}).values()
+        (found,) = ours.run({"input_0": NUMBERS.numpy()}).values()
+    np.testing.assert_allclose(expected, torch.view_as_real(torch.fft.fft(NUMBERS)).numpy())
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_the_square_and_the_direction_of_zero() -> None:
+    module = Called(lambda x: torch.view_as_real(torch.complex(x, x).sgn() + torch.complex(x, x) ** 2)).eval()
+    x = torch.tensor([[0.0, -0.0, 1e-20, 3.0]])
+    model = cp.convert(cp.Source(module, (torch.ones(1, 4),)), "mlprogram", precision="fp32")
+    with cp.session(model) as running:
+        (found,) = running.run({"input_0": x.numpy()}).values()
+    np.testing.assert_allclose(found[0, [0, 1, 3]], module(x).numpy()[0, [0, 1, 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.4, 1.0, 5.0, 20.0])
+def test_the_exponential_of_a_matrix(scale: float) -> None:
+    """Against PyTorch in float64: each squaring doubles what rounding did, so the norm says how many digits are left."""
+    module = Called(torch.linalg.matrix_exp).eval()
+    x = scale * NUMBERS[:, :, :3] / 3
+    model = cp.convert(cp.Source(module, (NUMBERS[:, :, :3],)), "mlprogram", precision="fp32", check=False)
+    with cp.session(model) as running:
+        (found,) = running.run({"input_0": x.numpy()}).values()
+    expected = module(x.double()).numpy()
+    norm = float(x.abs().sum(-1).max())
+    bound = 2.0**-24 * 16 * max(1.0, 2 * norm) * np.abs(expected).max(axis=(1, 2), keepdims=True)
+    assert (np.abs(found - expected) <= bound).all()
+
+
+EDGES = [0.0, -0.0, 1.0, -1.0, 1e-20, -1e-20, np.inf, -np.inf, np.nan]
+
+
+def test_angles_of_every_quarter_with_zeros_that_have_a_sign_and_infinities() -> None:
+    """The spectrum of real numbers is real at both ends: a negative number there has the angle pi, where -pi was written."""
+    y, x = (torch.from_numpy(v.astype(np.float32).reshape(-1)) for v in np.meshgrid(EDGES, EDGES))
+    ones = torch.ones_like(x)
+    for module in (Called(torch.atan2), Called(lambda y, x: torch.complex(x, y).angle())):
+        model = cp.convert(cp.Source(module.eval(), (ones, ones)), "mlprogram", precision="fp32", check=False)
+        with cp.session(model) as running:
+            (found,) = running.run({"input_0": y.numpy(), "input_1": x.numpy()}).values()
+        np.testing.assert_allclose(found, np.arctan2(y.numpy(), x.numpy()), rtol=2e-6)
