@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from coreproof.model.graph import Graph, Node, Value
-from coreproof.verification.error_model import ErrorModel, _carried, _most_crossed, _rest_of_error
+from coreproof.verification.crossed import most_crossed
+from coreproof.verification.error_model import ErrorModel, _carried, _rest_of_error
 from coreproof.verification.error_state import measure
 
 POOL = Node("MaxPool", "pool", ("x",), ("y",))
@@ -46,7 +47,7 @@ def test_a_choice_never_errs_more_than_if_all_the_error_were_chosen() -> None:
 def test_so_many_edges_may_be_crossed(expected: float, elements: int, least: int, most: int) -> None:
     """Less than one expected element does not say that none may be off; a thousand expected ones say it well."""
     error = (expected / elements) ** 0.5
-    count = _most_crossed(error, elements) ** 2 * elements
+    count = most_crossed(error, elements) ** 2 * elements
     assert least - 0.01 <= count <= most + 0.01
 
 
@@ -54,7 +55,7 @@ def test_errors_whose_squares_no_number_holds_are_predicted_all_the_same() -> No
     known = measure(np.ones(4))._replace(error=1e200)
     assert _rest_of_error(known) == pytest.approx(1e200)
     assert _rest_of_error(known._replace(shared=6e199)) == pytest.approx(8e199)
-    assert _most_crossed(1e200, 10) == np.inf
+    assert most_crossed(1e200, 10) == np.inf
 
 
 def test_an_output_that_is_judged_after_what_is_made_from_it_has_the_tolerance_of_its_place() -> None:
@@ -82,3 +83,22 @@ def test_an_output_that_is_judged_after_what_is_made_from_it_has_the_tolerance_o
     typical = asked("zy")
     assert typical is not None
     assert typical >= 2.0**-23
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+@pytest.mark.parametrize("operator", ["ReduceSum", "reduce_sum"])
+def test_a_sum_errs_as_what_it_sums_up_where_that_cancels_too(operator: str, cancels: bool) -> None:
+    rng = np.random.default_rng(0)
+    exact = rng.normal(size=(4_000, 8)).astype(np.float32)
+    if cancels:  # down to a hundredth of what is summed up
+        exact[:, 4:] = -exact[:, :4] + 0.01 * exact[:, 4:]
+    wrong = exact + 1e-4 * rng.normal(size=exact.shape).astype(np.float32)
+    made, off = exact.sum(-1), wrong.sum(-1, dtype=np.float64) - exact.sum(-1, dtype=np.float64)
+    values = {"x": Value("x", "float32", exact.shape), "y": Value("y", "float32", made.shape)}
+    model = ErrorModel(Graph("sum", (Node(operator, "sum", ("x",), ("y",)),), ("x",), ("y",), values), {})
+    model.feed("x", exact, apart=1e-4)
+    scale, found = float(np.sqrt(np.mean(made**2))), float(np.sqrt(np.mean(off**2)))
+    typical = model.tolerance("y", made).typical
+    assert typical is not None
+    # twice what is predicted is allowed, and little more: a fault is to be seen
+    assert found < typical * scale < 4 * found

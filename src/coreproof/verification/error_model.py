@@ -14,6 +14,7 @@ from coreproof.pairing.operators import interpolates, makes_steps, scale_factor,
 from coreproof.verification.channels import Profile
 from coreproof.verification.compressed_weights import Distance
 from coreproof.verification.contrast import contrast_for, kept_of
+from coreproof.verification.crossed import most_crossed
 from coreproof.verification.error_state import ErrorState, measure
 from coreproof.verification.fills import ordinary_part
 from coreproof.verification.further_errors import PER_PLACE, Further, longest_place
@@ -109,7 +110,7 @@ class ErrorModel:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
         share = error / scale
         if step:
-            crossed = _most_crossed(error / step, measured.elements or 1)
+            crossed = most_crossed(error / step, measured.elements or 1)
             return Tolerance(0.0, 0.0, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
         # whatever arithmetic allows, half of a value's scale is not the same value
@@ -199,7 +200,7 @@ class ErrorModel:
             measured = ErrorState(0.0, arriving, max((s.deviation for s in read), default=0.0))
         scale = measured.scale
         # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
-        gain = self._gain(output)
+        gain = self._gain(output) or _gain_of_sum(node, read, measured)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         further = self._further.get(output, Further())
         share, floor = self._added_error(node, output, read, measured.elements), self._floor(node, output)
@@ -330,6 +331,18 @@ class ErrorModel:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
 
 
+def _gain_of_sum(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
+    """By how much a sum over axes amplifies white noise: its weights are ones, also where what it sums up cancels."""
+    if (
+        canonical_op(node.operator) not in ("reducesum", "sum")
+        or not read
+        or not read[0].elements
+        or not result.elements
+    ):
+        return None
+    return math.sqrt(max(1.0, read[0].elements / result.elements))
+
+
 def _step(node: Node, read: Sequence[ErrorState]) -> float:
     """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
     kind = error_class(operation_of(node))
@@ -456,32 +469,6 @@ def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float
             *(s.uneven for s in read), contrast.uneven, contrast.level_uneven if read[0].level and levels else 1.0
         )
     return max(s.uneven for s in read)
-
-
-def _most_crossed(error: float, elements: int) -> float:
-    """The root-mean-square error, in steps, of as many crossed edges as chance lets be where ``error`` is expected.
-
-    The count is one of rare events, so that a few of many elements may be off where less than one is expected: the largest
-    count that a Poisson distribution of ``TYPICAL ** 2`` times the expected mean exceeds once in ``1 / _CHANCE`` values.
-    """
-    # the share of crossed edges is the squared error in steps: each is a whole step off
-    mean = (TYPICAL * error) * (TYPICAL * error) * elements  # infinite, where a power would raise
-    if mean > _MANY:
-        # so many events are all but normally distributed
-        count = mean + _DEVIATIONS * math.sqrt(mean)
-    else:
-        # P(k) = exp(-m) m^k / k!, each from the one before by m / k
-        term = math.exp(-mean)
-        count, beyond = 0, 1.0 - term
-        while beyond > _CHANCE:
-            count += 1
-            term *= mean / count
-            beyond -= term
-    return math.sqrt(max(count, mean) / elements)
-
-
-_CHANCE, _DEVIATIONS, _MANY = 1e-6, 4.75, 100.0
-"""How rarely chance alone may call a value wrong, as a share, in deviations of the normal distribution, and where that serves."""
 
 
 def _why_steps(error: float, step: float) -> str:

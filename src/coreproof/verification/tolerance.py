@@ -20,9 +20,9 @@ here and nowhere else.
    Errors of different origin are independent and add as squares:
    e(v)^2 = sum of e(inputs)^2 + own^2. The scales needed for this are those of the reference's own values, measured
    while it runs.
-   Known weights say more: white noise grows by their root sum of squares, and what arrives passes like the signal or like
-   noise, whichever is larger. Where a value was compared and accepted, the error found there takes the place of the
-   predicted one, so that every operator answers for what it adds itself and nothing is excused by depth.
+   Known weights say more (those of a sum over axes are ones): white noise grows by their root sum of squares, and what arrives
+   passes like the signal or like noise, whichever is larger. Where a value was compared and accepted, the error found there
+   takes the place of the predicted one, so that every operator answers for what it adds itself and nothing is excused by depth.
 4. Channels. A channel whose weights are large amplifies what arrives more than its neighbours: channel o of W x errs in
    proportion to sqrt(sum_i W[o, i]^2 p[i]^2), where p says the same of the input's channels (channels.py). The error of
    a single element is held against its channel's share of e(v), where that is larger than the whole's.
