@@ -296,13 +296,16 @@ class ErrorModel:
 
     def _is_scaled(self, node: Node) -> bool:
         """Whether the operator multiplies or divides one value by a number that is stored as an array of one."""
-        if canonical_op(node.operator) not in ("mul", "realdiv"):
+        if canonical_op(node.operator) not in ("mul", "realdiv", "divide"):
             return False
         sizes = [math.prod(shape) for _, shape in node.parameters.values()]
         for name in node.inputs:
             value = self._graph.values.get(name)
             if name not in self._states and name not in node.parameters and value is not None and value.constant:
                 sizes.append(math.prod(n if isinstance(n, int) else 0 for n in value.shape or (0,)))
+            elif self._is_stored(name) and (maker := self._graph.producer(name)) is not None:
+                # a NeuralNetwork loads its constants by layers
+                sizes += [math.prod(shape) for _, shape in maker.parameters.values()]
         return bool(sizes) and all(size == 1 for size in sizes) and node.inputs[0] in self._states
 
     def _floor(self, node: Node, output: str) -> float:
@@ -329,6 +332,13 @@ class ErrorModel:
 
     def _unit(self, name: str) -> float:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
+
+
+def _squares(node: Node) -> bool:
+    """Whether the operator takes the square of each element."""
+    return canonical_op(operation_of(node)) == "square" or (
+        operation_of(node) == "power" and node.attributes.get("alpha") == 2.0
+    )
 
 
 def _gain_of_sum(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
@@ -397,6 +407,8 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
     if kind == "elementwise" and len(read) == 1:
         if (factor := scale_factor(node)) is not None:
             return factor * read[0].error
+        if _squares(node):
+            return 2 * scale * shares  # with the slope 2 x, which makes nothing of what is small
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
