@@ -210,7 +210,7 @@ def test_a_picture_of_one_channel_is_grey_and_its_free_size_is_what_was_said(cor
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("out.mlpackage", "--image", "--size", "9", "--scale", "1"), "--size is not what the model takes"),
+        (("out.mlpackage", "--image", "--size", "9", "--scale", "1"), "the size is not what the model takes"),
         (("out.mlpackage", "--mean", "0.5"), "say --image as well"),
         (("out.onnx", "--mean", "0.5"), "are for Core ML"),
         (("out.txt",), "OUT.onnx, OUT.mlpackage, OUT.mlmodel"),

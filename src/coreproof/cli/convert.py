@@ -28,7 +28,7 @@ from coreproof.cli.options import (
     with_groups,
 )
 from coreproof.cli.say import say, say_model
-from coreproof.conversion.shapes import read_shapes, with_batch
+from coreproof.conversion.shapes import read_shapes
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
     from coreproof.model.base import Model
     from coreproof.model.features import Feature
-    from coreproof.model.feeding import Feeding
     from coreproof.verification.converted import ConversionCheck
 
 _FEWER = "Weights in fewer bits"
@@ -291,27 +290,20 @@ def _inputs(
     model: Model, feeding: FeedingOptions, batch: str | None, shape: Sequence[str], *, image: bool, photos: bool
 ) -> tuple[dict[str, ImageInput] | None, dict[str, object] | None]:
     """How the inputs are declared: which one is a picture, and the shapes that were asked for."""
-    from coreproof.conversion.onnx_to_coreml.features import ImageInput
+    from coreproof.precision.pictures import as_picture, picture_input
 
     images: dict[str, ImageInput] | None = None
-    sized: Feature | None = None
+    own: dict[str, object] = {}
     if image:
-        picture = _picture_input(model)
+        picture = picture_input(model, "--image")
         if not feeding.pixels and model.feeding is None:
             raise unsaid_pixels(model)
         fed = _coloured(feeding, picture).resolve(model)
         assert fed is not None
-        sized = _picture_of_size(picture, fed) if feeding.size is not None else None
-        images = {picture.name: ImageInput.from_feeding(fed)}
-        # the file that is made notes it, as of a model that brings its own
-        model.feeding = _of_declared_size(fed, sized or picture)
+        images, own = as_picture(model, picture, fed, batch, sized=feeding.size is not None)
     elif feeding.said and not photos:
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
-    shapes: dict[str, object] = {**read_shapes(shape)}
-    if sized is not None and sized.name not in shapes:
-        # a picture is one at a time where no batch was asked for
-        shapes[sized.name] = with_batch(sized, batch or "1")
-    return images, shapes or None
+    return images, {**own, **read_shapes(shape)} or None
 
 
 def _target(to: str | None, out: Path) -> Target:
@@ -333,27 +325,6 @@ def _coloured(feeding: FeedingOptions, picture: Feature) -> FeedingOptions:
     return replace(feeding, colour="GRAY") if one and feeding.colour is None else feeding
 
 
-def _picture_of_size(picture: Feature, said: Feeding) -> Feature | None:
-    """The input with a height and a width of the size that was said; None where they were not free."""
-    if picture.shape is None:
-        return None
-    sides = (said.size[1], said.size[0])  # a feeding's size is width and height, a shape ends in height and width
-    if any(isinstance(d, int) and d > 0 and d != side for d, side in zip(picture.shape[2:], sides, strict=True)):
-        raise InputError(
-            "--size is not what the model takes", expected=str(picture), found=f"{said.size[0]}x{said.size[1]}"
-        )
-    if all(isinstance(d, int) and d > 0 for d in picture.shape[2:]):
-        return None
-    return replace(picture, shape=(*picture.shape[:2], *sides))
-
-
-def _of_declared_size(fed: Feeding, picture: Feature) -> Feeding:
-    """The feeding with the size that the model declares, which goes before one that nobody said."""
-    sides = () if picture.shape is None else picture.shape[2:]
-    width_height = tuple(d for d in reversed(sides) if isinstance(d, int) and d > 0)
-    return replace(fed, size=(width_height[0], width_height[1])) if len(width_height) == 2 else fed
-
-
 def _wide_names(model: Model, names: str) -> tuple[str, ...]:
     """The values, all of which an ONNX model has to have; a PyTorch model gets them when it is exported."""
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
@@ -371,16 +342,3 @@ def _wide_names(model: Model, names: str) -> tuple[str, ...]:
                 fix="`coreproof verify MODEL --half` says which have to stay",
             )
     return wanted
-
-
-def _picture_input(model: Model) -> Feature:
-    """The one input that can be a picture: rank 4 with one or three channels."""
-    shaped = [(feature, feature.shape or ()) for feature in model.signature.inputs]
-    fitting = [feature for feature, shape in shaped if len(shape) == 4 and shape[1] in (1, 3)]
-    if len(fitting) != 1:
-        raise InputError(
-            "--image needs a model with exactly one input of shape [N, 1 or 3, height, width]",
-            where=model.name,
-            found="; ".join(str(f) for f in model.signature.inputs),
-        )
-    return fitting[0]

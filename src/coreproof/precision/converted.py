@@ -19,12 +19,14 @@ from coreproof.feeding.drawn import Feeds, Inputs
 from coreproof.feeding.inputs import feeds_of
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.feeding import Feeding
 from coreproof.model.files.label_file import read_label_file
 from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.precision.compression import compressed_within
 from coreproof.precision.keep_wide import kept_wide
+from coreproof.precision.pictures import pictures_of
 from coreproof.verification.converted import check_conversion
 from coreproof.verification.suppressed import check_suppression
 
@@ -42,7 +44,8 @@ def convert(
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
-    images: Mapping[str, ImageInput] | None = None,
+    images: Mapping[str, ImageInput] | bool | None = None,
+    feeding: Feeding | None = None,
     labels: Sequence[str] | str | Path | None = None,
     shapes: Mapping[str, object] | None = None,
     batch: int | str | None = None,
@@ -68,7 +71,8 @@ def convert(
     ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
     (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
     "float16" and "float32" are other names of the two.
-    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
+    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput; True:
+    the one input that can be one, fed as ``feeding`` says (or the model itself), which the file then notes.
     ``keep_fp32`` names ONNX values, or operators, that stay in float32 in a float16 program; "auto" finds by running which of
     them have to, over ``inputs`` or over inputs that are drawn, and a note names them.
     ``labels`` makes a classifier: the names, or a file of them (one a line, numbered, JSON or CSV).
@@ -110,6 +114,8 @@ def convert(
         if shapes is not None or batch is not None:
             raise InputError("dynamic_shapes says what shapes and batch say: give one of them", where=source.name)
         shapes = of_dynamic_shapes(dynamic_shapes, source.signature.inputs)
+    if feeding is not None and images is not True:
+        raise InputError("feeding= says how a picture is fed: it goes with images=True", where=source.name)
     notes: tuple[str, ...] = ()
     detector = None
     if detection is not None:
@@ -117,12 +123,17 @@ def convert(
         detector = DetectorConversion(source, to, detection, labels, fold_batchnorm, shapes, frozen)
         # the labels are the detections' classes: the network inside has none
         source, labels = detector.network, None
+    pictures: Mapping[str, ImageInput]
+    if images is True:
+        pictures, shapes = pictures_of(source, feeding, batch, shapes)
+    else:
+        pictures = images if isinstance(images, Mapping) else {}
     if keep_fp32 == "auto":
         keep_fp32, notes = kept_wide(source, inputs, shapes=shapes, batch=batch, states=states)
 
     def make(target: str | None, compress: str | None = None, keep_size: Collection[str] = ()) -> Model:
         return translate(
-            source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes, batch=batch,
+            source, to, precision=precision, target=target, images=pictures or None, labels=labels, shapes=shapes, batch=batch,
             fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
             freeze_branches=freeze_branches, states=states, compress=compress, keep_size=keep_size,
         )  # fmt: skip
@@ -132,7 +143,7 @@ def convert(
     if check:
         # what bits are saved differs by more than rounding: checked is the same conversion without it
         judged = made if work is None else work.plain
-        found = check_conversion(source, judged, images, frozen=freeze_state, states=states)
+        found = check_conversion(source, judged, pictures or None, frozen=freeze_state, states=states)
         if not found:
             raise ConversionError(
                 found.said,
