@@ -35,6 +35,14 @@ class CoreproofError(Exception):
     The message always has the same shape: what is wrong, where (file, node or layer), what was
     expected, what was found, and what to do. Parts that are not known are left out. ``problems`` are the errors that it
     tells at once, where it tells several.
+
+    Example:
+        >>> try:
+        ...     cp.load("missing.onnx")
+        ... except cp.CoreproofError as error:
+        ...     print(error.where)
+        missing.onnx
+
     """
 
     problems: tuple[CoreproofError, ...] = ()

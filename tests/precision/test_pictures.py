@@ -41,7 +41,9 @@ def test_free_sides_get_the_size_of_the_feeding(tmp_path: Path) -> None:
     free = conv_relu_onnx()
     free.graph.inputs[0].shape = ir.Shape([1, 3, "height", "width"])
     free.graph.outputs[0].shape = None
-    made = cp.convert(OnnxModel(free, name="net"), "mlprogram", images=True, feeding=cp.Feeding(size=(16, 12), scale=1.0))
+    made = cp.convert(
+        OnnxModel(free, name="net"), "mlprogram", images=True, feeding=cp.Feeding(size=(16, 12), scale=1.0)
+    )
     image = made.signature.inputs[0].image
     assert image is not None
     assert (image.width, image.height) == (16, 12)

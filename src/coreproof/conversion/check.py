@@ -106,6 +106,11 @@ def check(
     others are the arguments of ``convert``. Whether the result *equals* its source is what ``convert`` and ``verify`` find out.
 
     Raises what ``load`` raises, and InputError for an argument that is none of its list.
+
+    Example:
+        >>> bool(cp.check("net.onnx"))
+        True
+
     """
     from coreproof.conversion.onnx_to_coreml.features import SPECIFICATIONS, ios_version
     from coreproof.model.load import load

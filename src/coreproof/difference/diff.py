@@ -142,6 +142,11 @@ def diff(before: Model | str | Path, after: Model | str | Path, report: Progress
     Layers are paired by content, structure and name, so that renumbering is seen as renaming. Weights are compared as
     the numbers that they stand for (dequantised), two at a time. Raises InputError for models without layers to compare
     when their formats differ.
+
+    Example:
+        >>> bool(cp.diff("net.onnx", "net.onnx"))  # does anything differ?
+        False
+
     """
     from coreproof.model.load import load
 

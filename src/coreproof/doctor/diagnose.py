@@ -137,6 +137,11 @@ def diagnose(
 
     A repair is kept only when the model is better after it: it runs and did not, it has fewer problems, or fewer of its
     values diverge from the source. The given model is never changed. Raises CoreproofError for a model that cannot be read.
+
+    Example:
+        >>> cp.diagnose("net.mlpackage", "net.onnx")
+        <Diagnosis: net: healthy>
+
     """
     feeding = of_kind(feeding, Feeding, "feeding")
     labels = None if labels is None else texts(labels, "labels")

@@ -21,7 +21,13 @@ from coreproof.validation.problem import Problem
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit: a verb and its arguments, as a script of edits holds them. Arrays are allowed among the arguments."""
+    """One edit: a verb and its arguments, as a script of edits holds them. Arrays are allowed among the arguments.
+
+    Example:
+        >>> str(cp.Edit("rename", {"old": "y", "new": "z"}))
+        'rename old y, new z'
+
+    """
 
     verb: str
     arguments: Mapping[str, object] = field(default_factory=dict)
@@ -62,6 +68,12 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
 
     Raises EditError for an unknown verb, layer, value or attribute, a name that is taken, or a model that is left with a new
     problem; the message names the edit by its number.
+
+    Example:
+        >>> edited = cp.edit("net.onnx", [cp.Edit("rename", {"old": "y", "new": "z"})])
+        >>> edited.model.signature.outputs[0].name
+        'z'
+
     """
     import coreproof.editing.verbs  # noqa: F401 - registers the verbs
     from coreproof.model.load import load

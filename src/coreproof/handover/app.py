@@ -65,6 +65,12 @@ def app(
 
     Raises ConversionError for a model that is not Core ML, InputError for one that an app cannot feed and for what does not
     fit it; OutputExistsError where something stands at ``out``; PhotoError.
+
+    Example:
+        >>> made = cp.app("seen.mlpackage", "photos", "Flowers", form="package")
+        >>> len(made.plan["samples"])
+        2
+
     """
     from coreproof.model.load import load
 

@@ -40,6 +40,10 @@ def set_memory_budget(size: str | int) -> None:
     """Sets the budget for this process and its children: a number of bytes, or a text such as "500MB" or "8GB".
 
     Raises InputError for what is neither.
+
+    Example:
+        >>> cp.set_memory_budget(4_000_000_000)
+
     """
     os.environ[ENVIRONMENT] = str(_size(size, *_BYTES))
 
@@ -88,5 +92,9 @@ def set_max_pixels(count: str | int) -> None:
     """Sets how many pixels a picture may have, for this process and its children: a number, or a text such as "100M".
 
     Raises InputError for what is neither.
+
+    Example:
+        >>> cp.set_max_pixels(100_000_000)
+
     """
     os.environ[PIXELS_ENVIRONMENT] = str(_size(count, *_PIXELS))

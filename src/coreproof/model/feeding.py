@@ -27,6 +27,11 @@ class Feeding:
       centre is cut out.
 
     ``colour`` is the order of the channels; ``mean`` and ``std`` are given in that order.
+
+    Example:
+        >>> cp.Feeding(size=(320, 240), scale=1 / 255).size
+        (320, 240)
+
     """
 
     size: tuple[int, int] = (224, 224)
@@ -125,6 +130,13 @@ class Source:
     ``module`` is a torch.nn.Module, ``example_inputs`` what it can be called with: a tuple of arguments, or a dictionary of
     them by their names. Each is a tensor, or holds tensors in tuples, lists and dictionaries; each tensor becomes an input.
     ``untrained``: its weights are random, so that what it answers over photos means nothing; the verdict says so.
+
+    Example:
+        >>> import torch
+        >>> source = cp.Source(torch.nn.ReLU(), (torch.zeros(1, 3, 8, 8),))
+        >>> len(cp.load(source).signature.inputs)
+        1
+
     """
 
     module: torch.nn.Module

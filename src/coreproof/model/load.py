@@ -41,6 +41,11 @@ def load(
     dictionary of them by name.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and ConversionError for a function that there is not.
+
+    Example:
+        >>> cp.load("net.onnx").name
+        'net'
+
     """
     if example is not None:
         return _with_example(source, example, trust=trust, folder=folder, stored=stored)

@@ -100,6 +100,12 @@ def convert(
 
     Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once), and
     ConversionError, also where the result does not run or its outputs differ from the source's.
+
+    Example:
+        >>> model = cp.convert("net.onnx", "mlprogram", precision="fp32")
+        >>> model.save("new.mlpackage").name
+        'new.mlpackage'
+
     """
     if at_most_loss is not None and compress is None:
         raise InputError("at_most_loss= goes with compress=", found="no way to compress")

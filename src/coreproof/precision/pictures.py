@@ -36,7 +36,9 @@ def as_picture(
     told = picture_of_size(picture, fed) if sized else None
     model.feeding = _of_declared_size(fed, told or picture)
     # a picture is one at a time where no batch was asked for
-    shapes: dict[str, object] = {} if told is None else {told.name: with_batch(told, "1" if batch is None else str(batch))}
+    shapes: dict[str, object] = (
+        {} if told is None else {told.name: with_batch(told, "1" if batch is None else str(batch))}
+    )
     return {picture.name: ImageInput.from_feeding(fed)}, shapes
 
 

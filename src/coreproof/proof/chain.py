@@ -121,6 +121,11 @@ def prove(
     Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
     UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
+
+    Example:
+        >>> bool(cp.prove("net.onnx", None, "proof", samples=2, witness=False))
+        True
+
     """
     out, feeding = Path(out), of_kind(feeding, Feeding, "feeding")
     told = Description(metadata or {}, describe or {}, defaults or {})

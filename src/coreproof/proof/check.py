@@ -93,6 +93,12 @@ def check_proof(
     ``photos`` or ``inputs`` that it was made with, those are held against theirs, and all steps are carried out again in a
     folder that vanishes: their verdicts have to be the same. Raises InputError for what is no proof, or one without digests, and
     what ``prove`` raises.
+
+    Example:
+        >>> proof = cp.prove("net.onnx", None, "proof", samples=2, witness=False)
+        >>> bool(cp.check_proof("proof", "net.onnx"))
+        True
+
     """
     stored = read_proof(proof)
     grounds = stored.foundation

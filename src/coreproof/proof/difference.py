@@ -68,6 +68,12 @@ def compare_proofs(before: str | Path, after: str | Path) -> ProofDifference:
     """Holds two proofs against each other: verdict, steps, outputs' errors, agreement over photos, versions, what they rest on.
 
     ``before`` and ``after``: proof.json, or the folder that holds it. Raises InputError for what is no proof.
+
+    Example:
+        >>> proof = cp.prove("net.onnx", None, "proof", samples=2, witness=False)
+        >>> bool(cp.compare_proofs("proof", "proof"))
+        True
+
     """
     one, other = read_proof(before), read_proof(after)
     changes = [*_verdict(one, other), *_steps(one, other), *_agreement(one, other), *_grounds(one, other)]

@@ -41,6 +41,13 @@ def session(
     Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
     operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and
     UnsupportedModelError where no function can be chosen. A model with states is run with ``run(inputs, state=)``.
+
+    Example:
+        >>> import numpy
+        >>> with cp.session("net.mlpackage") as running:
+        ...     running.run({"x": numpy.ones((1, 3, 8, 8), "float32")})["y"].shape
+        (1, 4, 8, 8)
+
     """
     from coreproof.model.coreai.model import CoreAIModel
     from coreproof.model.coreml.model import CoreMLModel

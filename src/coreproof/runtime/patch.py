@@ -24,6 +24,15 @@ def patch_coremltools() -> None:
     made of it, which each prediction reads and renews. Gives what Apple's gives: float16 widened to float32, arrays of rank 1
     at least. Models that are loaded before the call are served too. On a Mac, where Core ML itself answers, nothing is changed.
     Calling it twice does no harm.
+
+    Example:
+        >>> import coremltools
+        >>> cp.patch_coremltools()
+        >>> import numpy
+        >>> model = coremltools.models.MLModel("net.mlpackage")
+        >>> model.predict({"x": numpy.ones((1, 3, 8, 8), "float32")})["y"].shape
+        (1, 4, 8, 8)
+
     """
     import sys
 

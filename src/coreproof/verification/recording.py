@@ -60,6 +60,12 @@ def record(
 
     Raises OutputExistsError where something else than a saved run stands at ``path``, unless ``replace`` allows it;
     InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
+
+    Example:
+        >>> recording = cp.record("net.onnx", "run.npz")
+        >>> bool(cp.verify(recording, "net.mlpackage"))
+        True
+
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":

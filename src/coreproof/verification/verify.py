@@ -87,6 +87,11 @@ def verify(
 
     Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
     cannot be run here.
+
+    Example:
+        >>> bool(cp.verify("net.onnx", "net.mlpackage"))
+        True
+
     """
     seed, memory, tolerance = whole(seed, "seed"), whole(memory, "memory"), given_tolerance(tolerance)
     reference, candidate = load(reference), load(candidate)

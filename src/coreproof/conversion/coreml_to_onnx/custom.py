@@ -22,7 +22,13 @@ WEIGHTS = "coreproof_weights"
 
 @dataclass(frozen=True)
 class CustomLayer:
-    """A layer, or a model, whose class the file names: its own name, its parameters by name, its weights as flat arrays."""
+    """A layer, or a model, whose class the file names: its own name, its parameters by name, its weights as flat arrays.
+
+    Example:
+        >>> cp.CustomLayer("gate", "Gate", {"rate": 2.0}).parameters["rate"]
+        2.0
+
+    """
 
     name: str
     class_name: str

@@ -28,6 +28,12 @@ class ImageInput:
     """Makes an input a picture: the network sees ``(pixel * scale - mean) / std`` per channel, pixels 0-255.
 
     ``mean`` and ``std`` are in the order of ``colour``, one number or one a channel.
+
+    Example:
+        >>> model = cp.convert("net.onnx", "mlprogram", images={"x": cp.ImageInput(scale=1 / 255)})
+        >>> str(model.signature.inputs[0])
+        'x: RGB image 8x8'
+
     """
 
     colour: Colour = "RGB"

@@ -25,6 +25,11 @@ def split(model: Model | str | Path) -> list[CoreMLModel]:
 
     A stage keeps the names of its features. Weight files go with the stage that reads them. Raises EditError for a model
     that is no pipeline.
+
+    Example:
+        >>> [stage.is_program for stage in cp.split(cp.join(["one.mlmodel", "two.mlmodel"]))]
+        [False, False]
+
     """
     model = load(model)
     if not isinstance(model, CoreMLModel) or not classic.is_pipeline(model.spec):
@@ -59,6 +64,12 @@ def join(models: Sequence[Model | str | Path], name: str | None = None) -> CoreM
 
     Inputs that no earlier stage makes become the pipeline's, outputs that no later stage reads its outputs. What the last
     stage is, classifier or regressor, the pipeline is. Raises EditError, which names every connection that does not fit.
+
+    Example:
+        >>> stages = cp.split(cp.join(["one.mlmodel", "two.mlmodel"]))
+        >>> len(stages)
+        2
+
     """
     given = [load(m) for m in models]
     stages = [m for m in given if isinstance(m, CoreMLModel)]

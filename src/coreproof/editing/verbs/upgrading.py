@@ -35,6 +35,11 @@ def upgrade(
     stored as the numbers that they stand for, float64 arrays become float32: the model's notes say so. Raises EditError for
     another kind of model, UnsupportedOperatorsError for layers that no operation expresses, ConversionError for shapes that are
     freer than an operation allows (``reshape`` the input to one shape first).
+
+    Example:
+        >>> cp.upgrade("net.mlmodel").is_program
+        True
+
     """
     model = load(model)
     if not isinstance(model, CoreMLModel) or not model.is_network:
