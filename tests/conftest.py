@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coreproof.verification.collector import only_what_is_new
+from coreproof.model.collector import only_what_is_new
 from tests import drawn
 
 # A shell starts what stands in the background deaf to Ctrl-C, and so are its children: tests that interrupt need ears.

@@ -69,7 +69,7 @@ class Worker:
         import torch
 
         from conformance.fuzz.kinds import KINDS
-        from coreproof.verification.collector import only_what_is_new
+        from coreproof.model.collector import only_what_is_new
 
         torch.set_num_threads(1)
         for kind in KINDS.values():

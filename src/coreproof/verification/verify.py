@@ -20,6 +20,7 @@ from coreproof.feeding.lengths import ENDS
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.arguments import whole
 from coreproof.model.base import Model
+from coreproof.model.collector import only_what_is_new
 from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress, silent
@@ -30,7 +31,6 @@ from coreproof.runtime.session import Engine, Session
 from coreproof.verification.bisect import bisect, spare_harmless, suspects
 from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
-from coreproof.verification.collector import only_what_is_new
 from coreproof.verification.row import Row, Stretch, most, needs
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples

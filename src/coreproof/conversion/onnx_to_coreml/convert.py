@@ -33,6 +33,7 @@ from coreproof.conversion.onnx_to_coreml.texts import number_texts
 from coreproof.conversion.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
+from coreproof.model.collector import only_what_is_new
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.files.label_file import repeated
@@ -132,7 +133,7 @@ def onnx_to_coreml(
         for name, shape in planned.items()
     ]
     coremltools = import_coremltools()
-    with _weights_written(None if is_network else version) as (scratch, weights):
+    with only_what_is_new(), _weights_written(None if is_network else version) as (scratch, weights):
         builder = ProgramBuilder(
             graph,
             source=model.name,

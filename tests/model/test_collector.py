@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from coreproof.verification.collector import only_what_is_new
+from coreproof.model.collector import only_what_is_new
 
 
 @pytest.fixture(autouse=True)
 def nothing_set_aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As a program begins; the tests' own ``conftest.py`` sets aside what their imports made."""
-    monkeypatch.setattr("coreproof.verification.collector._within", False)
+    monkeypatch.setattr("coreproof.model.collector._within", False)
     gc.unfreeze()
     yield
     gc.freeze()

@@ -13,10 +13,10 @@ _within = False
 def only_what_is_new() -> Iterator[None]:
     """Within it, the collector looks only through what is made there.
 
-    A verification makes some hundred thousand objects (nodes, values, rows), and each time there are a quarter more of them
-    Python looks through all that the process holds, PyTorch's and coremltools' modules included: about a tenth of the whole time,
-    for nothing. What is made here is collected as ever. Where somebody else has frozen objects, or switched the collector off,
-    nothing is changed.
+    A verification or a conversion makes some hundred thousand objects (nodes, values, rows), and each time there are a quarter
+    more of them Python looks through all that the process holds, PyTorch's and coremltools' modules included: about a tenth of
+    the whole time, for nothing. What is made here is collected as ever. Where somebody else has frozen objects, or switched it
+    off, nothing is changed.
     """
     global _within
     # a verification within one is not asked for the count: to get it, Python walks through all that is frozen
