@@ -257,5 +257,16 @@ PLAIN: dict[str, Callable[[], Made]] = {
     "scatter": picture(
         lambda m, x: torch.zeros(x.shape[0], 3, 8).index_add(2, torch.arange(32) % 8, x.mean(2)), free=False
     ),
+    "masked less": sequence(lambda m, x: m["a"](x) + (1.0 - (x > 0).long()) * -4.0, a=nn.Linear(8, 8)),
+    "ceiled pools of any size": picture(
+        lambda m, x: F.avg_pool2d(F.max_pool2d(m["a"](x), 3, 2, ceil_mode=True), 3, 2, 1, ceil_mode=True),
+        any_size=True,
+        a=nn.Conv2d(3, 4, 3, padding=1),
+    ),
+    "state space": picture(
+        lambda m, x: (torch.complex(m["a"](x), x).mul(0.3).exp() * torch.complex(x, x)).cumsum(-1).real,
+        free=False,
+        a=nn.Conv2d(3, 3, 1),
+    ),
 }
 """name -> what makes one from PyTorch's seed."""
