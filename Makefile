@@ -37,7 +37,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo screenshots test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -62,6 +62,9 @@ $(DEMO_READY): pyproject.toml constraints.txt
 
 demo: $(if $(wildcard $(READY)),$(READY),$(DEMO_READY)) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.
 	$(BIN)/python examples/demo.py
+
+screenshots: demo ## Take the docs' pictures of the demo's page, in headless Chromium; writes docs/images/page.png.
+	$(BIN)/python -m conformance.screenshots
 
 test: $(READY) ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
