@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import coreproof as cp
+from coreproof.errors import ConversionError
 
 KINDS = {
     "lstm": (torch.nn.LSTM, {}),
@@ -85,3 +86,43 @@ def test_the_layer_is_as_it_was_after_an_export() -> None:
     before = [dict(kind.py_kernels) for kind in kinds]
     cp.convert((torch.nn.RNN(4, 5).eval(), (torch.randn(3, 2, 4),)), "onnx")
     assert [dict(kind.py_kernels) for kind in kinds] == before
+
+
+class Packed(torch.nn.Module):
+    """Sequences of several lengths in one batch, as recurrent networks of PyTorch are commonly fed."""
+
+    def __init__(self, kind: type[torch.nn.RNNBase], both: bool, total: int | None) -> None:
+        super().__init__()
+        self.layer = kind(4, 5, batch_first=True, bidirectional=both)
+        self.total = total
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        steps, last = self.layer(packed)
+        if self.total is None:
+            return torch.nn.utils.rnn.pad_packed_sequence(steps, batch_first=True)[0], last
+        padded, _ = torch.nn.utils.rnn.pad_packed_sequence(steps, batch_first=True, total_length=self.total)
+        return padded, last[0] if isinstance(last, tuple) else last
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_packed_sequences_have_the_lengths_that_are_fed(kind: type[torch.nn.RNNBase], both: bool) -> None:
+    torch.manual_seed(1)
+    model, x = Packed(kind, both, 6).eval(), torch.randn(3, 6, 4)
+    converted = cp.convert(model, "mlprogram", precision="fp32", example=(x, torch.tensor([6, 4, 2])))
+    with cp.session(converted) as running:
+        for lengths in ([6, 4, 2], [1, 6, 3], [2, 2, 1]):
+            found = running.run({"x": x.numpy(), "lengths": np.array(lengths, np.int32)})
+            with torch.no_grad():
+                expected = model(x, torch.tensor(lengths))
+            for value, want in zip(found.values(), expected, strict=True):
+                np.testing.assert_allclose(value, want.numpy(), rtol=1e-4, atol=1e-5, err_msg=str(lengths))
+
+
+def test_sequences_that_are_padded_to_the_longest_are_named() -> None:
+    """How long the result is, is data: an exported program has one length."""
+    given = (torch.randn(3, 6, 4), torch.tensor([6, 4, 2]))
+    with pytest.raises(ConversionError, match="6 steps, the longest sequence"):
+        cp.convert(Packed(torch.nn.GRU, False, None).eval(), "mlprogram", example=given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,7 +110,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
     from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - it has no public name
     from torch.utils.weak import WeakTensorKeyDictionary
 
-    follows = WeakTensorKeyDictionary()
+    follows, packed = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
     depth: list[object] = []
     for tensor in inputs:
         follows[tensor] = True
@@ -128,9 +129,13 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                         found.took(users_place() or model.name, made)
                     else:  # TorchScript asks, and not Python
                         found.scripted = True
+                elif name == "select" and args[0] in packed and tuple(args[1:]) == (0, 0):
+                    pass  # no sequence of a packed batch is empty: at its first step it has as many as it was given
                 elif not (name.endswith("_like") or name.startswith("new_")):  # those take a shape, and no values
                     for tensor in tensors(made):
                         follows[tensor] = True
+                    if name == "_pack_padded_sequence":
+                        packed[tensors(made)[1]] = True  # how many sequences reach each step
                 found.open_shapes |= name in _OPEN or (name == "index" and any(t.dtype == torch.bool for t in read[1:]))
             return made
 
@@ -144,10 +149,20 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
             name = getattr(func, "__name__", "")
             if name in _ARRAYS and args and isinstance(args[0], torch.Tensor) and args[0] in follows:
                 found.took(users_place() or model.name, f"{name} of {list(args[0].shape)}")
+            if name == "_pad_packed_sequence" and args[0] in follows and not _says_length():
+                found.took(users_place() or model.name, f"{args[-1]} steps, the longest sequence")
             return made
 
     with Methods(), Operators():
         yield
+
+
+def _says_length() -> bool:
+    """Whether ``pad_packed_sequence``, which is running, was told a length: what it hands on is a number in any case."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name != "pad_packed_sequence":
+        frame = frame.f_back
+    return frame.f_locals.get("total_length") is not None
 
 
 @contextmanager
