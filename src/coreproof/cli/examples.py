@@ -25,8 +25,8 @@ EXAMPLES: Mapping[str, str] = {
     "check-proof": "coreproof check-proof proof my_model.py:model --photos photos",
     "compare-proofs": "coreproof compare-proofs proof-1.0 proof-1.1",
     "app": "coreproof app model.mlpackage --photos photos --out PhotoApp",
-    "mcp": "coreproof mcp path/to/project",
     "view": "coreproof view model.onnx --layer conv1",
+    "mcp": "coreproof mcp path/to/project",
 }
 
 
