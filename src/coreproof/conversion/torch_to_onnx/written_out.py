@@ -6,7 +6,7 @@ They are bags of embeddings, distances within one set, and two functions of stat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from coreproof.conversion.torch_to_onnx.rewritten import cdist
 from coreproof.conversion.torch_to_onnx.writing import (
     known_length,
+    lengths,
     number,
     numbers,
     operators,
@@ -36,6 +37,7 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
         aten.special_erfinv.default: erfinv,
         aten.lgamma.default: lgamma,
         aten.special_gammaln.default: lgamma,
+        aten.squeeze.dims: squeeze,  # decomposed by the exporter, until somebody registers the complex one
         aten._neg_view.default: negated,  # noqa: SLF001 - the imaginary part of a conjugate
     }
 
@@ -43,6 +45,12 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
 def negated(x: ir.Value) -> ir.Value:
     """What PyTorch reads as its negative."""
     return operators().Neg(x)
+
+
+def squeeze(x: ir.Value, dim: Sequence[int]) -> ir.Value:
+    """Without the given axes, where they are of length 1."""
+    axes = [axis for axis in dim if lengths(x)[axis] == 1]
+    return operators().Squeeze(x, whole(*axes)) if axes else operators().Identity(x)
 
 
 # networks
