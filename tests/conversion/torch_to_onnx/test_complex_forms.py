@@ -46,6 +46,30 @@ def test_complex_numbers_are_what_pytorch_computes_and_are_compared_inside(name:
     assert cp.verify(source, model)
 
 
+REAL: dict[str, Any] = {
+    "direction": torch.sgn,
+    "angle": torch.angle,
+    "an axis less": lambda x: x[None].squeeze((0, 1)),
+    "repeated along a new axis": lambda x: x.expand(2, -1, -1),
+    "side by side": lambda x: x.repeat(2, 1, 3),
+    "chosen": lambda x: torch.where(x > 0, x, -x),
+    "running sum": lambda x: x.cumsum(-1),
+    "exponential": torch.exp,
+    "root": lambda x: x.abs().sqrt(),
+    "power of a fraction": lambda x: x.abs() ** 1.5,
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_what_is_written_for_complex_numbers_leaves_real_ones_alone(name: str) -> None:
+    """An operator that is registered for the one is decomposed for neither any more."""
+    module, x = Called(REAL[name]).eval(), NUMBERS[:1]
+    model = cp.convert(cp.Source(module, (x,)), "mlprogram", precision="fp32")
+    with cp.session(model) as running:
+        (found,) = running.run({"input_0": x.numpy()}).values()
+    np.testing.assert_allclose(found, module(x).numpy(), rtol=2e-6, atol=1e-6)
+
+
 def test_a_complex_output_is_given_as_pairs() -> None:
     module = Called(lambda x: torch.fft.fft(x)).eval()
     source = cp.load(cp.Source(module, (NUMBERS,)))

@@ -37,7 +37,9 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
         aten.special_erfinv.default: erfinv,
         aten.lgamma.default: lgamma,
         aten.special_gammaln.default: lgamma,
-        aten.squeeze.dims: squeeze,  # decomposed by the exporter, until somebody registers the complex one
+        # the exporter decomposes these two, unless somebody registers the complex one
+        aten.squeeze.dims: squeeze,
+        aten.sgn.default: sign,
         aten._neg_view.default: negated,  # noqa: SLF001 - the imaginary part of a conjugate
     }
 
@@ -51,6 +53,11 @@ def squeeze(x: ir.Value, dim: Sequence[int]) -> ir.Value:
     """Without the given axes, where they are of length 1."""
     axes = [axis for axis in dim if lengths(x)[axis] == 1]
     return operators().Squeeze(x, whole(*axes)) if axes else operators().Identity(x)
+
+
+def sign(x: ir.Value) -> ir.Value:
+    """-1, 0 or 1."""
+    return operators().Sign(x)
 
 
 # networks
