@@ -204,7 +204,9 @@ def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> 
         shares=np.array([p.share for p in piece.photos if p.live and p.member.photo in kept], np.float64),
     )
     beyond = part.top.size and not 0 <= int(part.top.min()) <= int(part.top.max()) < classes + models
-    if beyond or not (np.isfinite(part.top_values).all() and np.isfinite(part.divergences).all()):
+    # a place among the classes is that of a class that is known
+    unknown = (part.truth >= classes).any() or (part.ranks[part.truth < 0] >= 0).any()
+    if beyond or unknown or not (np.isfinite(part.top_values).all() and np.isfinite(part.divergences).all()):
         raise store.unreadable(path, "classes or numbers that no model says")
     return part
 
