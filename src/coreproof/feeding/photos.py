@@ -84,7 +84,8 @@ def list_photos(folder: str | Path, labels: str | Path | None = None) -> Photos:
 def given_photos(places: Sequence[Path]) -> list[tuple[Path, str]]:
     """Pictures and folders of them in the order given, each picture with the name it is shown by.
 
-    Raises PhotoError where nothing is given, and for a folder without pictures. Files are not looked at yet.
+    Raises PhotoError where nothing is given, and for a folder without pictures, or called as a picture is. Files are not
+    looked at yet.
     """
     if not places:
         raise PhotoError(
@@ -93,6 +94,11 @@ def given_photos(places: Sequence[Path]) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for place in places:
         if place.is_dir():
+            # a link of that name may lead to a whole disk
+            if place.suffix.lower() in SUFFIXES:
+                raise PhotoError(
+                    "the picture is a folder", where=str(place), fix="name the folder without the ending of a picture"
+                )
             listed = list_photos(place)
             found += [(file, listed.name(file)) for file in listed.files]
         else:

@@ -27,8 +27,8 @@ def split(model: Model | str | Path) -> list[CoreMLModel]:
     that is no pipeline.
 
     Example:
-        >>> [stage.is_program for stage in cp.split(cp.join(["one.mlmodel", "two.mlmodel"]))]
-        [False, False]
+        >>> len(cp.split(cp.join(["one.mlmodel", "two.mlmodel"])))
+        2
 
     """
     model = load(model)
