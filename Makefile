@@ -130,7 +130,7 @@ fuzz: $(READY) ## Try damaged files of every kind with every verb, MINUTES=10 or
 		--json build/fuzz.json --report build/fuzz.md $(ARGS)
 
 fuzz-quick: $(READY) ## The same with a fixed number of mutants, about two minutes; fails if any of them fails.
-	$(BIN)/python -W ignore -m conformance.fuzz --count 1500 --seed 2 --jobs 2 $(ARGS)
+	$(BIN)/python -W ignore -m conformance.fuzz --count 1000 --seed 2 --jobs 2 $(ARGS)
 
 fuzz-models: $(READY) ## Convert random graphs drawn by NNSmith, and hold numbers and verdicts against ONNX Runtime.
 	$(BIN)/python -W ignore -m conformance.random_graphs $(ARGS)
