@@ -29,7 +29,7 @@ from coreproof.report.serving import Site, serve_comparison, wish_of
 from tests.build import classifier
 from tests.report.test_browser import axe, browser
 
-__all__ = ["browser"]
+__all__ = ["axe", "browser"]
 HOSTILE = '"><script>alert(1)<∕script> %2e%2e \u202egpj.png'
 
 
@@ -199,10 +199,10 @@ def test_a_store_that_is_not_what_was_compared_is_refused(comparison: Comparison
         Catalogue(comparison)
 
 
-def test_the_page_is_whole_and_works(comparison: Comparison, port: int, browser: Chromium) -> None:
+def test_the_page_is_whole_and_works(comparison: Comparison, port: int, browser: Chromium, axe: str) -> None:
     at = f"http://127.0.0.1:{port}"
     for screen, scheme in (("wide", "light"), ("tablet", "dark"), ("phone", "light")):
-        seen = look_at(browser, f"{at}/?kind=differ", screen, scheme, axe(), None)
+        seen = look_at(browser, f"{at}/?kind=differ", screen, scheme, axe, None)
         assert all(url.startswith(f"{at}/") for url in seen["requests"])
         assert any("/photo/" in url for url in seen["requests"])
         assert faults({**seen, "requests": []}) == []
