@@ -99,3 +99,22 @@ def test_float_models_are_left_alone() -> None:
     assert add_exactly(part, {}) == {}
     assert part.SerializeToString() == before
     assert isinstance(part, onnx.ModelProto)
+
+
+def test_a_decoded_weight_that_is_looked_at_or_shared_is_added_exactly() -> None:
+    """ONNX Runtime gives each reader a DequantizeLinear of its own, and refused the model where they shared the tensor."""
+    x, w = large(np.uint8, (4, 64)), large(np.int8, (64, 64))
+    scales = {"one": np.float32(1), "zero": np.uint8(0), "none": np.int8(0), "w": w}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "one", "zero"], ["a"]),
+        helper.make_node("DequantizeLinear", ["w", "one", "none"], ["b"]),
+        helper.make_node("MatMul", ["a", "b"], ["p"]),
+        helper.make_node("MatMul", ["p", "b"], ["y"]),
+    ]
+    model = model_of(nodes, scales, x, TensorProto.FLOAT, 2)
+    product = x.astype(np.float64) @ w
+    with session(model) as running:
+        found = running.run({"x": x}, ["p", "b"])
+    assert np.array_equal(found["b"], w.astype(np.float32))
+    assert np.array_equal(found["p"], product.astype(np.float32))
+    np.testing.assert_allclose(found["y"], product @ w, rtol=1e-5)

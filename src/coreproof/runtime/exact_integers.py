@@ -54,6 +54,7 @@ def add_exactly(part: onnx.ModelProto, shared: Mapping[str, ort.OrtValue]) -> di
         node.input.extend([""] * (places[2] + 1 - len(node.input)))
         node.input[places[2]] = _moved(part, stored, moved, zero) if zero else _middle(part, stored)
     _drop(part, left - _read(part.graph), moved)
+    _decode_for_each(part)
     _give_each_its_own(part, moved)
     return moved
 
@@ -90,6 +91,41 @@ def _drop(part: onnx.ModelProto, names: set[str], shared: dict[str, ort.OrtValue
     if len(kept) < len(part.graph.initializer):
         del part.graph.initializer[:]
         part.graph.initializer.extend(kept)
+
+
+def _decode_for_each(part: onnx.ModelProto) -> None:
+    """Every reader of a stored int8 tensor's DequantizeLinear gets a node of its own, and so does an output of the graph.
+
+    ONNX Runtime's optimiser does the same, with the tensor shared: see ``_give_each_its_own``.
+    """
+    small = {tensor.name for tensor in part.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    given = {output.name for output in part.graph.output}
+    first = {
+        node.output[0]: node
+        for node in part.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in small
+    }
+    if not first:
+        return
+    taken, added = set(given), dict[str, list[onnx.NodeProto]]()
+    for count, node in enumerate(part.graph.node):
+        for at, name in enumerate(node.input):
+            if name not in first:
+                continue
+            if name not in taken:
+                taken.add(name)
+                continue
+            again = onnx.NodeProto()
+            again.CopyFrom(first[name])
+            again.name = again.output[0] = node.input[at] = f"{name}/read_by_{count}_{at}"
+            added.setdefault(name, []).append(again)
+    if added:
+        nodes = [
+            one for node in part.graph.node for one in (node, *added.get(node.output[0] if node.output else "", ()))
+        ]
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del part.graph.node[:]
+        part.graph.node.extend(nodes)
 
 
 def _give_each_its_own(part: onnx.ModelProto, shared: dict[str, ort.OrtValue]) -> None:
