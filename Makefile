@@ -37,7 +37,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo screenshots test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-coreai conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -113,6 +113,11 @@ conformance-quick: $(READY) ## Slices of the ONNX backend tests and of Apple's, 
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
+
+# Apple's package is of 190 MB, and for Linux on x86-64 and Apple silicon alone: no other target brings it.
+conformance-coreai: $(READY) ## Let Apple's own interpreter of Core AI judge what is lowered from it; installs coreai-core into .venv.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[coreai]'
+	$(BIN)/python -m pytest tests/model/coreai tests/conversion/coreai_to_onnx tests/runtime/test_coreai.py $(ARGS)
 
 conformance-files: $(READY) ## Let small ONNX files of others judge conversion and verify; COREPROOF_DATA names their folder.
 	$(BIN)/python -W ignore -m conformance.small_files $(ARGS)
