@@ -34,8 +34,8 @@ _WRITTEN_BY = {("convert", "proof")}
 MODELS = frozenset(("model", "source", "reference", "candidate", "against", "before", "after", "load_run", "photos"))
 """Parameters of text that name a file: a model, a saved run, a folder of photos."""
 
-WITHHELD = frozenset(("written", "more", "trust", "test", "verbs", "ray", "workers", "browse", "port"))
-"""Not an agent's to say: what runs code or commands, and what takes the machine."""
+WITHHELD = frozenset(("written", "more", "trust", "test", "verbs", "ray", "workers", "serve", "browse", "port"))
+"""Not an agent's to say: what runs code or commands, what takes the machine, and what goes on until somebody stops it."""
 
 
 @dataclass(frozen=True)
