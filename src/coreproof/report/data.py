@@ -6,16 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from types import MappingProxyType
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from coreproof.comparison.comparison import Comparison, ModelPair
 from coreproof.comparison.lineup import explaining
 from coreproof.model.weakness import failing, qualified
-from coreproof.report.curve import curve
+from coreproof.report.curve import Document, curve
 
-Document: TypeAlias = Mapping[str, Any]
 """What JSON holds: of a proof, a comparison, a step, a row."""
 
 _DIFFERING = 60

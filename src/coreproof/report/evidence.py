@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -14,9 +13,8 @@ from coreproof.comparison.comparison import Cause, Comparison, Explanation, Mode
 from coreproof.errors import PhotoError
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.feeding import Feeding
+from coreproof.report.curve import Document
 from coreproof.runtime.images import resize_and_crop, seen_part
-
-Document: TypeAlias = Mapping[str, Any]
 
 _PHOTOS = 3
 _ANSWERS = 3

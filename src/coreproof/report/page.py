@@ -19,7 +19,8 @@ from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.numbers import json_ready
 from coreproof.model.versions import versions
 from coreproof.model.weakness import failing, qualified
-from coreproof.report.data import Document, comparison_data, comparison_verdict, step_data, table_pairs
+from coreproof.report.curve import Document
+from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.evidence import evidence
 from coreproof.report.thumbnails import thumbnails
 from coreproof.visible import visible, visible_in

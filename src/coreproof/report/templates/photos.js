@@ -43,20 +43,8 @@
     wrong: (k, ms) => c.photos[k].truth !== null && ms.some((m) => first(m, k) !== c.photos[k].truth),
     right: (k, ms) => c.photos[k].truth !== null && ms.every((m) => first(m, k) === c.photos[k].truth),
   };
-  // models that name the same class share a line
-  const answers = (k) => {
-    const groups = new Map();
-    for (const m of wide) groups.set(first(m, k), [...(groups.get(first(m, k)) ?? []), m]);
-    const truth = c.photos[k].truth;
-    return make("dl", { class: "answers" }, ...[...groups].map(([index, ms]) => {
-      const shares = ms.map((m) => c.top[m][k][0][1]), [low, high] = [percent(Math.min(...shares)), percent(Math.max(...shares))];
-      const who = ms.length === wide.length && ms.length > 2 ? `all ${ms.length} models` : ms.map((m) => c.models[m]).join(", ");
-      return make("div", { class: truth === null ? null : truth === index ? "right" : "wrong" },
-        make("dt", {}, className(index), make("small", {}, ` ${low === high ? low : `${low} to ${high}`}`)), make("dd", {}, who));
-    }));
-  };
   const tile = (k) => make("li", {}, picture(c.photos[k]), make("div", { class: "what" },
-    c.photos[k].truth === null ? null : make("b", {}, className(c.photos[k].truth)), make("small", {}, c.photos[k].name), answers(k)));
+    c.photos[k].truth === null ? null : make("b", {}, className(c.photos[k].truth)), make("small", {}, c.photos[k].name), answered(wide.map((m) => c.top[m][k][0]), c.models, className, c.photos[k].truth)));
   let matching = [], shown = 0;
   const next = () => {
     list.append(...matching.slice(shown, shown + PAGE).map(tile));

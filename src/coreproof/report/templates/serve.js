@@ -19,20 +19,10 @@
     large.querySelector(".framed").replaceChildren(make("img", { src: `/large/${row.place}`, alt: row.name }));
     large.showModal();
   };
-  const answers = (row, name) => {
-    const groups = new Map();
-    row.top.forEach((top, m) => groups.set(top[0][0], [...(groups.get(top[0][0]) ?? []), m]));
-    return make("dl", { class: "answers" }, ...[...groups].map(([index, ms]) => {
-      const shares = ms.map((m) => row.top[m][0][1]), [low, high] = [percent(Math.min(...shares)), percent(Math.max(...shares))];
-      const who = ms.length === data.models.length && ms.length > 2 ? `all ${ms.length} models` : ms.map((m) => data.models[m]).join(", ");
-      return make("div", { class: row.truth === null ? null : row.truth === index ? "right" : "wrong" },
-        make("dt", {}, name(index), make("small", {}, ` ${low === high ? low : `${low} to ${high}`}`)), make("dd", {}, who));
-    }));
-  };
   const tile = (row, name) => make("li", {},
     row.skipped === null ? make("button", { type: "button", class: "enlarge", "aria-label": `Show ${row.name} at full size`, onclick: () => enlarge(row) }, make("img", { src: `/photo/${row.place}`, alt: "", loading: "lazy" })) : null,
     make("div", { class: "what" }, row.truth === null ? null : make("b", {}, name(row.truth)), make("small", {}, row.name),
-      row.skipped === null ? answers(row, name) : make("p", {}, row.skipped),
+      row.skipped === null ? answered(row.top.map((top) => top[0]), data.models, name, row.truth) : make("p", {}, row.skipped),
       row.skipped === null && row.apart !== null ? make("small", {}, `divergence ${figure(row.apart)}`) : null));
   const show = async (remember) => {
     const number = ++asked, query = wish();

@@ -24,3 +24,14 @@
     const size = Math.abs(v);
     return size < 1e-3 || size >= 1e5 ? v.toExponential(1) : String(Number(v.toPrecision(3)));
   };
+  // what models name first, those that name the same class on one line; answers: [class, share] of each model
+  const answered = (answers, models, name, truth) => {
+    const groups = new Map();
+    answers.forEach(([index], m) => groups.set(index, [...(groups.get(index) ?? []), m]));
+    return make("dl", { class: "answers" }, ...[...groups].map(([index, ms]) => {
+      const shares = ms.map((m) => answers[m][1]), [low, high] = [percent(Math.min(...shares)), percent(Math.max(...shares))];
+      const who = ms.length === models.length && ms.length > 2 ? `all ${ms.length} models` : ms.map((m) => models[m]).join(", ");
+      return make("div", { class: truth === null ? null : truth === index ? "right" : "wrong" },
+        make("dt", {}, name(index), make("small", {}, ` ${low === high ? low : `${low} to ${high}`}`)), make("dd", {}, who));
+    }));
+  };
