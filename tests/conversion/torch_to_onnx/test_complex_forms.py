@@ -21,6 +21,7 @@ CASES: dict[str, Any] = {
     "square": lambda z: z**2,
     "cube": lambda z: z**3,
     "power of a fraction": lambda z: z**-0.7,
+    "complex power": lambda z: z ** (0.7 - 0.3j),
     "direction": lambda z: z.sgn(),
     "repeated along a new axis": lambda z: z.expand(2, -1, -1),
     "side by side": lambda z: z.repeat(2, 1, 3),

@@ -107,11 +107,14 @@ def sqrt(pairs: ir.Value) -> ir.Value:
     return _polar(op.Sqrt(size), op.Mul(turn, number(0.5, pairs.dtype)))
 
 
-def power(pairs: ir.Value, exponent: float) -> ir.Value:
-    """Squares by multiplying, which keeps their digits; other powers by size and angle. One that is complex is not known."""
-    if isinstance(exponent, complex):
-        raise NotImplementedError("a complex exponent")
+def power(pairs: ir.Value, exponent: complex) -> ir.Value:
+    """Squares by multiplying, which keeps their digits; other powers by size and angle."""
     op = operators()
+    if isinstance(exponent, complex):
+        # r e^(i t) to the power of a + b i is e^(a log r - b t), turned by b log r + a t
+        size, turn = _size_and_angle(pairs)
+        a, b, grown = number(exponent.real, pairs.dtype), number(exponent.imag, pairs.dtype), op.Log(size)
+        return _polar(op.Exp(op.Sub(op.Mul(grown, a), op.Mul(turn, b))), op.Add(op.Mul(grown, b), op.Mul(turn, a)))
     if exponent == 2:
         a, b = _part(pairs, 0), _part(pairs, 1)
         twice = op.Mul(op.Mul(a, b), number(2, pairs.dtype))
