@@ -60,17 +60,13 @@ def given_feeds(
     if inputs is not None and photos is not None:
         raise InputError("give arrays or photos, not both", found=f"{inputs} and {photos}")
     if inputs is not None:
-        reference_session, candidate_session = (
-            opened(m, states if m.is_onnx else None) for m in (reference, candidate)
-        )
+        opened_reference, opened_candidate = (opened(m, states if m.is_onnx else None) for m in (reference, candidate))
         free = (
-            as_free_as(reference_session, candidate_session)
-            if reference_session.is_torch
-            else reference_session.signature
+            as_free_as(opened_reference, opened_candidate) if opened_reference.is_torch else opened_reference.signature
         )
         sides = (
-            without_memory(free, reference_session.remembers),
-            without_memory(candidate_session.signature, candidate_session.remembers),
+            without_memory(free, opened_reference.remembers),
+            without_memory(opened_candidate.signature, opened_candidate.remembers),
         )
         pairs = [hand_over(sample, *sides) for sample in read_samples(inputs, *sides)]
         return Feeds(pairs, f"of {Path(inputs).name}")

@@ -85,8 +85,7 @@ class CoreAILowering(Emitter):
     function: Function
     scope: CoreAIScope
     named: bool = True
-    parent: CoreAILowering | None = None
-    environment: dict[str, Operand] = field(default_factory=dict)
+    parent: CoreAILowering | None = field(default=None, kw_only=True)
     current: StoredOperation | None = field(default=None, init=False)
 
     @property

@@ -125,7 +125,7 @@ def _input(low: CoreAILowering, name: str, held: TensorType | None) -> Operand:
 
 def _output(low: CoreAILowering, name: str, value: str) -> ir.Value:
     """The value in the declared type, under the declared name."""
-    held, found = low.function.types[value], low.value(lookup(low, value))
+    held, found = low.function.types[value], low.value(low.lookup(value))
     wanted = _handed(held)
     entered = next((entry for entry in low.b.inputs if entry.name == name), None)
     if entered is not None and low.function.inputs.get(name) == value:
@@ -150,35 +150,20 @@ def _output(low: CoreAILowering, name: str, value: str) -> ir.Value:
 # operations
 
 
-def lookup(low: CoreAILowering, name: str) -> Operand:
-    """The value of that name in this block or around it."""
-    scope: CoreAILowering | None = low
-    while scope is not None:
-        if name in scope.environment:
-            return scope.environment[name]
-        scope = scope.parent
-    raise ConversionError(
-        f"operation {low.name!r} reads a value that nothing makes before it",
-        where=low.where,
-        found=name,
-        fix="the program is damaged; make it again from its source",
-    )
-
-
 def lower_block(low: CoreAILowering, block: StoredBlock) -> tuple[Operand, ...]:
     """Lowers the operations of a block; what it hands out."""
     handed: tuple[Operand, ...] = ()
     for operation in block.operations:
         low.current, low.operation, low.name = operation, operation.kind, operation.name
         if operation.kind in ENDS:
-            handed = tuple(lookup(low, name) for name in operation.operands)
+            handed = tuple(low.lookup(name) for name in operation.operands)
             continue
         if operation.kind == "coreai.constant":
             if operation.constant is None or operation.constant.dtype.kind == "c":
                 raise low.refuse("it holds no tensor of real numbers")
             low.environment[operation.results[0]] = operation.constant
             continue
-        arguments = [lookup(low, name) for name in operation.operands]
+        arguments = [low.lookup(name) for name in operation.operands]
         with understood(low.refuse, partial(_told, operation, arguments)), low.b.working_on(operation.name):
             _lower(low, operation, arguments)
     return handed
@@ -218,7 +203,7 @@ def _finish(low: CoreAILowering, name: str, result: Operand, *, exact: bool) -> 
         result = narrowed(low, result, held)
     if result.const_value is not None:
         # computed while the graph grew: what follows may need to know it
-        return _constant(result, held)
+        return _constant(result)
     if result.shape is None or len(result.shape) == len(held.shape):
         known = list(result.shape) if result.shape is not None else [None] * len(held.shape)
         lengths = [
@@ -234,7 +219,7 @@ def _finish(low: CoreAILowering, name: str, result: Operand, *, exact: bool) -> 
     return result
 
 
-def _constant(result: ir.Value, held: TensorType) -> np.ndarray:
+def _constant(result: ir.Value) -> np.ndarray:
     assert result.const_value is not None
     array: np.ndarray = result.const_value.numpy()
     return array

@@ -23,9 +23,10 @@ Constant arrays keep the dtype that is stored. Values compute in carrier types: 
 
 @dataclass
 class Emitter(ABC):
-    """Operations on their way to ONNX: ``operation`` and ``name`` belong to the one whose handler runs now.
+    """Operations of one block on their way to ONNX: ``operation`` and ``name`` belong to the one whose handler runs now.
 
-    ``b`` collects the nodes, ``where`` is the model in messages.
+    ``b`` collects the nodes, ``where`` is the model in messages. ``environment`` holds the block's values, ``parent`` is the
+    block around it.
     """
 
     b: OnnxBuilder
@@ -33,6 +34,23 @@ class Emitter(ABC):
     where: str
     operation: str = field(default="", init=False)
     name: str = field(default="", init=False)
+    environment: dict[str, Operand] = field(default_factory=dict, init=False)
+    parent: Emitter | None = field(default=None, kw_only=True)
+
+    def lookup(self, name: str) -> Operand:
+        """The value of that name in this block or around it."""
+        scope: Emitter | None = self
+        while scope is not None:
+            if name in scope.environment:
+                return scope.environment[name]
+            scope = scope.parent
+        raise ConversionError(
+            f"operation {self.name!r} reads a value that nothing makes",
+            where=f"{self.where}, operation {self.name!r} ({self.operation})",
+            expected="an input of the function or the output of an earlier operation",
+            found=name,
+            fix="the program is damaged; make it again from its source",
+        )
 
     @abstractmethod
     def operand(self, value: Operand) -> ir.Value | None:

@@ -47,8 +47,7 @@ class Lowering(Emitter):
 
     opset: str
     shared: Shared
-    parent: Lowering | None = None
-    environment: dict[str, Operand] = field(default_factory=dict)
+    parent: Lowering | None = field(default=None, kw_only=True)
     outputs: tuple[Declared, ...] = ()
     blocks: Sequence[MIL_pb2.Block] = ()
 

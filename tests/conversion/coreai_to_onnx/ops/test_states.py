@@ -33,12 +33,15 @@ def test_a_state_is_carried_from_run_to_run() -> None:
             np.testing.assert_array_equal(state["s"], x * turn)
 
 
-def test_a_state_that_is_written_in_a_branch_is_refused() -> None:
-    write = block([], op("write_handle", ["s", "x", "t0"], ["t1"]), op("yield", ["x"], []))
+@pytest.mark.parametrize("made", [["y"], []])
+def test_a_state_that_is_written_in_a_branch_is_refused(made: list[str]) -> None:
+    """Also where the branch makes nothing else."""
+    handed = ["x"] if made else []
+    write = block([], op("write_handle", ["s", "x", "t0"], ["t1"]), op("yield", handed, []))
     body = [
         op("create_token", [], ["t0"]),
-        op("if", ["go"], ["y"], write, block([], op("yield", ["x"], []))),
-        op("output", ["y"], []),
+        op("if", ["go"], made, write, block([], op("yield", handed, []))),
+        op("output", made or ["x"], []),
     ]
     with pytest.raises(ConversionError, match="a state is written within it"):
         cp.session(model(function("main", ["s", "go", "x"], body, {**TYPES, "go": "tensor<i1>"})))

@@ -16,12 +16,12 @@ from coreproof.model.coreai.program import StoredBlock
 def if_(low: CoreAILowering, condition: Operand) -> tuple[ir.Value, ...]:
     ways = []
     blocks, count = low.blocks, len(low.made)
-    if not count:  # it makes nothing, and may write nothing
-        return ()
     for block in blocks:
         b = OnnxBuilder(f"{low.name}/way", parent=low.b)
         child = low.nested(b)
         ways.append(b.graph(_own(child, _stateless(low, child, block))))
+    if not count:  # an If of ONNX makes something
+        return ()
     results = low.ops("If", low.op("Reshape", condition, [1]), then_branch=ways[0], else_branch=ways[1], outputs=count)
     return _typed(results, ways[0].outputs)
 

@@ -103,7 +103,7 @@ def scan(low: CoreAILowering, x: Operand, axis: Operand, backwards: Operand) -> 
     # each round joins what was joined with what lies as far behind: log2(length) rounds
     while step < length:
         head, tail = _cut(low, done, along, length, step, back=back)
-        joined = low.op(_SCANNED[combine], *_shifted(low, done, along, length, step, back=back))
+        joined = low.op(_SCANNED[combine], *_shifted(low, done, along, length, step))
         done = low.op("Concat", *((joined, tail) if back else (head, joined)), axis=along)
         step *= 2
     return low.op("Identity", done)
@@ -118,7 +118,5 @@ def _cut(low: CoreAILowering, x: ir.Value, axis: int, length: int, step: int, *,
     return (None, _slice(low, x, axis, length - step, length)) if back else (_slice(low, x, axis, 0, step), None)
 
 
-def _shifted(
-    low: CoreAILowering, x: ir.Value, axis: int, length: int, step: int, *, back: bool
-) -> tuple[ir.Value, ir.Value]:
+def _shifted(low: CoreAILowering, x: ir.Value, axis: int, length: int, step: int) -> tuple[ir.Value, ir.Value]:
     return _slice(low, x, axis, 0, length - step), _slice(low, x, axis, step, length)

@@ -13,7 +13,6 @@ from coreproof.conversion.coreml_to_onnx.lowering import Declared, Lowering, Ope
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
 from coreproof.conversion.operators import several
-from coreproof.errors import ConversionError
 from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
@@ -76,25 +75,9 @@ def _lower_operation(
         low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
 
 
-def lookup(low: Lowering, name: str) -> Operand:
-    """The value of that name in this block or around it."""
-    scope: Lowering | None = low
-    while scope is not None:
-        if name in scope.environment:
-            return scope.environment[name]
-        scope = scope.parent
-    raise ConversionError(
-        f"operation {low.name!r} reads a value that nothing makes",
-        where=f"{low.where}, operation {low.name!r} ({low.operation})",
-        expected="an input of the function or the output of an earlier operation",
-        found=name,
-        fix="the program is damaged; convert the model again",
-    )
-
-
 def _argument(low: Lowering, model: CoreMLModel, key: str, argument: MIL_pb2.Argument, is_tuple: bool) -> Operand:
     values = [
-        lookup(low, binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
+        low.lookup(binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
         for binding in argument.arguments
     ]
     if is_tuple:
@@ -157,7 +140,7 @@ def inner(low: Lowering, block: MIL_pb2.Block, inputs: Sequence[ir.Value]) -> tu
     lower_operations(child, low.shared.model, block.operations)
     outputs = []
     for name in block.outputs:
-        value = child.value(lookup(child, name))
+        value = child.value(child.lookup(name))
         producer = value.producer()
         # an ONNX body makes each of its outputs itself, and none of them twice
         if producer is None or producer not in child.b.nodes or value in outputs:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, varying
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, RoundingPolicy, Shared, handler_for
-from coreproof.conversion.coreml_to_onnx.mlprogram.block import lookup, lower_operations
+from coreproof.conversion.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreml.features import read_signature
@@ -148,7 +148,7 @@ def _output(low: Lowering, feature: Feature) -> ir.Value:
     handed_on = next((value for value in low.b.inputs if value.name == feature.name), None)
     if handed_on is not None:
         return handed_on
-    operand = lookup(low, feature.name)
+    operand = low.lookup(feature.name)
     value = low.value(operand)
     if value.dtype == ir.DataType.STRING:
         raise ConversionError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
-from coreproof.conversion.coreml_to_onnx.mlprogram.block import inner, lookup, lower_operations
+from coreproof.conversion.coreml_to_onnx.mlprogram.block import inner, lower_operations
 
 
 @lowers("cond", exact=True, passes_on=True)
@@ -33,13 +33,13 @@ def while_loop(low: Lowering, *, loop_vars: Sequence[Operand]) -> tuple[ir.Value
     first = [low.value(v) for v in loop_vars]
     start.environment.update({named.name: value for named, value in zip(condition.inputs, first, strict=True)})
     lower_operations(start, low.shared.model, condition.operations)
-    go = low.op("Reshape", lookup(start, condition.outputs[0]), [])
+    go = low.op("Reshape", start.lookup(condition.outputs[0]), [])
 
     carried = [_carried(low, value, f"{low.name}/{i}") for i, value in enumerate(first)]
     child, outputs = inner(low, body, carried)
     child.environment.update({named.name: value for named, value in zip(condition.inputs, outputs, strict=True)})
     lower_operations(child, low.shared.model, condition.operations)
-    again = child.op("Reshape", lookup(child, condition.outputs[0]), [])
+    again = child.op("Reshape", child.lookup(condition.outputs[0]), [])
     turn = ir.Value(name=low.b.unique(f"{low.name}/turn"), type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     before = ir.Value(name=low.b.unique(f"{low.name}/go"), type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
     # a Loop's body is given the turn and the condition before what it carries
