@@ -235,6 +235,8 @@ def main() -> None:
     parser.add_argument("--screenshots", type=Path)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "browser.json")
     options = parser.parse_args()
+    if missing := [str(page) for page in options.pages if not page.is_file()]:
+        raise SystemExit(f"there is no page: {', '.join(missing)}")
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if program is None:
         raise SystemExit(f"no Chromium on this machine: looked for {', '.join(BROWSERS)}")

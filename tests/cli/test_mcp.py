@@ -162,8 +162,11 @@ def test_every_parameter_is_known_for_what_it_is() -> None:
                 assert parameter.name in OUTPUTS | read or parameter.writes, f"{tool.verb} {parameter.name}"
     everything = {p for verb in VERBS.values() for p in inspect.signature(verb).parameters}
     assert everything >= OUTPUTS | WITHHELD
+    for tool in tools(write=True).values():
+        # a server that goes on until Ctrl-C, too: nobody could press it
+        assert not {p.name for p in tool.parameters} & {*WITHHELD, "serve"}
     for tool in tools(write=False).values():
-        assert not any(p.writes or p.name in WITHHELD | {"overwrite"} for p in tool.parameters)
+        assert not any(p.writes or p.name == "overwrite" for p in tool.parameters)
 
 
 def test_values_never_become_options(project: Path) -> None:
