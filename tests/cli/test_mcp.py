@@ -169,6 +169,37 @@ def test_every_parameter_is_known_for_what_it_is() -> None:
         assert not any(p.writes or p.name == "overwrite" for p in tool.parameters)
 
 
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("predict", {"model": "net.onnx", "photos": ["photos"]}),
+        ("compare", {"lineup": "lineup.toml", "photos": "photos", "out": "made"}),
+        ("compare", {"lineup": "linked.toml", "photos": "seen", "out": "made"}),
+        ("compare", {"lineup": "lineup.toml", "photos": "seen", "out": "made"}),
+    ],
+)
+def test_links_below_what_is_named_lead_nowhere(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, verb: str, arguments: dict[str, object]
+) -> None:
+    root, outside = project.resolve(), tmp_path_factory.mktemp("outside")
+    for folder in ("photos", "seen", "made"):
+        (root / folder).mkdir(exist_ok=True)
+    (outside / "a.png").write_bytes(b"")
+    (root / "photos" / "a.png").symlink_to(outside / "a.png")
+    (root / "made" / "store").symlink_to(outside)
+    (root / "elsewhere").symlink_to(outside)
+    (root / "lineup.toml").write_text('[models.a]\nsource = "net.onnx"\n')
+    (root / "linked.toml").write_text('[models.a]\nsource = "elsewhere/net.onnx"\n')
+    with pytest.raises(InputError, match="leads out of the folder"):
+        command_line(tools(write=True)[verb], arguments, root, trust=False)
+
+
+@pytest.mark.parametrize("model", ["a\0b", "a" * 5000])
+def test_what_is_no_path_is_answered(project: Path, model: str) -> None:
+    with pytest.raises(InputError, match="is no path"):
+        command_line(tools(write=False)["show"], {"model": model}, project.resolve(), trust=False)
+
+
 def test_values_never_become_options(project: Path) -> None:
     root = project.resolve()
     words = command_line(tools(write=False)["show"], {"model": "net.onnx", "grep": "--trust"}, root, trust=False)
@@ -186,6 +217,9 @@ def test_wrong_messages_are_answered(project: Path) -> None:
         '{"jsonrpc": "2.0", "id": 1, "method": "resources/list"}',
         '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
         '{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "rm"}}',
+        '{"jsonrpc": "2.0", "id": NaN, "method": "ping"}',
+        '{"jsonrpc": "2.0", "id": {}, "method": "ping"}',
+        '{"jsonrpc": "1.0", "id": 4, "method": "ping"}',
         '{"jsonrpc": "2.0", "id": 3, "method": "ping"}',
     ]
     done = subprocess.run(
@@ -197,6 +231,8 @@ def test_wrong_messages_are_answered(project: Path) -> None:
         check=False,
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [a.get("error", {}).get("code") for a in answers] == [-32700, -32600, -32601, -32602, None]
+    assert [a.get("error", {}).get("code") for a in answers] == [
+        *(-32700, -32600, -32601, -32602, -32700, -32600, -32600, None)
+    ]
     assert answers[-1] == {"jsonrpc": "2.0", "id": 3, "result": {}}
     assert (done.returncode, done.stderr) == (0, "")

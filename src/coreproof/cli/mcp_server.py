@@ -33,6 +33,10 @@ Begin with `show` (what a model takes) and `verify` (two models value by value; 
 `doctor` with `against` names the cause. An exit code of 1 is a finding, no failure of the tool."""
 
 
+class _Cancelled(Exception):
+    """The client wants no answer any more."""
+
+
 class Server:
     """Answers one client until its input ends. ``root``: the folder that paths have to stay below."""
 
@@ -59,11 +63,11 @@ class Server:
 
     def _take(self, line: str) -> None:
         try:
-            message = json.loads(line)
+            message = json.loads(line, parse_constant=_no_number)
         except (ValueError, RecursionError):
             self._fail(None, _NO_JSON, "this is no JSON")
             return
-        if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+        if not isinstance(message, dict) or not isinstance(message.get("method"), str) or not _has_identity(message):
             # an answer to a question that was never asked has no method
             if not (isinstance(message, dict) and ("result" in message or "error" in message)):
                 self._fail(None, _NO_REQUEST, "a message is an object with a method")
@@ -113,6 +117,16 @@ class Server:
         except CoreproofError as error:
             self._reply(identifier, _result(str(error), None, 2))
             return
+        try:
+            said, errors, code = self._carried_out(json.dumps(identifier), words)
+        except _Cancelled:
+            return
+        except Exception as error:  # whatever it is, who waits for an answer gets one
+            said, errors, code = f"the call could not be carried out: {error}", None, 3
+        self._reply(identifier, _result(said, errors, code))
+
+    def _carried_out(self, key: str, words: list[str]) -> tuple[str, str | None, int]:
+        """What the command says, its errors and its exit code. Raises _Cancelled."""
         # a process of its own: what a damaged file does to it, the server outlives
         process = subprocess.Popen(
             [sys.executable, "-m", "coreproof", *words],
@@ -125,15 +139,14 @@ class Server:
             encoding="utf-8",
             errors="replace",
         )
-        key = json.dumps(identifier)
         with self._lock:
             self._running[key] = process
         said, errors = process.communicate()
         with self._lock:
             cancelled = self._running.pop(key, None) is None
         if cancelled:
-            return
-        self._reply(identifier, _result(said, errors, process.returncode))
+            raise _Cancelled
+        return said, errors, process.returncode
 
     def _cancel(self, identifier: object) -> None:
         with self._lock:
@@ -153,6 +166,20 @@ class Server:
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._answers.write(text + "\n")
             self._answers.flush()
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _has_identity(message: Mapping[str, object]) -> bool:
+    """Whether it is of this protocol, and its id, if it has one, is a text or a number."""
+    identifier = message.get("id", "")
+    return (
+        message.get("jsonrpc") == "2.0"
+        and isinstance(identifier, str | int | float)
+        and not isinstance(identifier, bool)
+    )
 
 
 def _result(said: str, errors: str | None, code: int) -> dict[str, object]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
+import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -204,8 +207,19 @@ def _whole(item: object) -> bool:
 def _inside(text: str, root: Path, parameter: Parameter, trust: bool) -> str:
     """A path below ``root``, relative to it; links are followed before it is judged. A function's name stays behind it."""
     file, mark, function = text.partition("#") if parameter.name in MODELS else (text, "", "")
-    place = (root / file).resolve()
+    try:
+        place = (root / file).resolve()
+        place.exists()
+    except (OSError, ValueError) as error:  # too long, or with a sign that no path has
+        raise InputError(f"{parameter.name} is no path", found=f"{text[:60]!r}: {error}") from None
     if place == root or place.is_relative_to(root):
+        if (out := next(_ways_out(place, root), None)) is not None:
+            raise InputError(
+                f"{parameter.name} leads out of the folder that this server may read",
+                where=str(out.relative_to(root)) if out.is_relative_to(root) else str(out),
+                expected="files below the folder in which coreproof mcp was started, and no links out of it",
+                found=text,
+            )
         inner = place.relative_to(root).as_posix()
         if parameter.name not in MODELS or place.exists():
             return f"./{inner}{mark}{function}"
@@ -226,3 +240,28 @@ def _inside(text: str, root: Path, parameter: Parameter, trust: bool) -> str:
         if ":" in text
         else None,
     )
+
+
+def _ways_out(place: Path, root: Path) -> Iterator[Path]:
+    """Links below a folder, and files that a line-up or a script names, that lead out of ``root``."""
+    for folder, folders, files in os.walk(place):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                yield path
+    if place.suffix.lower() == ".toml" and place.is_file():
+        with suppress(ValueError, OSError), place.open("rb") as file:
+            for text in _texts_of(tomllib.load(file)):
+                named = place.parent / text.partition("?")[0].partition("#")[0].partition(":")[0]
+                with suppress(ValueError, OSError):
+                    if not named.resolve().is_relative_to(root):
+                        yield named
+
+
+def _texts_of(value: object) -> Iterator[str]:
+    """All texts of a document, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts_of(inner)

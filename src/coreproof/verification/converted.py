@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.errors import ConversionError, CoreproofError, InputError
-from coreproof.feeding.drawn import Sample, is_finite, random_sample, roles_for
+from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
+from coreproof.feeding.drawn import Feeds, Sample, is_finite, random_sample, roles_for
 from coreproof.feeding.ends import as_free_as, as_long_as
 from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.roles.role import Role
@@ -23,6 +23,7 @@ from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
 from coreproof.runtime.open import session
+from coreproof.runtime.session import Session
 from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
 from coreproof.verification.error_stats import BLOCK
 from coreproof.verification.fills import largest_finite, ordinary_part
@@ -86,7 +87,9 @@ def check_conversion(
         return ConversionCheck(True, f"not checked: {_first_line(error)}")
     with reference:
         try:
-            reference.run(source_sample)
+            fed, source_sample, made_sample = _that_runs(
+                source, made, reference, (fed, source_sample, made_sample), images or {}
+            )
             changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
             return ConversionCheck(True, f"not checked: the source does not run on {fed} ({_first_line(error)})")
@@ -155,8 +158,26 @@ def _fed_once(
         graphs = [source.graph, made.graph]
         drawn, made_sample = random_sample(signature, made.signature, roles=roles, graphs=graphs)
         return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in drawn.items()}, made_sample
-    fed = example_feeds(source, made, feedings={name: _as_feeding(image) for name, image in images.items()})
+    fed = _example(source, made, images)
     return fed.said.replace("the frozen", "its frozen"), *fed.pairs[0]
+
+
+def _that_runs(
+    source: Model, made: Model, reference: Session, fed: tuple[str, Sample, Sample], images: Images
+) -> tuple[str, Sample, Sample]:
+    """What both are fed, where the source runs on it; else the example of a module, which may take nothing that is drawn."""
+    try:
+        reference.run(fed[1])
+    except RunError:
+        if not isinstance(source, TorchModel):
+            raise
+        fed = "its example inputs", *_example(source, made, images).pairs[0]
+        reference.run(fed[1])
+    return fed
+
+
+def _example(source: TorchModel, made: Model, images: Images) -> Feeds:
+    return example_feeds(source, made, feedings={name: _as_feeding(image) for name, image in images.items()})
 
 
 def _as_feeding(image: ImageInput) -> Feeding:

@@ -184,6 +184,8 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
                 # what TorchScript decides within it is no decision that is lost; it has no program, and answers all the same
                 found = branches_of(model)
                 model.scripted = found.scripted and not found
+                # one that decides nothing by its data is traced as well as it can be called
+                model.traced_only = not found
                 raise
 
 

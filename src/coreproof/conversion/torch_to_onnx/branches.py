@@ -21,6 +21,9 @@ Arguments: TypeAlias = Sequence[object]
 Named: TypeAlias = Mapping[str, object] | None
 """An operator of PyTorch's, and what it is called with."""
 
+_PADDED = "say how long the result is: pad_packed_sequence(..., total_length=x.shape[1])"
+"""What to do where it is as long as the longest sequence, which is data."""
+
 FREEZE = "or keep each as the example takes it: --freeze-branches, freeze_branches=True"
 
 
@@ -29,12 +32,14 @@ class Branches:
     """``places``: the user's lines, each with the values that it took of the example, in the order in which they ran.
 
     ``open_shapes``: a tensor's length hangs on values (``nonzero``, a mask as an index), so that a branch on a shape may be
-    one on data. ``scripted``: TorchScript within the module decides by its data, which a trace keeps as it is.
+    one on data. ``unsaid_length``: sequences are padded to the longest of them. ``scripted``: TorchScript within the module
+    decides by its data, which a trace keeps as it is.
     """
 
     places: dict[str, list[str]] = field(default_factory=dict)
     open_shapes: bool = False
     scripted: bool = False
+    unsaid_length: bool = False
 
     def took(self, place: str, value: object) -> None:
         """One more value at a line."""
@@ -58,7 +63,9 @@ class Branches:
             expected="values that stay tensors, so that they are computed anew for each input",
             found="; ".join(note.removeprefix("frozen as ") for note in self.notes()[:8])
             + (f"; and {len(others) - 7} more" if len(others) > 7 else ""),
-            fix=f"write the if with torch.where or torch.cond, and a value without .item(), int() or .numpy(); {FREEZE}",
+            fix=f"{_PADDED}; {FREEZE}"
+            if self.unsaid_length and len(self.places) == 1
+            else f"write the if with torch.where or torch.cond, and a value without .item(), int() or .numpy(); {FREEZE}",
         )
 
 
@@ -151,6 +158,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                 found.took(users_place() or model.name, f"{name} of {list(args[0].shape)}")
             if name == "_pad_packed_sequence" and args[0] in follows and not _says_length():
                 found.took(users_place() or model.name, f"{args[-1]} steps, the longest sequence")
+                found.unsaid_length = True
             return made
 
     with Methods(), Operators():

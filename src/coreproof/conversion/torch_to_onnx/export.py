@@ -202,6 +202,7 @@ def _otherwise(
     if branches and not freeze_branches:
         raise branches.refusal(model.name) from error
     model.frozen_branches = model.frozen_branches or bool(branches)
+    model.traced_only = not branches
     why = "it is TorchScript" if isinstance(error, _TorchScript) else "PyTorch's current exporter fails on this model"
     notes = (*model.notes, f"exported by tracing, because {why}", *branches.notes())
     if isinstance(error, _TorchScript):

@@ -44,13 +44,15 @@ class TorchModel(Model):
     ``frozen_state``: the module is meant as it answers with its buffers as they are, which each call that changes them puts back;
     ``frozen_branches``: it decides by its data, so that there is no program and no inner value, and is meant as it answers its
     example inputs. Both are what the user asked for where it was exported. ``scripted``: it is a TorchScript program, or decides
-    by its data within one, so that there is no exported program either. ``other_weights`` are parameters and buffers, by name,
+    by its data within one, so that there is no exported program either. ``traced_only``: tracing exports it and torch.export does
+    not, so that its outputs alone can be compared. ``other_weights`` are parameters and buffers, by name,
     that the module is run with in the place of its own (``with_weights``).
     """
 
     format = "torch"
     frozen_state = False
     frozen_branches = False
+    traced_only = False
     other_weights: Mapping[str, torch.Tensor] = MappingProxyType({})
 
     def __init__(
@@ -168,7 +170,7 @@ class TorchModel(Model):
     @property
     def has_program(self) -> bool:
         """Whether it can be had as an exported program, from which inner values are read."""
-        return not (self.frozen_branches or self.scripted)
+        return not (self.frozen_branches or self.scripted or self.traced_only)
 
     def exported(self) -> ExportedProgram:
         """The program that taps read from: decomposed as the ONNX exporter does, so that a name means one value everywhere."""
