@@ -119,6 +119,6 @@ def test_serve_shows_every_photo_until_it_is_stopped(
     ask = ("compare", data / "lineup.toml", "--photos", data / "photos", "--out", data / "out", "--replace")
     ran = coreproof(*ask, "--serve", "--port", 0)
     assert ran.code == 0, ran.err
-    assert f"photos at {opened[0]}; stop with Ctrl-C" in ran.out
+    assert f"photos at {opened[0]} (stop with Ctrl-C)" in ran.out
     assert json.loads(answered[0])["total"] == json.loads((data / "out" / "comparison.json").read_text())["photos"]
     assert coreproof(*ask[:2], "--inputs", data / "photos", *ask[4:], "--serve").code == 2

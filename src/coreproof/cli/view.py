@@ -76,7 +76,7 @@ def until_stopped(server: ThreadingHTTPServer, what: str, *, browse: bool) -> No
     with server:
         if browse:
             webbrowser.open(address(server))
-        say(f"{what} at {address(server)}; stop with Ctrl-C")
+        say(f"{what} at {address(server)} (stop with Ctrl-C)")
         sys.stdout.flush()
         wait()
         server.shutdown()
