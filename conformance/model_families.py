@@ -4,9 +4,9 @@
 
 One small network a family: timm, transformers (tiny configurations), torchvision, and plain networks. Each is judged in
 float32 and float16 by what ``conformance.trial`` grants (in float16 beside PyTorch's own half precision), by ``verify``, and
-once more at another length or batch where that is free. Each family runs in a process of its own; what is judged stands in
-build/model_families.jsonl, and the next run goes on behind it. ``--record`` writes conformance/results/model_families.json
-and docs/families.md.
+once more at another length or batch where that is free. Each family runs in a process of its own. ``--record`` puts each
+into conformance/results/model_families.json as soon as it is judged, with its commit, and leaves out what stands there:
+a run that is ended goes on there. It writes docs/families.md at its end.
 timm and transformers are not among coreproof's own requirements: conformance/families-requirements.txt has them.
 """
 
@@ -37,8 +37,10 @@ from coreproof.model.files.atomic import replacing
 
 PAGE = Path(__file__).parent.parent / "docs" / "families.md"
 RESULTS = Path(__file__).parent / "results" / "model_families.json"
-PROGRESS = Path(__file__).parent.parent / "build" / "model_families.jsonl"
 FORMATS = ("mlprogram-fp32", "mlprogram-fp16")
+OTHER = "other size"
+APART = ("beyond the format", "not exportable")
+"""What is no judgement of a conversion: float16 does not hold the values, or PyTorch itself has no program of the module."""
 SECONDS = 1200
 SEED = 0
 LENGTH, OTHER_LENGTH, SIDE = 12, 7, 128
@@ -151,6 +153,8 @@ def _transformer(name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]]]:
         inputs["pixel_values"] = torch.randn(1, 3, 32, 32)
     else:
         inputs["input_values"] = torch.randn(1, 1600)
+    if "noise" in taken:  # which patches are hidden; it would draw them
+        inputs["noise"] = torch.rand(1, (32 // SMALL["patch_size"]) ** 2)
     if "decoder_input_ids" in taken:
         inputs["decoder_input_ids"] = torch.randint(3, 90, (1, 5))
     free = {key: [1, (2, 32)] for key, value in inputs.items() if key in ("input_ids", "attention_mask")}
@@ -194,7 +198,7 @@ def judge(kind: str, name: str) -> dict[str, Any]:
 
     quiet()
     torch.set_num_threads(1)
-    record: dict[str, Any] = {"family": f"{kind}:{name}"}
+    record: dict[str, Any] = {"family": f"{kind}:{name}", "commit": origin("conformance.model_families")["commit"]}
     started = time.monotonic()
     try:
         with torch.no_grad():
@@ -211,7 +215,9 @@ def judge(kind: str, name: str) -> dict[str, Any]:
         source = cp.load(cp.Source(module, dict(inputs)))
         names = [f.name for f in source.signature.outputs]
     except cp.CoreproofError as error:
-        return {**record, **{form: ["refused", first_line(error)] for form in FORMATS}}
+        why = _not_exportable(module, inputs)
+        ended = ["not exportable", why] if why else ["refused", first_line(error)]
+        return {**record, **dict.fromkeys(FORMATS, ended)}
     fed: Feed = {f.name: t.numpy() for f, t in zip(source.signature.inputs, inputs.values(), strict=True)}
     known: Feed = dict(zip(names, exact, strict=True))
     for form in FORMATS:
@@ -219,8 +225,24 @@ def judge(kind: str, name: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             record[form] = list(trial(Path(folder), source, fed, known, form, lambda narrow: allowed(narrow)))  # noqa: B023
     if free:
-        record["other size"] = list(_at_another_size(module, inputs, free))
+        record[OTHER] = list(_at_another_size(module, inputs, free))
+    if any(record[form][0] in ("refused", "breaks") for form in FORMATS) and (why := _not_exportable(module, inputs)):
+        for form in (*FORMATS, OTHER):
+            if record.get(form, [""])[0] in ("refused", "breaks"):
+                record[form] = ["not exportable", why]
     return {**record, "seconds": round(time.monotonic() - started)}
+
+
+def _not_exportable(module: Any, inputs: Mapping[str, Any]) -> str:
+    """What PyTorch's own export says against the module with these inputs, without any help of ours; nothing where it has one."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            torch.export.export(module, (), dict(inputs), strict=False)
+    except Exception as error:  # every kind of it, also those of the module's own code
+        return first_line(error)
+    return ""
 
 
 def _in_half(module: Any, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]] | None:
@@ -339,7 +361,8 @@ def _in_a_process(family: str) -> dict[str, Any]:
     finally:
         worker.kill()
         worker.join()
-    return {"family": family, **{form: ["breaks", said] for form in FORMATS}}
+    commit = origin("conformance.model_families")["commit"]
+    return {"family": family, "commit": commit, **{form: ["breaks", said] for form in FORMATS}}
 
 
 def _judged(family: str, answer: Any) -> None:
@@ -351,7 +374,7 @@ def _judged(family: str, answer: Any) -> None:
 
 def page(recorded: Mapping[str, Any]) -> str:
     """docs/families.md: what became of each family, and the reason of each that is not right."""
-    columns = {"mlprogram-fp32": "ML Program fp32", "mlprogram-fp16": "ML Program fp16", "other size": "free lengths"}
+    columns = {"mlprogram-fp32": "ML Program fp32", "mlprogram-fp16": "ML Program fp16", OTHER: "free lengths"}
     lines = [
         "# Model families that were carried to Core ML and judged",
         "",
@@ -367,7 +390,7 @@ def page(recorded: Mapping[str, Any]) -> str:
         mine = [r for r in records if r["family"].startswith(f"{kind}:")]
         cells = []
         for column in columns:
-            found = [r[column][0] for r in mine if column in r and r[column][0] != "beyond the format"]
+            found = [r[column][0] for r in mine if column in r and r[column][0] not in APART]
             cells.append(f"{found.count('right')} of {len(found)}")
         lines.append(f"| {kind} | {len(mine)} | " + " | ".join(cells) + " |")
     lines += ["", "| family | " + " | ".join(columns.values()) + " |", "| --- |" + " --- |" * len(columns)]
@@ -391,42 +414,57 @@ def _escaped(reason: str) -> str:
     return f"`{reason[:300].replace('`', chr(39))}`" if reason else "no reason was given"
 
 
+def stored() -> dict[str, dict[str, Any]]:
+    """What the record holds, by family; nothing of families that the list has no more."""
+    if not RESULTS.exists():
+        return {}
+    listed = {f"{kind}:{name}" for kind, names in FAMILIES.items() for name in names}
+    records = json.loads(RESULTS.read_text(encoding="utf-8"))["records"]
+    return {record["family"]: record for record in records if record["family"] in listed}
+
+
+def whole(known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The record of all that is judged so far, in the order of the list, and what it leaves open."""
+    listed = [f"{kind}:{name}" for kind, names in FAMILIES.items() for name in names]
+    records = [known[family] for family in listed if family in known]
+    open_yet = [family for family in listed if family not in known]
+    head = {**origin("conformance.model_families"), "seed": SEED}
+    return {**head, **counted(records), "not judged yet": open_yet, "records": records}
+
+
+def counted(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many ended how, by format."""
+    counts = {form: dict(Counter(r[form][0] for r in records if form in r)) for form in (*FORMATS, OTHER)}
+    return {"families": len(records), "skipped": sum("skipped" in r for r in records), **counts}
+
+
 def main() -> int:
     """Judges the families; 1 when less than 97% of what was judged is right."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="a part of the family's name")
     parser.add_argument("--kind", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--again", action="store_true", help="forget what an earlier run found of these families")
-    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--again", action="store_true", help="judge also what stands in the record")
+    parser.add_argument("--record", action="store_true", help=f"go on with {RESULTS.name}, and write {PAGE.name}")
     given = parser.parse_args()
     chosen = [f"{kind}:{name}" for kind in given.kind for name in FAMILIES[kind] if given.only in name]
-    known = (
-        {} if not PROGRESS.exists() else {r["family"]: r for r in map(json.loads, PROGRESS.read_text().splitlines())}
-    )
+    known = stored() if given.record else {}
     todo = [family for family in chosen if given.again or family not in known]
-    PROGRESS.parent.mkdir(exist_ok=True)
     get_context("forkserver").set_forkserver_preload(["conformance.preloaded"])
-    with ThreadPoolExecutor(given.jobs) as pool, PROGRESS.open("a") as progress:
+    with ThreadPoolExecutor(given.jobs) as pool:
         for record in pool.map(_in_a_process, todo):
             known[record["family"]] = record
-            print(json.dumps(record), file=progress, flush=True)
-            print(
-                record["family"],
-                *(f"{form}: {' '.join(record[form])}" for form in (*FORMATS, "other size") if form in record),
-                record.get("skipped", ""),
-                flush=True,
-            )
-    records = [known[family] for family in chosen if family in known]
-    counts = {form: dict(Counter(r[form][0] for r in records if form in r)) for form in (*FORMATS, "other size")}
-    summary = {"families": len(records), "skipped": sum("skipped" in r for r in records), **counts}
-    print(json.dumps(summary, indent=1))
+            said = (f"{form}: {' '.join(record[form])}" for form in (*FORMATS, OTHER) if form in record)
+            print(record["family"], *said, record.get("skipped", ""), flush=True)
+            if given.record:
+                write_record(RESULTS, whole(known))
     if given.record:
-        whole = {**origin("conformance.model_families"), "seed": SEED, **summary, "records": records}
-        write_record(RESULTS, whole)
+        write_record(RESULTS, whole(known))
         with replacing(PAGE) as fresh:
-            fresh.write_text(page(whole))
-    judged = [r[form][0] for r in records for form in FORMATS if form in r and r[form][0] != "beyond the format"]
+            fresh.write_text(page(whole(known)))
+    records = [known[family] for family in chosen if family in known]
+    print(json.dumps(counted(records), indent=1))
+    judged = [r[form][0] for r in records for form in FORMATS if form in r and r[form][0] not in APART]
     right = sum(word == "right" for word in judged)
     print(f"{right} of {len(judged)} right")
     return int(right < 0.97 * len(judged))
