@@ -18,6 +18,16 @@ from tests.cli.test_replacing import content, network
 FED = cp.Feeding(size=(8, 8), scale=0.01)
 
 
+def with_free_batch(folder: Path) -> Path:
+    """The network of five classes, for any number of pictures."""
+    made = folder / "free.onnx"
+    stored = onnx.load(network(folder / "net.onnx"))
+    stored.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    stored.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(stored, made)
+    return made
+
+
 def test_the_models_of_a_proof_are_those_in_its_folder(photos: Path, tmp_path: Path) -> None:
     net = network(tmp_path / "net.onnx")
     proof = cp.prove(net, photos, tmp_path / "out", feeding=FED)
@@ -98,7 +108,7 @@ def test_the_models_are_made_to_ship(photos: Path, tmp_path: Path) -> None:
     proof = cp.prove(
         *(net, photos, out),
         feeding=FED, target="iOS18", precision="float16", limit=2, labels=[*"abcde"],
-        metadata={"author": "me"}, describe={"x": "a picture"},
+        metadata={"author": "me"}, describe={"x": "a picture", "y": "how sure it is"},
     )  # fmt: skip
     assert sorted(proof.models) == ["o2c16", "o2nn", "onnxm"]
     assert proof.comparison is not None
@@ -114,12 +124,46 @@ def test_the_models_are_made_to_ship(photos: Path, tmp_path: Path) -> None:
     assert cp.check_proof(out, net, photos=photos)
 
 
+def test_where_classes_are_known_the_models_are_classifiers(photos: Path, tmp_path: Path) -> None:
+    net, out = network(tmp_path / "net.onnx"), tmp_path / "out"
+    # two classes of one name, as ImageNet has two cranes: no dictionary holds both
+    labels = ["crane", "b", "crane", "d", "e"]
+    proof = cp.prove(net, photos, out, feeding=FED, labels=labels, describe={"y": "how sure it is"})
+    assert proof
+    assert proof.comparison is not None
+    photo = min(photos.iterdir())
+    index = cp.predict(net, photo, feeding=FED)[0].index
+    for name, file in (("o2c", "o2c.mlpackage"), ("o2c16", "o2c16.mlpackage"), ("o2nn", "o2nn.mlmodel")):
+        made = cp.load(out / "models" / file)
+        assert isinstance(made, CoreMLModel)
+        assert [str(f) for f in made.signature.outputs] == [
+            "classLabel: string",
+            "classLabel_probs: dictionary of text to float64",
+        ]
+        assert made.spec.description.output[1].shortDescription == "how sure it is"
+        assert made.signature.labels == tuple(labels)
+        assert any("'crane' stands for classes 0, 2" in note for note in proof.models[name].notes)
+        assert cp.verify(net, made)
+        assert cp.predict(made, photo)[0].label == labels[index]
+    assert cp.check_proof(out, net, photos=photos)
+    app = cp.app(out / "models" / "o2c16.mlpackage", photos, tmp_path / "app")
+    assert app.plan["kind"] == "classifier"
+    assert app.plan["labels"] == labels
+
+
+@pytest.mark.parametrize("batch", ["1,4", "1-4", "2"])
+def test_models_that_take_a_batch_note_their_classes_and_are_no_classifiers(batch: str, tmp_path: Path) -> None:
+    made = with_free_batch(tmp_path)
+    proof = cp.prove(made, None, tmp_path / "out", labels=[*"abcde"], batch=batch)
+    assert proof
+    assert any("one sample at a time" in note for note in proof.steps[0].notes)
+    for name in ("o2c", "o2c16", "o2nn"):
+        assert proof.models[name].signature.predicted_label is None
+        assert proof.models[name].signature.labels == tuple("abcde")
+
+
 def test_a_batch_makes_arrays_and_photos_need_one_of_one(photos: Path, tmp_path: Path) -> None:
-    made = tmp_path / "free.onnx"
-    stored = onnx.load(network(tmp_path / "net.onnx"))
-    stored.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    stored.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.save(stored, made)
+    made = with_free_batch(tmp_path)
     proof = cp.prove(made, photos, tmp_path / "out", feeding=FED, batch="1,4", precision="fp32")
     assert proof
     taken = proof.models["o2c"].signature.inputs[0]

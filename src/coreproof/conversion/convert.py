@@ -30,7 +30,7 @@ def convert(
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
     images: Mapping[str, ImageInput] | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | Sequence[int] | None = None,
     shapes: Mapping[str, object] | None = None,
     batch: int | str | None = None,
     fold_batchnorm: bool = True,

@@ -49,10 +49,10 @@ class Description:
             setattr(spec.description.metadata, FIELDS[key], text)
         described = spec.description
         every = [*described.input, *described.output, *described.state]
-        found = _features_by_name(self.features, every, where)
+        found = _features_by_name(self.features, every, where, _classes(model) if self.features else {})
         for name, text in self.features.items():
             found[name].shortDescription = text
-        inputs = _features_by_name(self.defaults, described.input, where)
+        inputs = _features_by_name(self.defaults, described.input, where, {})
         if self.defaults and classic.is_pipeline(spec):
             raise InputError(
                 "inputs of a pipeline have no defaults", where=where, fix="thresholds: --detection ...:iou=0.6"
@@ -63,17 +63,30 @@ class Description:
 
 
 def _features_by_name(
-    asked: Mapping[str, object], features: Sequence[Model_pb2.FeatureDescription], where: str
+    asked: Mapping[str, object],
+    features: Sequence[Model_pb2.FeatureDescription],
+    where: str,
+    became: Mapping[str, str],
 ) -> dict[str, Model_pb2.FeatureDescription]:
-    """The features by the names that were asked for: those that they have, or had in the source."""
+    """The features by the names that were asked for: those that they have, had in the source, or that theirs ``became``."""
     known = {feature.name: feature for feature in features}
-    found = {name: known.get(name) or known.get(_identifier(name)) for name in asked}
+    found = {name: known.get(name) or known.get(became.get(name) or _identifier(name)) for name in asked}
     missing = [name for name, feature in found.items() if feature is None]
     if missing:
         raise InputError(
             "the model has no such features", where=where, expected=", ".join(known), found=", ".join(missing)
         )
     return {name: feature for name, feature in found.items() if feature is not None}
+
+
+def _classes(model: CoreMLModel) -> dict[str, str]:
+    """What the source calls the scores that a classifier hands out by label."""
+    probabilities = model.signature.probabilities
+    if probabilities is None:
+        return {}
+    network = model.spec.neuralNetworkClassifier.labelProbabilityLayerName
+    made_of = [node.inputs[0] for node in model.graph.nodes if node.operator == "classify"]
+    return {model.provenance.get(scores, scores): probabilities for scores in (*made_of, network) if scores}
 
 
 def _identifier(name: str) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -69,6 +69,7 @@ _FORMATS: Mapping[Target, tuple[str, str]] = {
 
 LEFT_OUT = "photo left out: "
 UNNAMED = "its classes have no names, and an app will show numbers: give --labels FILE, or cp.Source(..., labels=(...))"
+ROWS = "with a batch the models give rows of scores: a Core ML classifier names the class of one sample at a time (--batch 1)"
 
 
 def prove(
@@ -107,8 +108,8 @@ def prove(
     ``samples`` is how many of the photos each step is verified on. ``inputs``, in place of photos: a .npz as ``verify``
     takes it, or mappings of name to array; or a folder of .npz, .npy, .wav and token ids, over all of which the models are then
     compared output by output. Without any of these, inputs are drawn, and no predictions are compared.
-    ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
-    model carries); the written models hold both. ``announce`` hears of each
+    ``feeding`` says how photos are fed, ``labels`` what the classes are called (default: what the model carries). The written
+    models hold both; where the classes are known, the Core ML models are classifiers. ``announce`` hears of each
     finished step.
     The written models are those to ship: ``target``, ``batch``, ``metadata``, ``describe`` and ``defaults`` are those of
     ``convert``; ``precision`` makes an ML Program of that arithmetic alone (None: one of each). With a ``batch`` inputs are
@@ -217,11 +218,8 @@ class _Chain:
         self.models[name] = self.source
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         fed = f"fed {self.fed.feeding}" if self.photos is not None else f"inputs: {self.fed.said}"
-        unnamed = self.photos is not None and class_count(self.source.signature) and not self.source.signature.labels
-        text, notes = (
-            f"{self.source.name} as {name}: {features}",
-            (*self.source.notes, fed, *self._left_out(), *([UNNAMED] if unnamed else [])),
-        )
+        text = f"{self.source.name} as {name}: {features}"
+        notes = (*self.source.notes, fed, *self._left_out(), *self._about_classes())
         self.add(ProofStep("Obtain", "obtain", text, candidate=name, notes=notes), started)
         started = time.monotonic()
         with session(self.source) as running:
@@ -239,6 +237,14 @@ class _Chain:
         self.add(
             ProofStep("Sanity", "check", text, problem is None, candidate=name, engines=engines, weak=weak), started
         )
+
+    def _about_classes(self) -> Iterator[str]:
+        if class_count(self.source.signature) is None:
+            return
+        if self.photos is not None and not self.source.signature.labels:
+            yield UNNAMED
+        if self.source.signature.labels and self.shipping.takes_several:
+            yield ROWS
 
     def _left_out(self) -> list[str]:
         return [f"{LEFT_OUT}{name}: {why}" for name, why in self.fed.unreadable.items()]
@@ -271,8 +277,10 @@ class _Chain:
                 model = self._export(source, path)
             else:
                 target = self.shipping.target if to == "mlprogram" else None
-                images, batch = self._images(), self.shipping.batch
-                model = convert(source, to, precision=precision, target=target, images=images, batch=batch)
+                images, batch, labels = self._images(), self.shipping.batch, self._labels()
+                model = convert(
+                    source, to, precision=precision, target=target, images=images, batch=batch, labels=labels
+                )
                 self.shipping.finish(model)
                 model.save(path)
             # what is verified and compared is the stored file, read back
@@ -409,6 +417,11 @@ class _Chain:
         self.add(ProofStep("Compare over inputs", "compare", text, weak=found.weaknesses), started)
         return found
 
+    def _labels(self) -> Sequence[str] | Sequence[int] | None:
+        """What the classifiers that are made call their classes; None where the models are none, and only note them."""
+        labels, count = self.source.signature.labels, class_count(self.source.signature)
+        return labels if labels and count == len(labels) and not self.shipping.takes_several else None
+
     def _images(self) -> dict[str, ImageInput] | None:
         """The input as a picture, where the source takes one and is not fed arrays."""
         from coreproof.conversion.onnx_to_coreml.features import ImageInput
@@ -417,7 +430,7 @@ class _Chain:
         if feeding is None or self.fed.given is not None or len(inputs) != 1:
             return None
         # a picture has no batch
-        if self.shipping.batch not in (None, "1"):
+        if self.shipping.takes_several:
             return None
         # Core ML's pictures have their channels in front
         if feeding.layout != "NCHW" or len(inputs[0].shape or ()) != 4:

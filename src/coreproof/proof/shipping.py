@@ -49,6 +49,11 @@ class Shipping:
         wanted = tuple(each for each in programs if asked in (None, each[2]))
         return (*wanted, (f"{prefix}nn", "neuralnetwork", "fp32"))
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether the models take a batch: no picture, and no class of a picture."""
+        return self.batch is not None and any(each != (1, 1) for each in allowed_batches(self.batch))
+
     def check_photos(self, model: Model) -> None:
         """Raises InputError where photos, which are fed one by one, cannot reach the models."""
         if self.batch is not None and not any(low <= 1 for low, _ in allowed_batches(self.batch)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from onnx import helper
 import coreproof as cp
 from coreproof.errors import ConversionError
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import graph_model, weights
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=12).astype(np.float32)
@@ -122,6 +124,18 @@ def test_what_votes_decide_is_named_by_a_stage_behind_the_network(
 def test_a_classifier_of_texts_answers_for_one_sample_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="one sample at a time"):
         cp.convert(classifier(tmp_path, NAMES, rows=3), "mlprogram")
+
+
+@pytest.mark.parametrize("batch", ["1,4", "1-4", 3])
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_a_batch_that_may_be_several_has_no_classifier(to: Any, batch: int | str) -> None:
+    free = graph_model("net (float[N, 8] x) => (float[N, 4] y) { y = MatMul (x, w) }", 17, w=weights(8, 4))
+    with pytest.raises(ConversionError, match="one sample at a time"):
+        cp.convert(free, to, labels=[*"abcd"], batch=batch)
+    # a free length that the scores do not have stands in no classifier's way
+    text = "net (float[1, 8, N] x) => (float[1, 8] y) { y = ReduceMean <axes = [2], keepdims = 0> (x) }"
+    made = cp.convert(graph_model(text, 17), to, labels=[*"abcdefgh"], shapes={"x": [1, 8, (2, 9)]})
+    assert made.signature.predicted_label == "classLabel"
 
 
 def test_estimators_are_computed_in_float32_unless_half_is_asked_for(tmp_path: Path) -> None:

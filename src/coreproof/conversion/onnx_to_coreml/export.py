@@ -96,7 +96,7 @@ def _classify(built: Built, classifier: Classes) -> None:
     labels = classifier.labels
     function = built.program.functions["main"]
     scores = function.outputs[0]
-    _check_labels(scores.shape, labels, built.outputs[0].name)
+    _check_labels(scores.shape, labels, built)
     # Core ML knows int64 and string labels, and no int32
     classes = [label if isinstance(label, str) else np.int64(label) for label in labels]
     with function:
@@ -116,10 +116,13 @@ def _class_axis(shape: Sequence[int]) -> int:
     return longer[0] if len(longer) == 1 else len(shape) - 1
 
 
-def _check_labels(shape: Sequence[int], labels: Sequence[object], output: str) -> None:
+def _check_labels(shape: Sequence[int], labels: Sequence[object], built: Built) -> None:
+    output = built.outputs[0].name
     rows = prod(length for length in shape[:-1] if isinstance(length, int))
+    # a batch that may be one or several is several: where it is, there are more scores than labels
+    is_free = not isinstance(shape[0], int) and any(plan.shape[:1] == (None,) for plan in built.inputs)
     # a batch of scores: the product of its lengths would be no number of classes
-    if rows > 1 and shape[-1] == len(labels):
+    if (rows > 1 or is_free) and shape[-1] == len(labels):
         raise ConversionError(
             "a Core ML classifier names the class of one sample at a time",
             where=f"output {output!r}",
@@ -230,7 +233,7 @@ def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classes
     labels = classifier.labels
     output = built.outputs[0].name
     shape = next(o.shape for o in built.program.functions["main"].outputs if o.name == output)
-    _check_labels(shape, labels, output)
+    _check_labels(shape, labels, built)
     made = Model_pb2.Model(specificationVersion=spec.specificationVersion)
     made.description.CopyFrom(spec.description)
     network = spec.neuralNetwork
