@@ -54,3 +54,21 @@ def test_operators_that_pytorch_learns_in_between_are_in_the_list() -> None:
     assert functions(before) == functions(after)
     shared = before.functions["aten::relu"][0]
     assert all(shared is not meta for meta in after.functions["aten::relu"]), "read again"
+
+
+def test_what_pytorch_takes_apart_itself_is_read_once_an_export_and_is_what_it_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch._export import utils
+
+    anew = utils._collect_all_valid_cia_ops()
+    readings = []
+    read = utils._materialize_cpp_cia_ops
+    monkeypatch.setattr(utils, "_materialize_cpp_cia_ops", lambda: readings.append(read()))
+    with operators_read_once():
+        first, second = utils._collect_all_valid_cia_ops(), utils._collect_all_valid_cia_ops()
+    assert first == second == anew
+    assert len(readings) == 1
+    with operators_read_once():
+        utils._collect_all_valid_cia_ops()
+    assert len(readings) == 2, "another export may find operators that were registered in between"

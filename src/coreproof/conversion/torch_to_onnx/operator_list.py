@@ -1,10 +1,11 @@
-"""The exporter's list of operators, read once a process instead of once an export."""
+"""The exporter's lists of operators: what ONNX has read once a process, what PyTorch takes apart itself once an export."""
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 from unittest.mock import patch
 
@@ -23,18 +24,23 @@ class _OperatorList(Protocol):
 
 
 _READ: dict[tuple[object, ...], _OperatorList] = {}
+_READ_COMPOSITE = "_materialize_cpp_cia_ops"
 
 
 @contextmanager
 def operators_read_once() -> Iterator[None]:
-    """Within it, the exporter takes the list of operators that it has read before.
+    """Within it, the exporter takes the lists of operators that it has read before.
 
     PyTorch makes the list anew for each export and parses the source of all 500 functions in it, which takes longer than the
     export of a small model. Each export still gets a list of its own, to which it adds. Where PyTorch has come to know
     further operators (torchvision brings some along when it is imported), the list is read again. What it leaves out of complex
     numbers is added (``complex_forms``).
+
+    The other list, of what PyTorch can take apart itself, it reads from its dispatcher twice for each of 60 namespaces, although
+    one reading is for all of them: two fifths of what the export of a small model takes.
     """
     torch = import_torch()
+    from torch._export import utils  # noqa: PLC2701 - it has no public name
     from torch.onnx._internal.exporter import _registration  # noqa: PLC2701 - it has no public name
 
     registry = _registration.ONNXRegistry
@@ -51,5 +57,9 @@ def operators_read_once() -> Iterator[None]:
         own.functions = {name: list(functions) for name, functions in own.functions.items()}
         return own
 
-    with patch.object(registry, "from_torchlib", staticmethod(taken)):
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(registry, "from_torchlib", staticmethod(taken)))
+        # another release of PyTorch may know no such step, and then takes no such time
+        if (read_composite := getattr(utils, _READ_COMPOSITE, None)) is not None:
+            patches.enter_context(patch.object(utils, _READ_COMPOSITE, functools.cache(read_composite)))
         yield
