@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import coreproof as cp
+from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
 from coreproof.errors import ConversionError
 
 KINDS = {
@@ -84,8 +85,23 @@ def test_a_layer_answers_as_pytorch_does(kind: str) -> None:
 def test_the_layer_is_as_it_was_after_an_export() -> None:
     kinds = (torch.ops.aten.lstm.input, torch.ops.aten.rnn_tanh.input)
     before = [dict(kind.py_kernels) for kind in kinds]
+    apart = dict(torch._decomp.decomposition_table)
     cp.convert((torch.nn.RNN(4, 5).eval(), (torch.randn(3, 2, 4),)), "onnx")
     assert [dict(kind.py_kernels) for kind in kinds] == before
+    assert torch._decomp.decomposition_table == apart
+
+
+@pytest.mark.parametrize("free", [None, {"input": {1: "length"}}], ids=["fixed", "free"])
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_no_step_of_the_example_is_walked_through(
+    kind: type[torch.nn.RNNBase], free: dict[str, dict[int, str]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sequence of a thousand steps is exported as quickly as one of three."""
+    monkeypatch.setattr(torch._decomp.decompositions, "_rnn_helper", lambda *_: pytest.fail("step by step"))
+    source = cp.load((kind(4, 5, batch_first=True).eval(), (torch.randn(2, 3, 4),)))
+    exported = torch_to_onnx(source, free=free)
+    assert not exported.notes, "by the current exporter"
+    assert sum(node.op_type == kind.__name__ for node in exported.ir.graph) == 1
 
 
 class Packed(torch.nn.Module):

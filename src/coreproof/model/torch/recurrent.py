@@ -19,19 +19,23 @@ def kept_whole() -> Iterator[None]:
     """While PyTorch traces, these operators say their shapes at once.
 
     Its exporter has a stand-in of its own for a free length, which PyTorch's cache of kernels hides after a first export;
-    that is left out meanwhile.
+    that is left out meanwhile. Tensors without numbers would ask the decomposition before the kernels, and walk through each
+    step of the example for its shapes alone: an export took as many times longer as the sequence.
     """
     import torch
+    from torch._decomp import decomposition_table  # noqa: PLC2701 - it has no public name
 
     kinds = recurrent()
     keys = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
     before = {kind: dict(kind.py_kernels) for kind in kinds}
+    apart = {kind: decomposition_table[kind] for kind in kinds if kind in decomposition_table}
     strategies = importlib.import_module(_STRATEGIES)
     theirs = getattr(strategies, _THEIRS, None)
     try:
         for kind in kinds:
             kind.py_kernels.update(dict.fromkeys(keys, _shapes))
             kind._dispatch_cache.clear()  # noqa: SLF001
+        decomposition_table.update(dict.fromkeys(apart, _shapes))
         if theirs is not None:
             setattr(strategies, _THEIRS, _nothing)
         yield
@@ -40,6 +44,7 @@ def kept_whole() -> Iterator[None]:
             kind.py_kernels.clear()
             kind.py_kernels.update(kernels)
             kind._dispatch_cache.clear()  # noqa: SLF001
+        decomposition_table.update(apart)
         if theirs is not None:
             setattr(strategies, _THEIRS, theirs)
 
