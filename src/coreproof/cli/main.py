@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from coreproof.cli import fault, interrupt, limits, mcp, streams
 from coreproof.cli.examples import EXAMPLES, flowing
@@ -96,10 +98,16 @@ def main() -> None:
     sys.exit(code)
 
 
+@cache
+def _commands() -> Callable[[], object]:
+    """What Typer makes of all signatures; once a process, for callers that run many commands in theirs."""
+    return get_command(app)
+
+
 def _run() -> int:
     """Runs the verb and says how it ended; gives the exit code."""
     try:
-        app()
+        _commands()()
     except SystemExit as ended:  # Typer ends so, and makes 130 of an interrupt
         if ended.code == interrupt.CODE:
             return _interrupted()
