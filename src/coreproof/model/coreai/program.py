@@ -40,7 +40,7 @@ class Function:
     """A graph of a program. ``inputs`` and ``outputs`` are the names it declares, with the value that each is.
 
     ``private``: only other functions of the program invoke it. ``types`` are those of all its values that are tensors or
-    states, ``others`` those of the rest, as MLIR writes them. ``composite`` is what its author declares it to be as a whole.
+    states, ``others`` those of the rest, as MLIR writes them.
     """
 
     name: str
@@ -50,7 +50,6 @@ class Function:
     block: StoredBlock
     types: Mapping[str, TensorType]
     others: Mapping[str, str] = field(default_factory=dict)
-    composite: str | None = None
 
 
 @dataclass(frozen=True)

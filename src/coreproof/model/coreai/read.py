@@ -17,7 +17,6 @@ from coreproof.model.coreai.program import Function, StoredBlock, StoredOperatio
 from coreproof.model.files.entries import Entry, Fail, parse_json
 
 GRAPH = "main.mlirb"
-METADATA = "metadata.json"
 _SECONDS = 60.0
 _BYTES_A_SECOND = 2_000_000
 _LARGEST_GRAPH = 1 << 30
@@ -120,7 +119,6 @@ class _Reader:
             block=block,
             types=self._types,
             others=self._others,
-            composite=_composite(attributes.get("composite_decl")),
         )
 
     def _block(self, told: Entry, depth: int) -> StoredBlock:
@@ -188,11 +186,6 @@ def _short(kind: str) -> str:
 def _text(attribute: str) -> str:
     """A text attribute without its quotes."""
     return attribute[1:-1] if attribute.startswith('"') else attribute
-
-
-def _composite(attribute: str | None) -> str | None:
-    found = None if attribute is None else re.match(r'#coreai\.composite_declaration<"([^"]*)"', attribute)
-    return None if found is None else found[1]
 
 
 def _declared(attribute: str, count: int, kind: str) -> list[str]:
