@@ -74,11 +74,11 @@ def test_windows_over_the_end_of_a_free_length_are_summed_at_every_length(
     made = cp.convert(
         cp.Source(module, PICTURE), "mlprogram", precision="fp32", shapes={"input_0": [1, 3, (7, 20), (7, 20)]}
     )
-    for length in range(7, 21):
-        x = drawn(1, 3, length, 27 - length)
-        with cp.session(made) as running:
+    with cp.session(made) as running:
+        for length in range(7, 21):
+            x = drawn(1, 3, length, 27 - length)
             found = np.asarray(next(iter(running.run({"input_0": x.numpy()}).values())))
-        np.testing.assert_allclose(found, module(x).numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found, module(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_last_window_in_the_padding_of_a_free_length_is_refused_by_name() -> None:
