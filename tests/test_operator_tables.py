@@ -10,7 +10,7 @@ from conformance.onnx_backend import known_failures
 
 from coreproof.conversion.coreml_to_onnx.classic.refused import REASONS
 from coreproof.conversion.coreml_to_onnx.kinds import LOWERERS
-from coreproof.conversion.operators import COREAI, LAYERS, MIL, ONNX
+from coreproof.conversion.operators import COREAI, LAYERS, MIL, ONNX, TO_COREAI
 from coreproof.conversion.registry import Registry
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -29,6 +29,7 @@ def listed(page: str) -> set[str]:
         (MIL, "operators-mlprogram.md"),
         (LAYERS, "operators-neuralnetwork.md"),
         (COREAI, "operators-coreai.md"),
+        (TO_COREAI, "operators-to-coreai.md"),
     ],
     ids=lambda given: given.name if isinstance(given, Registry) else given,
 )

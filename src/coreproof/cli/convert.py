@@ -40,18 +40,24 @@ if TYPE_CHECKING:
     from coreproof.verification.converted import ConversionCheck
 
 _FEWER = "Weights in fewer bits"
-_BY_SUFFIX: dict[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
+_BY_SUFFIX: dict[str, Target] = {
+    ".onnx": "onnx",
+    ".mlpackage": "mlprogram",
+    ".mlmodel": "neuralnetwork",
+    ".aimodel": "coreai",
+}
 
 
 @with_groups("size", "colour", "scale", "mean", "std")
 def command(
     model: ModelArgument,
     out: Annotated[
-        Path | None, typer.Argument(metavar="OUT", help="OUT.onnx, OUT.mlpackage or OUT.mlmodel.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="OUT", help="OUT.onnx, .mlpackage, .mlmodel or .aimodel.", show_default=False),
     ] = None,
     written: Written = None,
     to: Annotated[
-        str | None, typer.Option(help="onnx, mlprogram or neuralnetwork (default: as OUT's suffix says).")
+        str | None, typer.Option(help="onnx, mlprogram, neuralnetwork or coreai (default: as OUT's suffix says).")
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Arithmetic of an ML Program: fp16 (default; fp32 for estimators) or fp32.")
@@ -129,7 +135,7 @@ def command(
     overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
-    """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX.
+    """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX, and any of them to Core AI.
 
     What was made runs once on drawn input beside its source before it is written: a model that does not run is not
     left behind (exit 2), and one whose outputs differ by more than rounding explains is written and said first (exit 1).
@@ -154,18 +160,18 @@ def command(
     # read before the model is: a wrong pair is told at once
     states = read_pairs(state) if state else None
     loaded = load(model, trust=trust)
-    to_coreml = kind != "onnx"
+    to_coreml = kind not in ("onnx", "coreai")
     told = telling.read()
     if not to_coreml and (labels is not None or image or feeding.said or told):
         raise InputError(
             "--labels, --image and what is said of pictures and features are for Core ML", found=f"--to {kind}"
         )
-    if not to_coreml and (batch is not None or shape) and not loaded.is_torch:
+    if kind == "onnx" and (batch is not None or shape) and not loaded.is_torch:
         raise InputError(
             "--batch and --shape are for Core ML, and for PyTorch modules", where=loaded.name, found=f"--to {kind}"
         )
     # an ONNX file has one graph to run, so that each function gets a file of its own
-    if not to_coreml and (functions := each_function(loaded)):
+    if kind == "onnx" and (functions := each_function(loaded)):
         raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
     classes, detector = read_labels(labels), None
     if detection is not None:
@@ -177,16 +183,16 @@ def command(
     )
     images, shapes = _inputs(loaded, feeding, batch, shape or (), image=image, photos=photos is not None)
     # needs the shapes: what float16 breaks is found by running the model at them
-    wide, notes = _wide(loaded, keep_fp32, inputs, shapes, batch, states) if to_coreml else ((), ())
+    wide, notes = _wide(loaded, keep_fp32, inputs, shapes, batch, states) if kind != "onnx" else ((), ())
 
     def make(target: str | None, compress: str | None = None, keep_size: Collection[str] = ()) -> Model:
         return convert(
             loaded,
             kind,
             precision=None
-            if precision is None or kind != "mlprogram"
+            if precision is None or kind not in ("mlprogram", "coreai")
             else one_of(precision, PRECISIONS, "--precision"),
-            target=target if to_coreml else None,
+            target=None if kind == "onnx" else target,
             images=images,
             labels=classes,
             shapes=shapes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from coreproof.conversion.convert import TARGETS, Target, to_onnx
 from coreproof.conversion.shapes import with_batches
-from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.notebook_view import Spoken
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp16", "fp32", "float16", "float32"]
 
-_WORDS = {"onnx": "ONNX", "mlprogram": "an ML Program", "neuralnetwork": "a NeuralNetwork"}
+_WORDS = {"onnx": "ONNX", "mlprogram": "an ML Program", "neuralnetwork": "a NeuralNetwork", "coreai": "Core AI"}
 
 
 @dataclass(frozen=True)
@@ -119,21 +119,29 @@ def check(
         precision = one_of(precision, PRECISIONS, "precision")
     if to is not None:
         to = one_of(to, TARGETS, "to")
-        if to != "onnx":
+        if to == "coreai" and target is not None:
+            raise InputError("target= is for Core ML", found='to="coreai"')
+        if to not in ("onnx", "coreai"):
             ios_version(target, to)  # before a model is read and traced, which takes its time
     source = load(model)
     to = to or ("mlprogram" if source.is_source else "onnx")
-    if to != "onnx" and not source.is_source:
+    if to == "coreai" and source.is_program:
+        failed = _translated(source)
+        return Checked(source.name, to, None, () if failed is None else _obstacles(failed), ())
+    if to != "onnx" and not source.is_source and not (to == "coreai" and source.is_network):
         raise ConversionError(
             f"there is no way from {source.format} to {to}", where=source.name, expected="an ONNX or PyTorch model"
         )
-    asked = None if to == "onnx" else f"iOS{ios_version(target, to)}"
+    asked = None if to in ("onnx", "coreai") else f"iOS{ios_version(target, to)}"
     if batch is not None:
         shapes = with_batches(source.signature.inputs, shapes or {}, batch)
     try:
         middle = to_onnx(source, shapes=shapes, freeze_state=freeze_state, freeze_branches=freeze_branches)
     except (ConversionError, UnsupportedOperatorsError) as error:
         return Checked(source.name, to, asked, _obstacles(error), ())
+    if to == "coreai":
+        failed, notes = _tried(middle, to, "iOS18", precision, shapes)
+        return Checked(source.name, to, None, () if failed is None else _obstacles(failed), (), notes)
     if to == "onnx" or asked is None:
         return Checked(source.name, to, None, (), (), tuple(middle.notes))
 
@@ -164,9 +172,24 @@ def _tried(
             made = onnx_to_coreml(middle, "neuralnetwork", target=system, shapes=shapes)
         else:
             made = onnx_to_coreml(middle, "mlprogram", precision=precision, target=system, shapes=shapes)
+        if form == "coreai":
+            return _translated(made), tuple(made.notes)
     except (ConversionError, UnsupportedOperatorsError) as error:
         return error, ()
     return None, tuple(made.notes)
+
+
+def _translated(program: Model) -> CoreproofError | None:
+    """What keeps an ML Program from becoming a Core AI program; None where nothing does. It does not take Apple's package."""
+    from coreproof.conversion.mil_to_coreai.convert import translated
+    from coreproof.model.coreml.model import CoreMLModel
+
+    assert isinstance(program, CoreMLModel)
+    try:
+        translated(program)
+    except (ConversionError, UnsupportedOperatorsError) as error:
+        return error
+    return None
 
 
 def _obstacles(error: CoreproofError) -> tuple[Obstacle, ...]:

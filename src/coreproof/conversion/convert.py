@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from coreproof.model.onnx.model import OnnxModel
     from coreproof.model.torch.model import TorchModel
 
-Target = Literal["onnx", "mlprogram", "neuralnetwork"]
-TARGETS: tuple[Target, ...] = ("onnx", "mlprogram", "neuralnetwork")
+Target = Literal["onnx", "mlprogram", "neuralnetwork", "coreai"]
+TARGETS: tuple[Target, ...] = ("onnx", "mlprogram", "neuralnetwork", "coreai")
 
 
 def convert(
@@ -51,7 +51,9 @@ def convert(
     to = _format(to)
     if precision is not None:
         precision = one_of(precision, PRECISIONS, "precision")
-    if to != "onnx":
+    if to == "coreai":
+        _refuse_for_coreai(target=target, images=images, labels=labels, compress=compress)
+    elif to != "onnx":
         from coreproof.conversion.onnx_to_coreml.features import ios_version
 
         ios_version(target, to)  # before a model is read and traced, which takes its time
@@ -71,6 +73,9 @@ def convert(
         raise InputError(
             "states= says what an ONNX model remembers", where=source.name, found=f"a model of format {source.format}"
         )
+    if to == "coreai" and source.is_program:
+        _refuse_for_coreai(precision=precision, shapes=shapes, batch=batch, keep_fp32=keep_fp32, states=states)
+        return _program_to_coreai(source)
     if not freeze_state:
         source = opened(source, states)
     if batch is not None:
@@ -89,7 +94,7 @@ def convert(
         exported = with_fixed_lengths(made, shapes) if shapes else made
         exported.made_from = _outlines(given, source)
         return exported
-    if not source.is_source:
+    if not source.is_source and not (to == "coreai" and source.is_network):
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
             f"there is no way from {source.format} to {to}",
@@ -103,9 +108,10 @@ def convert(
     middle = to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
     converted = onnx_to_coreml(
         middle,
-        to,
+        "mlprogram" if to == "coreai" else to,
         precision=precision,
-        target=target,
+        # the newest, so that all operations and states are there
+        target="iOS18" if to == "coreai" else target,
         images=images,
         labels=labels,
         shapes=shapes,
@@ -114,11 +120,48 @@ def convert(
         compress=scheme,
         keep_size=keep_size,
     )
-    converted.made_from = _outlines(given, source, middle)
+    outlines = _outlines(given, source, middle)
+    if to == "coreai":
+        stored = _program_to_coreai(converted)
+        # through the program between: its values are those of the model that it was made of
+        between = converted.provenance
+        stored.provenance = {
+            value: between[program] for value, program in stored.provenance.items() if program in between
+        }
+        stored.made_from = outlines
+        return stored
+    converted.made_from = outlines
     return converted
 
 
-_SUFFIXES: Mapping[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
+def _program_to_coreai(model: Model) -> Model:
+    from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai
+    from coreproof.model.coreml.model import CoreMLModel
+
+    assert isinstance(model, CoreMLModel)
+    return coreml_to_coreai(model)
+
+
+def _refuse_for_coreai(**given: object) -> None:
+    """Raises InputError for an argument that has no place here, and MissingDependencyError without Apple's package."""
+    from coreproof.model.coreai.child import require_packages
+
+    require_packages()  # before a model is read and traced, which takes its time
+    said = [name for name, value in given.items() if value not in (None, (), {}, "")]
+    if said:
+        raise InputError(
+            f"{said[0]}= is for Core ML, or for what an ML Program is made of first",
+            found='to="coreai"',
+            fix="an ML Program is translated as it is: convert to one with these arguments, and that one to Core AI",
+        )
+
+
+_SUFFIXES: Mapping[str, Target] = {
+    ".onnx": "onnx",
+    ".mlpackage": "mlprogram",
+    ".mlmodel": "neuralnetwork",
+    ".aimodel": "coreai",
+}
 
 
 def _format(to: object) -> Target:

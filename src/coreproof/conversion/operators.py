@@ -27,6 +27,9 @@ LAYERS = Registry("NeuralNetwork", f"{_HERE}.coreml_to_onnx.neuralnetwork.ops")
 COREAI = Registry("Core AI", f"{_HERE}.coreai_to_onnx.ops")
 """``handler(lowering, *operands)`` makes ONNX of a Core AI operation, named without its dialect."""
 
+TO_COREAI = Registry("ML Program to Core AI", f"{_HERE}.mil_to_coreai.ops", first=15)
+"""``handler(translation, **inputs)`` makes operations of Core AI of a MIL operation; versions are those of iOS."""
+
 PYTORCH = Registry("PyTorch")
 """Operators of PyTorch's own, which no handler here lowers, and other tools' words for the same."""
 

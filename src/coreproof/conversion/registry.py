@@ -95,6 +95,8 @@ class Traits(Meaning, total=False):
     """Which of its operands, by their order, are positions, lengths or shapes."""
     sequences: bool
     """It takes or gives sequences of tensors."""
+    in_float32: bool
+    """On its way to Core AI it becomes several operations: in float32, so that it is rounded once, as the one is."""
     guards: bool
     """A small constant among its operands guards against zero, or tells it apart, and is no factor and no weight."""
 

@@ -69,7 +69,8 @@ def convert(
     """Converts a model; the result is in memory, ``save`` writes it.
 
     ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
-    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
+    (through ONNX); "coreai" (with ``coreproof[coreai]``) takes ML Programs as they are, and all others through one.
+    ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
     "float16" and "float32" are other names of the two.
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput; True:
     the one input that can be one, fed as ``feeding`` says (or the model itself), which the file then notes.
@@ -110,8 +111,8 @@ def convert(
     if at_most_loss is not None and compress is None:
         raise InputError("at_most_loss= goes with compress=", found="no way to compress")
     told = Description(metadata or {}, describe or {}, defaults or {})
-    if told and to == "onnx":
-        raise InputError("what a model tells of itself is for Core ML", found='to="onnx"')
+    if told and to in ("onnx", "coreai"):
+        raise InputError("what a model tells of itself is for Core ML", found=f'to="{to}"')
     if isinstance(labels, str | Path):
         named = read_label_file(Path(labels), InputError.of_file("the label file cannot be read", Path(labels)))
         labels = tuple(map(str, named))
@@ -188,8 +189,8 @@ class DetectorConversion:
         frozen: Mapping[str, bool] | None = None,
     ) -> None:
         self.form = read_detection(detection)
-        if to == "onnx":
-            raise InputError("detection= makes a Core ML pipeline", found='to="onnx"')
+        if to in ("onnx", "coreai"):
+            raise InputError("detection= makes a Core ML pipeline", found=f'to="{to}"')
         # an exported detector may carry its classes itself
         known = labels if labels is not None else source.signature.labels
         self.labels = None if known is None else [str(label) for label in known]

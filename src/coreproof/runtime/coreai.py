@@ -27,14 +27,14 @@ class CoreAISession(Session):
     model: CoreAIModel
 
     def __init__(self, model: CoreAIModel) -> None:
-        if model.path is None or not model.path.is_dir():
+        if model.files is None or not model.files.is_dir():
             raise UnsupportedModelError(
                 "Apple's interpreter runs a model that lies on disk", where=model.where, fix="save it first"
             )
         self.model = model
         self.signature = carried_signature(model)
-        self._path = model.path
-        self._child = Child(self._failed, require_asset(model.path))
+        self._path = model.files
+        self._child = Child(self._failed, require_asset(model.files))
         self._open = False
 
     def _failed(self, found: str) -> RunError:

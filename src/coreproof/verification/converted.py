@@ -208,7 +208,7 @@ def _numbers(value: object, image: ImageInput | None) -> object:
 
 
 def _is_half(made: Model) -> bool:
-    return made.is_program and any(v.dtype == "float16" for v in made.graph.values.values())
+    return (made.is_program or made.is_coreai) and any(v.dtype == "float16" for v in made.graph.values.values())
 
 
 def _worst(expected: Mapping[str, object], got: Mapping[str, object], pairs: Sequence[Pair]) -> float:

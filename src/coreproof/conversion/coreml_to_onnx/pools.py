@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.boundary import Refuse
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.windows import Pads, flat, same_pads
 
@@ -22,6 +23,29 @@ def same_padding(
     pads = [None if n is None and s > 1 else same_pads(n or 1, k, s, lower=lower) for n, k, s in axes]
     whole = [p for p in pads if p is not None]
     return whole if len(whole) == len(pads) else None
+
+
+def declared_pads(
+    refuse: Refuse,
+    lengths: Sequence[int | None],
+    pad_type: str,
+    pad: Sequence[int] | None,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+) -> Pads | None:
+    """What a MIL operation's ``pad_type`` and ``pad`` add around lengths; None where "same" meets one that is not known.
+
+    ``kernel`` is the dilated one; ``refuse`` makes the error for a type that is not known.
+    """
+    if pad_type == "valid":
+        return [(0, 0)] * len(kernel)
+    if pad_type == "custom":
+        flat_pads = [int(p) for p in pad] if pad is not None else [0] * 2 * len(kernel)
+        # MIL has before and after of each dimension in turn
+        return list(zip(flat_pads[::2], flat_pads[1::2], strict=True))
+    if pad_type not in ("same", "same_lower"):
+        raise refuse("this pad_type is not known", expected="valid, custom, same or same_lower", found=pad_type)
+    return same_padding(lengths, kernel, strides, lower=pad_type == "same_lower")
 
 
 class Padding(TypedDict, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class ImageInput:
         )
 
 
-def ios_version(target: str | None, to: Literal["mlprogram", "neuralnetwork"]) -> int:
+def ios_version(target: str | None, to: str) -> int:
     """The iOS number of a deployment target ("iOS17", "macOS14"); by default iOS 17, or iOS 14 for a NeuralNetwork."""
     if target is None:
         return 17 if to == "mlprogram" else 14

@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ from coreproof.model.files.entries import Entry, parse_json
 _BUFFERED = {"f16", "f32", "f64", "i1", "ui1", *(f"{sign}i{bits}" for sign in "su" for bits in (8, 16, 32, 64))}
 """Element types that NumPy may ask the bindings for: over any other one they end the process."""
 _LONGEST_LOCATION = 20_000
+_DIALECT = "coreai._compiler._mlir_libs._coreaiIR._bindings.mlir.dialects.coreai"
 
 Answer = dict[str, object]
 
@@ -192,6 +194,80 @@ def assemble(request: Entry) -> Answer:
     return {}
 
 
+def write(request: Entry) -> Answer:
+    """Saves the program that ``graph.json`` in ``folder`` tells, as ``read`` would, as the asset ``path``."""
+    folder = Path(request["folder"].text())
+    authoring, ir = importlib.import_module("coreai.authoring"), importlib.import_module("coreai._compiler.ir")
+    document = parse_json(
+        (folder / "graph.json").read_bytes(), lambda problem: RunError("a program is not understood", found=problem)
+    )
+    context = importlib.import_module("coreai.authoring.context").Context()._mlir_context  # noqa: SLF001
+    with context, ir.Location.unknown():
+        module = ir.Module.create()
+        held = mapped(folder / "constants")
+        for told in document["functions"].each():
+            _Writer(ir, held).put(told, ir.InsertionPoint(module.body))
+        module.operation.verify()
+        authoring.AIProgram._from_mlir_module(module).save_asset(Path(request["path"].text()))  # noqa: SLF001
+    return {}
+
+
+class _Writer:
+    """Builds operations of what is told of them; ``ir`` is the bindings' module, ``held`` the bytes of the constants."""
+
+    def __init__(self, ir: ModuleType, held: np.ndarray) -> None:
+        self._ir = ir
+        self._held = held
+        self._values: dict[int, object] = {}
+
+    def put(self, told: Entry, at_the: object) -> None:
+        """Builds one operation, with the blocks within it."""
+        ir, kind = self._ir, told["operation"].text()
+        results = [result.each(2) for result in _each(told, "results")]
+        attributes = {name: ir.Attribute.parse(text.text()) for name, text in told["attributes"].table().items()}
+        if "constant" in told.table():
+            attributes["value"] = self._elements(told["constant"], results[0][1].text())
+        blocks = told["blocks"].each()
+        operands = [self._values[operand.whole(0)] for operand in _each(told, "operands")]
+        built = ir.Operation.create(
+            kind,
+            results=[ir.Type.parse(type_.text()) for _, type_ in results],
+            operands=operands,
+            attributes=attributes,
+            regions=len(blocks),
+            loc=self._location(told["location"].text()),
+            ip=at_the,
+        )
+        self._values.update({number.whole(0): made for (number, _), made in zip(results, built.results, strict=True)})
+        for region, block in zip(built.regions, blocks, strict=False):
+            self._block(block, region)
+
+    def _block(self, told: Entry, region: _Region) -> None:
+        arguments = [argument.each(2) for argument in told["arguments"].each()]
+        types = [self._ir.Type.parse(type_.text()) for _, type_ in arguments]
+        block = self._ir.Block.create_at_start(region, types)
+        self._values.update(
+            {number.whole(0): value for (number, _), value in zip(arguments, block.arguments, strict=True)}
+        )
+        for operation in told["operations"].each():
+            self.put(operation, self._ir.InsertionPoint(block))
+
+    def _elements(self, place: Entry, kind: str) -> object:
+        """A constant; large ones lie beside the graph, as Apple's own writer puts them."""
+        bound = importlib.import_module(_DIALECT)
+        array = np.array(at(self._held, place))
+        return bound.create_elements_attr(self._ir.Location.unknown(), self._ir.Type.parse(kind), array)
+
+    def _location(self, text: str) -> object:
+        return self._ir.Location.from_attr(self._ir.Attribute.parse(text)) if text else self._ir.Location.unknown()
+
+
+def _each(told: Entry, key: str) -> list[Entry]:
+    """The entries of a list that need not be there."""
+    held = told.get(key)
+    return [] if held.value is None else held.each()
+
+
 # running
 
 
@@ -259,6 +335,7 @@ def serve() -> None:
     tasks: Mapping[str, Callable[[Entry], Answer]] = {
         "read": read,
         "assemble": assemble,
+        "write": write,
         "open": runner.open,
         "run": runner.run,
     }

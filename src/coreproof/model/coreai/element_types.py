@@ -47,6 +47,11 @@ class TensorType:
         """NumPy's name of the dtype; None where it has none."""
         return DTYPES.get(self.element)
 
+    @property
+    def text(self) -> str:
+        """The type as MLIR writes it: of a state that of its handle."""
+        return f"!coreai.handle<{self}>" if self.state else str(self)
+
     def __str__(self) -> str:
         lengths = "".join(f"{'?' if n is None else n}x" for n in self.shape)
         return f"tensor<{lengths}{self.element}>"

@@ -1,4 +1,4 @@
-"""Where an operation comes from, read from the text of its MLIR location.
+"""Where an operation comes from, as the text of its MLIR location says it: read, and written.
 
 coreai-torch notes of each operation which node of the ExportedProgram it belongs to, and of the last one of a node that its
 results are that node's::
@@ -6,22 +6,28 @@ results are that node's::
     #debuginfo.location<loc("linear.py":134:0) in @main metadata = [<"sources": [{id = 18 : ui64, identifiers = ["addmm"],
     name = "torch"}]>, <"output_maps": [{source = {id = 18 : ui64, level = "torch", output = 0 : ui32}, target = {level =
     "coreai", output = 0 : ui32}}]>, <"call_stack": ["Linear$1", "Net$1"]>]>
+
+coreproof notes the names of an operation's results in the same words, which are those that Apple's format keeps: MLIR's own
+locations that are names are refused when a program is stored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _NAMED = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?:\)|\()')
 _PLACE = re.compile(r'loc\("((?:[^"\\]|\\.)*)":(\d+):\d+')
 _SOURCES = re.compile(r'\{id = (\d+) : ui64, identifiers = \["([^"]*)"')
 _MAPS = re.compile(
-    r'source = \{id = (\d+) : ui64, level = "torch", output = (\d+) : ui32\}, '
+    r'source = \{id = (\d+) : ui64, level = "[a-z]+", output = (\d+) : ui32\}, '
     r'target = \{level = "coreai", output = (\d+) : ui32\}'
 )
 _STACK = re.compile(r'<"call_stack": \["([^"]*)"')
+
+
+_OURS = 'name = "coreproof"}'
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ def read_location(text: str) -> Location:
         if node in identifiers
     }
     stack, place = _STACK.search(text), _PLACE.search(text)
+    if _OURS in text:
+        return Location(made, None)
     module = "" if stack is None else stack[1].partition("$")[0]
     told = (
         ""
@@ -52,3 +60,15 @@ def read_location(text: str) -> Location:
     )
     words = [word for word in (module, next(iter(identifiers.values()), ""), told) if word]
     return Location(made, ", ".join(words) or None)
+
+
+def location_of(names: Sequence[str]) -> str:
+    """The text of the location of an operation whose results bear these names."""
+    sources = ", ".join(f'{{id = {i} : ui64, identifiers = ["{name}"], {_OURS}' for i, name in enumerate(names))
+    maps = ", ".join(
+        f'{{source = {{id = {i} : ui64, level = "coreproof", output = 0 : ui32}}, '
+        f'target = {{level = "coreai", output = {i} : ui32}}}}'
+        for i in range(len(names))
+    )
+    said = f'<"sources": [{sources}]>, <"output_maps": [{maps}]>'
+    return f'#debuginfo.location<loc("-":0:0) in unit metadata = [{said}]>'

@@ -12,19 +12,32 @@ from coreproof.model.coreai.program import Function, StoredProgram
 from coreproof.model.coreai.read import read_program
 from coreproof.model.features import Feature, Signature
 from coreproof.model.files.outputs import AIMODEL, Kind
+from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.formats.coreai import read_view
 from coreproof.model.graph import Graph
 
 
 class CoreAIModel(Model):
-    """A Core AI model; ``program`` are its functions, of which ``function`` is the one that every verb works on."""
+    """A Core AI model; ``program`` are its functions, of which ``function`` is the one that every verb works on.
+
+    ``files`` is the folder that holds it: ``path``, or one of this run's own, which ``keep_alive`` keeps, until it is saved.
+    """
 
     format = "coreai"
 
     def __init__(
-        self, program: StoredProgram, *, name: str, path: Path | None = None, function: str | None = None
+        self,
+        program: StoredProgram,
+        *,
+        name: str,
+        path: Path | None = None,
+        function: str | None = None,
+        files: Path | None = None,
+        keep_alive: TemporaryFolder | None = None,
     ) -> None:
         super().__init__(name if function is None else f"{name.partition(SIGN)[0]}{SIGN}{function}", path)
+        self.files = path if files is None else files
+        self._kept = keep_alive
         self._named = function is not None
         self.program = program
         self.function = _chosen(program, function, str(path or name))
@@ -63,16 +76,18 @@ class CoreAIModel(Model):
 
     def at_function(self, name: str) -> CoreAIModel:
         """The same model at another function. Raises ConversionError where there is none such."""
-        return CoreAIModel(self.program, name=self.name, path=self.path, function=name)
+        return CoreAIModel(
+            self.program, name=self.name, path=self.path, function=name, files=self.files, keep_alive=self._kept
+        )
 
     def _kind(self, target: Path) -> Kind:
         return AIMODEL
 
     def write(self, fresh: Path, target: Path) -> None:
         """Copies the folder that it was read from: nothing in it is changed."""
-        if self.path is None or not self.path.is_dir():
+        if self.files is None or not self.files.is_dir():
             raise UnreadableModelError("the folder that the model was read from is gone", where=self.where)
-        shutil.copytree(self.path, fresh)
+        shutil.copytree(self.files, fresh)
 
 
 def load_coreai(path: Path) -> CoreAIModel:

@@ -88,6 +88,8 @@ class _Reader:
         self._names: dict[int, str] = {}
         self._wanted: dict[int, str] = {}
         self._taken: set[str] = set()
+        self._noted: set[str] = set()
+        self._counts: dict[str, int] = {}
         self._types: dict[str, TensorType] = {}
         self._others: dict[str, str] = {}
 
@@ -108,6 +110,8 @@ class _Reader:
             self._wanted.setdefault(number, name)
         # no value in between takes the name of what the function declares
         self._taken.update(called, handed)
+        # nor does one that is called after its operation take a name that another one bears
+        self._noted.update(self._all_noted(blocks[0], 0))
         block = self._block(blocks[0], 0)
         return Function(
             name=_text(attributes.get("sym_name", "")),
@@ -135,7 +139,7 @@ class _Reader:
             constant = at(self._constants, told["constant"])
         blocks, attributes = told.get("blocks"), told.get("attributes")
         results = tuple(
-            self._value(r, location.made.get(i) or _short(kind)) for i, r in enumerate(told["results"].each())
+            self._value(r, location.made.get(i) or self._plain(kind)) for i, r in enumerate(told["results"].each())
         )
         return StoredOperation(
             name=results[0] if results else self._unique(_short(kind)),
@@ -165,6 +169,26 @@ class _Reader:
         else:
             self._others[name] = kind
         return name
+
+    def _plain(self, kind: str) -> str:
+        """What a value without a name of its own is called after its operation: none that another one bears."""
+        short = _short(kind)
+        while True:
+            count = self._counts.get(short, 0)
+            self._counts[short] = count + 1
+            name = f"{short}_{count}" if count else short
+            if name not in self._taken and name not in self._noted:
+                return name
+
+    def _all_noted(self, block: Entry, depth: int) -> Iterator[str]:
+        """The names that the locations of operations note, those within included."""
+        if depth > _DEEPEST:
+            raise self._fail("blocks that are nested too deeply")
+        for told in block["operations"].each():
+            yield from read_location(told["location"].text()).made.values()
+            inner = told.get("blocks")
+            for nested in [] if inner.value is None else inner.each():
+                yield from self._all_noted(nested, depth + 1)
 
     def _unique(self, wanted: str) -> str:
         name, count = wanted, 0

@@ -28,6 +28,7 @@ import pytest
 
 from coreproof.conversion.operators import MIL
 from coreproof.conversion.registry import Handler
+from coreproof.model.coreml.model import CoreMLModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 from tests.build import program
@@ -100,6 +101,29 @@ class Trial:
 
     def hold(self, folder: Path) -> None:
         """Asserts that the program's answers are the definition's: values, shapes, and as many of them."""
+        model, declared = self.built(folder)
+        with session(model) as running:
+            self._hold_definition(_answers(running, self.rows), self.rows, declared)
+            if self.half:
+                with session(model, precision="fp32") as wide:
+                    self._hold_rounding(running, wide)
+                if not self.within:
+                    with_extremes = self._spiced(NUMBERS)
+                    self._hold_definition(_answers(running, with_extremes), with_extremes, declared)
+
+    def hold_elsewhere(
+        self, folder: Path, opened: Callable[[CoreMLModel], Session], *, between: str | None = None
+    ) -> None:
+        """Asserts the same of what was made of the program, and is run by what ``opened`` gives.
+
+        ``between`` is the operand that it adds to a result which was rounded to half width before.
+        """
+        model, declared = self.built(folder)
+        with opened(model) as running:
+            self._hold_definition(_answers(running, self.rows), self.rows, declared, between if self.half else None)
+
+    def built(self, folder: Path) -> tuple[CoreMLModel, list[list[tuple[Any, ...]]]]:
+        """The program, and the shapes that each of its operations declares."""
         declared: list[list[tuple[Any, ...]]] = []
 
         def build(mb: Any, *values: Any) -> Any:
@@ -113,18 +137,14 @@ class Trial:
 
         fed = [array for row in self.rows for array in row.inputs()]
         inputs = [(array.shape or (1,), _feature_dtype(array)) for array in fed]
-        model = program(folder, build, inputs, target=self.target, half=self.half)
-        with session(model) as running:
-            self._hold_definition(_answers(running, self.rows), self.rows, declared)
-            if self.half:
-                with session(model, precision="fp32") as wide:
-                    self._hold_rounding(running, wide)
-                if not self.within:
-                    with_extremes = self._spiced(NUMBERS)
-                    self._hold_definition(_answers(running, with_extremes), with_extremes, declared)
+        return program(folder, build, inputs, target=self.target, half=self.half), declared
 
     def _hold_definition(
-        self, found: Sequence[Array], rows: Sequence[Row], declared: Sequence[Sequence[tuple[Any, ...]]]
+        self,
+        found: Sequence[Array],
+        rows: Sequence[Row],
+        declared: Sequence[Sequence[tuple[Any, ...]]],
+        between: str | None = None,
     ) -> None:
         results = iter(found)
         for row, shapes in zip(rows, declared, strict=True):
@@ -138,7 +158,11 @@ class Trial:
                 assert all(not isinstance(n, int) or n == m for n, m in zip(shape, wanted.shape, strict=True)), said
                 result = next(results)
                 assert result.shape == (wanted.shape or (1,)), said
-                _agree(result.reshape(wanted.shape), wanted, self.within, said)
+                within = self.within
+                if between is not None and row.arguments.get(between) is not None:
+                    # what was rounded is as large as the result and what was added, and half a step of that off
+                    within += 2.0**-11 * float(np.max(np.abs(wanted)) + np.max(np.abs(row.arguments[between])))
+                _agree(result.reshape(wanted.shape), wanted, within, said)
         assert next(results, None) is None
 
     def _hold_rounding(self, stored: Session, wide: Session) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
-from coreproof.conversion.coreml_to_onnx.pools import pad_attributes, same_padding
+from coreproof.conversion.coreml_to_onnx.pools import declared_pads, pad_attributes
 from coreproof.conversion.windows import Pads, cropped, reaches
 
 
@@ -17,15 +17,7 @@ def explicit_pads(
     low: Lowering, x: Operand, pad_type: str, pad: Sequence[int] | None, kernel: Sequence[int], strides: Sequence[int]
 ) -> Pads | None:
     """(before, after) of each spatial dimension; None where "same" meets a length that is known at run time only."""
-    if pad_type == "valid":
-        return [(0, 0)] * len(kernel)
-    if pad_type == "custom":
-        flat = [int(p) for p in pad] if pad is not None else [0] * 2 * len(kernel)
-        # MIL has before and after of each dimension in turn
-        return list(zip(flat[::2], flat[1::2], strict=True))
-    if pad_type not in ("same", "same_lower"):
-        raise low.refuse("this pad_type is not known", expected="valid, custom, same or same_lower", found=pad_type)
-    return same_padding(low.shape(x)[2:], kernel, strides, lower=pad_type == "same_lower")
+    return declared_pads(low.refuse, low.shape(x)[2:], pad_type, pad, kernel, strides)
 
 
 @lowers("conv", error="linear", weights_may_vary=True)

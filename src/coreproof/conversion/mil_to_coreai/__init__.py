@@ -1,0 +1,1 @@
+"""ML Programs to Core AI programs, operation by operation."""

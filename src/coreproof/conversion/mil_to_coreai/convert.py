@@ -1,0 +1,68 @@
+"""An ML Program as a Core AI model: all its functions, with their names, states and values, written and read back."""
+
+from __future__ import annotations
+
+from coreproof.conversion.mil_to_coreai.program import missing_in, translate_function
+from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.model.coreai.child import require_packages
+from coreproof.model.coreai.model import CoreAIModel
+from coreproof.model.coreai.program import StoredProgram
+from coreproof.model.coreai.stored import stored_model
+from coreproof.model.coreml.features import read_signature
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.features import Signature
+from coreproof.model.formats import program as mil
+
+
+def coreml_to_coreai(model: CoreMLModel) -> CoreAIModel:
+    """The Core AI model that computes what an ML Program does; each value that it keeps bears its name.
+
+    Raises MissingDependencyError without Apple's package, UnsupportedOperatorsError, which names every operation that is not
+    translated, and ConversionError for one in a form that Core AI does not express.
+    """
+    if not model.is_program:
+        raise ConversionError(
+            f"there is no way from {model.format} to coreai",
+            where=model.where,
+            expected="an ML Program",
+            fix="coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program",
+        )
+    require_packages()
+    made = stored_model(translated(model), name=model.name)
+    made.labels = model.signature.labels or model.labels
+    made.feeding = model.feeding
+    made.untrained = model.untrained
+    made.notes = (*model.notes, *_notes(model.signature))
+    made.provenance = {value: value for value in made.graph.values if value in model.graph.values}
+    made.made_from = frozenset({model.graph.outline})
+    return made
+
+
+def translated(model: CoreMLModel) -> StoredProgram:
+    """The program as it will be written. Raises as ``coreml_to_coreai``, save for the package, which it does not need."""
+    functions = model.spec.mlProgram.functions
+    missing = [entry for function in functions.values() for entry in missing_in(function)]
+    if missing:
+        raise UnsupportedOperatorsError(model.where, missing, "Core AI")
+    described = bool(model.spec.description.functions)
+    first = mil.main_name(model.spec)
+    return StoredProgram(
+        tuple(
+            translate_function(model, name, read_signature(model.spec, name) if described else model.signature)
+            # the default one first, which is how a Core AI program says that
+            for name in sorted(functions, key=lambda name: (name != first, name))
+        )
+    )
+
+
+def _notes(signature: Signature) -> tuple[str, ...]:
+    """What Core ML declares of the features that a Core AI program does not."""
+    pictures = [f.name for f in signature.inputs if f.kind == "image"]
+    notes = []
+    if pictures:
+        notes.append(f"{', '.join(pictures)}: a picture to Core ML, and here a tensor of its pixels, 0 to 255")
+    if signature.labels:
+        notes.append("its labels are not in the file: Core AI knows no classifiers")
+    if any(f.shape is not None and None in f.shape for f in signature.inputs):
+        notes.append("the ranges of its free lengths are not in the file: Core AI declares none")
+    return tuple(notes)

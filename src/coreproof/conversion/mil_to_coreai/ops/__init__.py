@@ -1,0 +1,1 @@
+"""MIL operations in Core AI's, one family a file."""

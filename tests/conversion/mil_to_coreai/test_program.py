@@ -1,0 +1,153 @@
+"""Whole ML Programs on their way to Core AI: names, functions, states, control flow, classifiers, and what is refused."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai, translated
+from coreproof.errors import InputError, MissingDependencyError, UnsupportedOperatorsError
+from coreproof.model.coreai.model import CoreAIModel
+from coreproof.model.coreai.program import operations
+from coreproof.model.coreml.model import CoreMLModel
+from tests.aimodels import needs_coreai
+from tests.build import mil, onnx_net, program
+from tests.build.programs import counter, two_functions
+
+RNG = np.random.default_rng(11)
+
+
+def read(model: CoreMLModel) -> CoreAIModel:
+    return CoreAIModel(translated(model), name="made")
+
+
+def both(model: CoreMLModel) -> list[Any]:
+    """A session of our lowering, and one of Apple's interpreter where that is installed."""
+    made = [cp.session(read(model))]
+    return made if find_spec("coreai") is None else [*made, cp.session(coreml_to_coreai(model), engine="coreai")]
+
+
+def test_every_value_keeps_its_name_and_every_weight(tmp_path: Path) -> None:
+    weight, bias = RNG.standard_normal((4, 3, 3, 3)).astype(np.float32), RNG.standard_normal(4).astype(np.float32)
+
+    def build(mb: Any, x: Any) -> Any:
+        made = mb.conv(x=x, weight=weight, bias=bias, pad_type="same", name="features")
+        return mb.softmax(x=mb.relu(x=made, name="active"), axis=1, name="shares")
+
+    model = mil(tmp_path, build, (1, 3, 6, 5))
+    made = read(model)
+    assert {"features", "active", "shares"} <= set(made.graph.values)
+    held = [o.constant for o in operations(made.function.block) if o.constant is not None]
+    assert any(np.array_equal(array, weight) for array in held)
+    found = cp.verify(model, made)
+    assert found.agrees
+    assert {row.reference for row in found.rows} >= {"features", "active", "shares"}
+
+
+def test_all_operations_that_are_not_translated_are_named_at_once(tmp_path: Path) -> None:
+    def build(mb: Any, x: Any) -> Any:
+        drawn = mb.random_normal(shape=[2, 3], mean=0.0, stddev=1.0, seed=1)
+        return mb.add(x=mb.reverse_sequence(x=x, lengths=[1, 2], seq_axis=1, batch_axis=0), y=drawn)
+
+    with pytest.raises(UnsupportedOperatorsError) as caught:
+        translated(mil(tmp_path, build, (2, 3)))
+    assert {"random_normal", "reverse_sequence"} <= set(caught.value.operators)
+
+
+def test_a_branch_and_a_loop_do_what_python_does(tmp_path: Path) -> None:
+    def build(mb: Any, x: Any, n: Any) -> Any:
+        count = mb.squeeze(x=n, axes=[0])
+        _, doubled = mb.while_loop(
+            _cond=lambda i, v: mb.less(x=i, y=count),
+            _body=lambda i, v: (mb.add(x=i, y=1), mb.mul(x=v, y=2.0)),
+            loop_vars=(mb.sub(x=count, y=count), x),
+        )
+        return mb.cond(
+            pred=mb.greater(x=count, y=2),
+            _true_fn=lambda: mb.add(x=doubled, y=0.5),
+            _false_fn=lambda: mb.sub(x=x, y=1.0),
+        )
+
+    model = program(tmp_path, build, [((2, 3), "float32"), ((1,), "int32")], target="iOS17")
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    (x_name, n_name), (y_name,) = [f.name for f in model.signature.inputs], [f.name for f in model.signature.outputs]
+    for running in both(model):
+        with running:
+            for n in (0, 2, 5):
+                found = running.run({x_name: x, n_name: np.array([n], np.int32)})[y_name]
+                np.testing.assert_array_equal(found, x * 2**n + np.float32(0.5) if n > 2 else x - np.float32(1))
+
+
+def test_a_state_is_carried_from_run_to_run(tmp_path: Path) -> None:
+    model = counter(tmp_path / "counter.mlpackage")
+    (fed,) = [f.name for f in model.signature.inputs]
+    for running in both(model):
+        with running:
+            state, x = running.state(), np.array([[1, 2, 3, 4]], np.float16)
+            for turn in (1, 2, 3):
+                np.testing.assert_array_equal(running.run({fed: x}, state=state)["y"], 2 * turn * x)
+
+
+def test_each_function_is_there_under_its_name_the_default_one_first(tmp_path: Path) -> None:
+    made = read(two_functions(tmp_path / "two.mlpackage"))
+    assert made.functions == ("once", "thrice")
+    x = np.array([1, -2], np.float32)
+    for name, factor in (("once", 1), ("thrice", 3)):
+        with cp.session(made.at_function(name)) as running:
+            np.testing.assert_array_equal(running.run({"x": x})["y"], factor * x)
+
+
+def test_of_a_classifier_the_scores_are_handed_out(tmp_path: Path) -> None:
+    net = onnx_net([("Softmax", "x", "y", {"axis": 1})], {"x": [1, 3]}, {"y": [1, 3]})
+    model = cp.convert(net, "mlprogram", precision="fp32", labels=["a", "b", "c"], check=False)
+    assert isinstance(model, CoreMLModel)
+    made = read(model)
+    x = np.array([[1, 2, 4]], np.float32)
+    with cp.session(made) as running:
+        (scores,) = running.run({"x": x}).values()
+    np.testing.assert_allclose(scores, np.exp(x) / np.exp(x).sum(), rtol=1e-6)
+
+
+def test_free_lengths_stay_free(tmp_path: Path) -> None:
+    model = program(tmp_path, lambda mb, x: mb.relu(x=mb.mul(x=x, y=2.0)), [((None, 3), "float32")])
+    made = read(model)
+    (feature,) = made.signature.inputs
+    assert feature.shape == (None, 3)
+    x = RNG.standard_normal((5, 3)).astype(np.float32)
+    with cp.session(made) as running:
+        (found,) = running.run({feature.name: x}).values()
+    np.testing.assert_array_equal(found, np.maximum(2 * x, 0))
+
+
+@needs_coreai
+def test_convert_writes_what_was_checked(tmp_path: Path) -> None:
+    weight = RNG.standard_normal((3, 4)).astype(np.float32)
+    net = onnx_net([("MatMul", "x w", "m", {}), ("Relu", "m", "y", {})], {"x": [2, 3]}, {"y": [2, 4]}, w=weight)
+    made = cp.convert(net, "coreai", precision="fp32")
+    assert any("checked: ran once" in note for note in made.notes)
+    assert set(made.provenance.values()) >= {"m", "y"}
+    stored = cp.load(made.save(tmp_path / "net.aimodel"))
+    assert cp.verify(net, stored).agrees
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    with cp.session(stored, engine="coreai") as running:
+        np.testing.assert_allclose(running.run({"x": x})["y"], np.maximum(x @ weight, 0), rtol=1e-5, atol=1e-6)
+
+
+@needs_coreai
+def test_what_a_core_ai_model_has_no_place_for_is_refused() -> None:
+    net = onnx_net([("Relu", "x", "y", {})], {"x": [1, 3]}, {"y": [1, 3]})
+    with pytest.raises(InputError, match="labels= is for Core ML"):
+        cp.convert(net, "coreai", labels=["a", "b", "c"])
+
+
+@pytest.mark.skipif(find_spec("coreai") is not None, reason="Apple's package is installed")
+def test_without_the_package_the_error_names_the_line_that_installs_it() -> None:
+    net = onnx_net([("Relu", "x", "y", {})], {"x": [1, 3]}, {"y": [1, 3]})
+    with pytest.raises(MissingDependencyError, match=r"pip install 'coreproof\[coreai\]'"):
+        cp.convert(net, "coreai")
+    assert cp.check(net, "coreai")
