@@ -1,4 +1,4 @@
-"""Opens pages in headless Chromium, light and dark, wide and narrow: nothing in the console, nothing asked of the network.
+"""Opens pages in headless Chromium, light, dark, wide, narrow, printed: nothing in the console, nothing asked of the network.
 
     python -m conformance.browser PAGE... [--axe axe.min.js] [--screenshots FOLDER] [--out FILE]
 
@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
-SCREENS = {"wide": (1280, 900), "tablet": (768, 1024), "phone": (390, 844)}
+SCREENS = {"wide": (1280, 900), "tablet": (768, 1024), "phone": (390, 844), "print": (794, 1123)}
 SCHEMES = ("light", "dark")
 GRAVE = ("serious", "critical")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
@@ -120,7 +120,10 @@ def look_at(
         "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=screen == "phone"
     )
     features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}  # the focus is there at once
-    browser.ask("Emulation.setEmulatedMedia", features=[{"name": n, "value": v} for n, v in features.items()])
+    media = "print" if screen == "print" else "screen"
+    browser.ask(
+        "Emulation.setEmulatedMedia", media=media, features=[{"name": n, "value": v} for n, v in features.items()]
+    )
     browser.events.clear()
     browser.ask("Page.navigate", url=address)
     browser.wait("Page.loadEventFired")

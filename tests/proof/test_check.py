@@ -193,6 +193,28 @@ def test_what_became_worse_is_told_and_fails(coreproof: Run, proof: Path, proved
     }
 
 
+def test_two_proofs_have_a_page(coreproof: Run, proof: Path, proved: Path, tmp_path: Path) -> None:
+    def worse(document: dict[str, Any]) -> None:
+        step = next(s for s in document["steps"] if s["name"] == VERIFIED)
+        step["ok"], step["rows"][-1]["agrees"], step["first_divergence"] = False, False, step["rows"][-1]
+        document["verdict"].update(agrees=False, proves=False, text="net <does> not survive")
+
+    rewrite(proof, worse)
+    ran = coreproof("compare-proofs", proved / "proof", proof, "--out", tmp_path / "page")
+    assert ran.code == 1
+    html = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "2 things became worse." in html
+    assert "net &lt;does&gt; not survive" in html
+    assert html.index("first diverges &#39;y&#39;") < html.index("Step by step")
+    assert str(tmp_path) not in html
+    # what stands there is a page, and what is none stays
+    assert coreproof("compare-proofs", proof, proof, "--out", tmp_path / "page").code == 0
+    assert "The two proofs do not differ." in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    (tmp_path / "page" / "index.html").write_text("mine")
+    assert coreproof("compare-proofs", proof, proof, "--out", tmp_path / "page").code == 2
+    assert (tmp_path / "page" / "index.html").read_text() == "mine"
+
+
 def test_weights_change_the_digest_and_the_manifest_does_not(tmp_path: Path) -> None:
     from coreproof.proof.foundation import file_digest
 

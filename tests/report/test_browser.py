@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from conformance.browser import BROWSERS, SCHEMES, SCREENS, Chromium, axe_source, faults, look
 
+import coreproof as cp
 from coreproof.comparison.compare import compare
+from coreproof.proof.difference_page import difference_page
 from coreproof.report.page import page, write_page
-from tests.build import classifier
+from tests.build import classifier, graph_model, weights
 from tests.report.conftest import proof
 
 
@@ -49,6 +51,20 @@ def test_a_comparison_is_whole_on_every_screen(photos: Path, tmp_path: Path, bro
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_proof_is_whole_on_every_screen(tmp_path: Path, browser: Chromium, axe: str, agrees: bool) -> None:
     assert found(browser, write_page(tmp_path, proof=proof(agrees), comparison=None), axe) == {}
+
+
+def test_answers_and_two_proofs_are_whole_on_every_screen(
+    photos: Path, tmp_path: Path, browser: Chromium, axe: str
+) -> None:
+    text = (
+        "net (float[1, 3, 16, 16] x) => (float[1, 3, 16, 16] y) { h = Conv <pads = [1,1,1,1]> (x, w)  y = Sigmoid (h) }"
+    )
+    model, fed = graph_model(text, 17, w=weights(3, 3, 3, 3)), cp.Feeding(size=(16, 16), scale=1 / 255)
+    made = cp.prove(model, photos, tmp_path / "one", feeding=fed, limit=2)
+    assert found(browser, made.page, axe) == {}
+    drawn = cp.prove(model, None, tmp_path / "two", limit=2)
+    changed = cp.compare_proofs(made.folder, drawn.folder)
+    assert found(browser, difference_page(changed, tmp_path / "page"), axe) == {}
 
 
 def test_photos_are_found_within_the_page(photos: Path, tmp_path: Path, browser: Chromium, axe: str) -> None:

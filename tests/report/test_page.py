@@ -81,6 +81,16 @@ def test_a_proof_says_its_verdict_first(tmp_path: Path, agrees: bool) -> None:
     assert data["comparison"] is None
 
 
+def test_weak_stands_below_the_headline(tmp_path: Path) -> None:
+    said = proof()
+    said["verdict"]["weaknesses"] = [{"kind": "few-samples", "text": "one sample", "values": [], "fails": False}]
+    page, _ = read(write_page(tmp_path, proof=said, comparison=None))
+    assert page.words.index("weak one sample") < page.words.index("steps verified")
+    said["verdict"]["agrees"] = False
+    page, _ = read(write_page(tmp_path, proof=said, comparison=None))
+    assert "weak one sample" not in page.words
+
+
 def test_a_comparison_stands_alone(photos: Path, tmp_path: Path) -> None:
     comparison = compare({"a": classifier(0), "b": classifier(1), "twin": classifier(0)}, photos)
     page, data = read(page_of(comparison, tmp_path / "out"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli.options import Arrays, Trust
+from coreproof.cli.options import Arrays, Replace, Trust
 from coreproof.cli.say import say, say_document
 
 ProofFile = Annotated[Path, typer.Argument(help="proof.json, or the folder that holds it.", show_default=False)]
@@ -49,12 +49,18 @@ _MARKS = {True: "✓", False: "✗", None: "–"}
 def compare(
     before: ProofFile,
     after: ProofFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for the page (index.html) of both.", show_default=False)
+    ] = None,
+    overwrite: Replace = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Hold two proofs against each other: verdicts, steps, agreement over photos; exit 1 where something became worse."""
     from coreproof.proof.difference import compare_proofs
+    from coreproof.proof.difference_page import difference_page
 
     found = compare_proofs(before, after)
+    page = None if out is None else difference_page(found, out, replace=overwrite)
     if as_json:
         say_document("proof difference", found.to_json())
     else:
@@ -62,4 +68,6 @@ def compare(
         for change in found.changes:
             mark = {True: "✗", False: "✓", None: "–"}[change.worse]
             say(f"  {mark} {change.what}", f"      before  {change.before}", f"      after   {change.after}")
+        if page is not None:
+            say(f"page   {page}")
     raise typer.Exit(0 if found else 1)

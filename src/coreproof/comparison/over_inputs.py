@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.comparison.agreement import wilson
+from coreproof.comparison.answers import MOST, Answer
 from coreproof.comparison.lineup import Lineup, as_lineup, spoken
 from coreproof.comparison.variants import ModelFactory
 from coreproof.comparison.weakness import FEW
@@ -80,7 +81,10 @@ class SampleRow:
 
 @dataclass(frozen=True, repr=False)
 class InputComparison(Spoken):
-    """What several models say of the same inputs. ``classes``: output -> class -> model -> at how many places it is named."""
+    """What several models say of the same inputs. ``classes``: output -> class -> model -> at how many places it is named.
+
+    ``answers``: of the inputs on which two models are furthest apart, what those two said.
+    """
 
     title: str
     names: tuple[str, ...]
@@ -91,6 +95,7 @@ class InputComparison(Spoken):
     weaknesses: tuple[Weakness, ...]
     origin: str = ""
     called: Mapping[str, str] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = field(default=(), compare=False)
 
     def _spoken(self) -> str:
         return self.text
@@ -203,6 +208,13 @@ def _listed(inputs: str | Path | Inputs | Sequence[NamedSample], first: Model) -
     return [NamedSample(f"sample {at}", each) for at, each in enumerate(given_samples(given, first.signature))], ""
 
 
+def told_classes(output: str, value: np.ndarray, labels: int) -> bool:
+    """Whether the last axis of an output scores classes: as many as there are labels, or it is called so."""
+    if value.dtype.kind != "f" or not value.ndim or value.shape[-1] < 2:
+        return False
+    return value.shape[-1] == labels or _SCORES.search(output) is not None
+
+
 class _Judged:
     """What is kept of the answers, sample by sample."""
 
@@ -224,11 +236,12 @@ class _Judged:
         self.same: dict[tuple[str, str, str], list[int]] = {}
         self.named: dict[str, dict[str, Counter[int]]] = {}
         self.rows: list[SampleRow] = []
+        self.kept: list[tuple[float, Answer]] = []
 
     def add(self, sample: NamedSample, first: Model) -> None:
         """Feeds all models with a sample."""
         answers = {name: self._answers(name, sample.values, first) for name in self.names}
-        worst, told = 0.0, dict[str, str]()
+        worst, told, furthest_two = 0.0, dict[str, str](), self.names[:2]
         for output in self.shared:
             values = {name: answers[name][output] for name in self.names}
             classes = {name: self._classes(output, value) for name, value in values.items()}
@@ -241,7 +254,8 @@ class _Judged:
             for a, b in combinations(self.names, 2):
                 furthest, typical = _apart(values[a], values[b])
                 self.far.setdefault((output, a, b), []).append((furthest, typical, sample.name))
-                worst = max(worst, furthest)
+                if furthest > worst:
+                    worst, furthest_two = furthest, (a, b)
                 one, other = classes[a], classes[b]
                 if one is not None and other is not None and one.shape == other.shape:
                     counted = self.same.setdefault((output, a, b), [0, 0])
@@ -249,6 +263,22 @@ class _Judged:
                     counted[1] += one.size
         fed = ", ".join(f"{name} {_kind(value)}" for name, value in sample.values.items())
         self.rows.append(SampleRow(sample.name, fed, worst, told))
+        if len(self.names) > 1:
+            self._keep(worst, sample, furthest_two, answers)
+
+    def _keep(
+        self,
+        far: float,
+        sample: NamedSample,
+        two: tuple[str, ...],
+        answers: Mapping[str, Mapping[str, np.ndarray]],
+    ) -> None:
+        """Of all samples the few that differ most, whole; the first of equals."""
+        a, b = two
+        outputs = {output: (answers[a][output], answers[b][output]) for output in self.shared}
+        labels = tuple(map(str, self.models[self.names[0]].signature.labels or ()))
+        self.kept.append((far, Answer(sample.name, a, b, sample.values, outputs, labels)))
+        self.kept = sorted(self.kept, key=lambda each: -each[0])[:MOST]
 
     def _answers(self, name: str, sample: Sample, first: Model) -> dict[str, np.ndarray]:
         model, running, outputs = self.models[name], self.running[name], self.outputs[name]
@@ -265,10 +295,10 @@ class _Judged:
         signature = self.models[self.names[0]].signature
         # scores by what the model says of its classes first, by the output's name where it says nothing
         count = class_count(signature) or len(signature.labels or ())
-        scored = output == signature.scores or _SCORES.search(output) is not None
         if count > 1 and value.size == count:
             return np.array([int(np.argmax(value))])
-        if value.shape[-1] > 1 and (scored or value.shape[-1] == len(signature.labels or ())):
+        scored = value.shape[-1] > 1 and output == signature.scores
+        if scored or told_classes(output, value, len(signature.labels or ())):
             return np.asarray(np.argmax(value, axis=-1))
         return None
 
@@ -287,7 +317,15 @@ class _Judged:
             for output, counted in self.named.items()
         }
         return InputComparison(
-            title, self.names, len(self.rows), tuple(self._pairs()), tuple(rows), classes, tuple(self._weak()), origin
+            title,
+            self.names,
+            len(self.rows),
+            tuple(self._pairs()),
+            tuple(rows),
+            classes,
+            tuple(self._weak()),
+            origin,
+            answers=tuple(answer for _, answer in self.kept),
         )
 
     def _pairs(self) -> Iterator[OutputPair]:

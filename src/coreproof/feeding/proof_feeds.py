@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+
 from coreproof.errors import InputError, PhotoError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
 from coreproof.feeding.input_files import NamedSample
@@ -16,6 +18,7 @@ from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count
 from coreproof.model.feeding import Feeding
+from coreproof.runtime.images import resize_and_crop
 
 PROOF_PHOTOS = 8
 """How many photos each step of a proof is verified on, value by value; all of them are compared by their predictions."""
@@ -133,6 +136,21 @@ class ProofFeeds:
         assert self.feeding is not None
         feature = model.signature.inputs[0]
         return [{feature.name: picture_value(open_picture(path), feature, self.feeding)} for path in self.files]
+
+    def shown(
+        self, reference: Model, candidate: Model, most: int
+    ) -> list[tuple[str, Sample, Sample, Image.Image | None]]:
+        """The first few samples for a person to look at: a name, what each model is fed, and the picture that they see of it."""
+        between = self.between(reference, candidate)
+        fed = [random_feeds(reference, candidate)] if between is None else list(between.pairs)
+        names = [path.name for path in self.files] or [each.name for each in self.named] or ["drawn"]
+        pictures: list[Image.Image | None] = [None] * len(names)
+        if self.files and self.feeding is not None:
+            pictures = [resize_and_crop(open_picture(path), self.feeding) for path in self.files[:most]]
+        return [
+            (name, first, second, picture)
+            for name, (first, second), picture in zip(names, fed[:most], pictures, strict=False)
+        ]
 
     def _verified(self) -> list[Sample]:
         """Those of the given samples that steps are verified on: all of a file, and of a folder as many as of photos."""

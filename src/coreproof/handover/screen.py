@@ -63,7 +63,9 @@ def pairs_of_boxes(outputs: Mapping[str, object]) -> tuple[str, str] | None:
         if rows.shape[-1] != 4 or count < 2:
             continue
         for other, scores in arrays.items():
-            scored = other != name and scores.shape[-1] != 4 and scores.size % count == 0 and count in scores.shape
+            # scores of four classes are told from boxes of pixels by their size
+            rated = scores.shape[-1] != 4 or rows.max() > 1
+            scored = other != name and rated and scores.size % count == 0 and count in scores.shape
             if scored and scores.min() >= 0 and scores.max() <= 1:
                 return name, other
     return None

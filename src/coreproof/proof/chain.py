@@ -56,6 +56,7 @@ from coreproof.verification.verify import verify
 from coreproof.verification.weaknesses import weaknesses_alone
 
 if TYPE_CHECKING:
+    from coreproof.comparison.answers import Answer
     from coreproof.comparison.comparison import Comparison
     from coreproof.comparison.over_inputs import InputComparison
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
@@ -157,7 +158,8 @@ def prove(
         comparison, over = chain.compare(), chain.compare_over_inputs()
         asked = {"witness": witness, "samples": samples, "limit": limit, "labels": labels and [*labels], **freeze}
         rests_on = foundation_of(plain, pictures, fed, chain.stored, stage, asked | shipping.to_json())
-        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models, rests_on)
+        answers = chain.answers() if comparison is None and over is None else ()
+        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models, rests_on, answers)
         _write(proof, stage)
         packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
     chain.follow()
@@ -175,6 +177,8 @@ def _write(proof: Proof, stage: Path) -> None:
         proof=proof.to_json(),
         comparison=proof.comparison,
         over_inputs=proof.over_inputs,
+        answers=proof.answers,
+        called=SPOKEN,
         place=proof.folder,
     )
 
@@ -416,6 +420,22 @@ class _Chain:
         text = qualified(found.text, found.weaknesses)
         self.add(ProofStep("Compare over inputs", "compare", text, weak=found.weaknesses), started)
         return found
+
+    def answers(self) -> tuple[Answer, ...]:
+        """What the source, and of our Core ML models the one furthest from its reference, say of the first few inputs."""
+        from coreproof.comparison.answers import MOST, answers_of
+
+        # coremltools' own is a witness, and an export's outputs are those of the source
+        verified = {
+            s.candidate: s.verification for s in self.steps if s.verification is not None and s.candidate != "ct"
+        }
+        made = {name: found for name, found in verified.items() if not self.models[name].is_onnx} or verified
+        if not made:
+            return ()
+        furthest = max(made, key=lambda name: made[name].furthest)
+        source = "torchm" if self.source.is_torch else "onnxm"
+        samples = self.fed.shown(self.source, self.models[furthest], MOST)
+        return answers_of({source: self.source, furthest: self.models[furthest]}, samples)
 
     def _labels(self) -> Sequence[str] | Sequence[int] | None:
         """What the classifiers that are made call their classes; None where the models are none, and only note them."""

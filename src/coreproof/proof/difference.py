@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coreproof.model.notebook_view import Spoken
 from coreproof.proof.stored import StoredProof, StoredStep, read_proof
+from coreproof.verification.verification import apart
 
 _TIMES = 2.0
 """An output's error has to grow or shrink by more than this factor to be told: drawn inputs scatter less."""
@@ -97,22 +98,23 @@ def _steps(one: StoredProof, other: StoredProof) -> list[ProofChange]:
         if a is None or b is None:
             # a step that went is worse; one that came is neither
             name = (a or b or StoredStep("", "", "", "", None)).name
-            found.append(ProofChange(name, _in_words(a), _in_words(b), worse=b is None or None))
+            found.append(ProofChange(name, in_words(a), in_words(b), worse=b is None or None))
         # shares without a division: a step may have no values
         elif a.ok != b.ok or a.agreeing * b.values != b.agreeing * a.values or a.first != b.first:
             worse = (b.ok is not False, b.agreeing / max(b.values, 1)) < (
                 a.ok is not False,
                 a.agreeing / max(a.values, 1),
             )
-            found.append(ProofChange(a.name, _in_words(a), _in_words(b), worse=worse))
+            found.append(ProofChange(a.name, in_words(a), in_words(b), worse=worse))
         elif a.error is not None and b.error is not None and max(a.error, b.error) > _TIMES * min(a.error, b.error):
             # both are within what rounding explains: the figure is told, and is no fault
-            before, after = (f"outputs differ by at most {error:.2g} of their scale" for error in (a.error, b.error))
+            before, after = apart(a.error), apart(b.error)
             found.append(ProofChange(a.name, before, after))
     return found
 
 
-def _in_words(step: StoredStep | None) -> str:
+def in_words(step: StoredStep | None) -> str:
+    """What a step found, in a few words; of one that a proof does not have, that."""
     if step is None:
         return "not there"
     if not step.values:

@@ -15,6 +15,7 @@ from coreproof.proof.foundation import Foundation
 from coreproof.verification.verification import Verification, joint_weaknesses
 
 if TYPE_CHECKING:
+    from coreproof.comparison.answers import Answer
     from coreproof.comparison.comparison import Comparison
     from coreproof.comparison.over_inputs import InputComparison
 
@@ -84,6 +85,7 @@ class Proof(Spoken):
     """What was proved about one model. Truthy when every step agrees.
 
     Steps may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether something was proved of every output.
+    ``answers``: what source and conversion said of a few inputs, where no classes are compared; for the page alone.
     """
 
     title: str
@@ -94,6 +96,7 @@ class Proof(Spoken):
     over_inputs: InputComparison | None = None
     models: Mapping[str, Model] = field(default_factory=dict)
     foundation: Foundation | None = None
+    answers: tuple[Answer, ...] = ()
 
     def _spoken(self) -> str:
         return self.text

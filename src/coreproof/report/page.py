@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import jinja2
 
+from coreproof.comparison.answers import Answer
 from coreproof.comparison.comparison import Comparison
 from coreproof.comparison.over_inputs import InputComparison
 from coreproof.errors import InputError
@@ -19,6 +21,7 @@ from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.numbers import json_ready
 from coreproof.model.versions import versions
 from coreproof.model.weakness import failing, qualified
+from coreproof.report.answers import shown_answers
 from coreproof.report.curve import Document
 from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.evidence import evidence
@@ -72,6 +75,8 @@ def write_page(
     proof: Document | None,
     comparison: Comparison | None,
     over_inputs: InputComparison | None = None,
+    answers: Sequence[Answer] = (),
+    called: Mapping[str, str] = MappingProxyType({}),
     place: Path | None = None,
     replace: bool = False,
     command: str = "",
@@ -80,7 +85,8 @@ def write_page(
     """Writes index.html into ``folder`` from a proof, a comparison, or both; returns its path.
 
     ``proof`` is what ``Proof.to_json`` gives: title, verdict, steps, versions, command. ``place``: the folder from which the
-    page will be read, where that is another one. Raises OutputExistsError where something else than a page stands there,
+    page will be read, where that is another one. ``answers``: what two of the models, ``called`` so by people, said of a few
+    inputs; those of ``over_inputs`` need not be given. Raises OutputExistsError where something else than a page stands there,
     unless ``replace`` allows it.
     """
     stored = ((proof or {}).get("rests_on") or {}).get("models", {})
@@ -88,6 +94,9 @@ def write_page(
     steps = [step_data(step, files) for step in (proof or {}).get("steps", ())]
     overview = None if comparison is None else comparison_verdict(comparison)
     shown = None if comparison is None or overview is None else evidence(comparison, overview["worst"])
+    if over_inputs is not None:
+        answers, called = over_inputs.answers, over_inputs.called
+    told = shown_answers(answers, called)
     data = None if comparison is None else comparison_data(comparison)
     script = {
         "comparison": data,
@@ -105,6 +114,8 @@ def write_page(
             over=over_inputs,
             overview=overview,
             evidence=shown,
+            answers=told,
+            weak=_weak(proof, comparison, over_inputs),
             pairs=[] if comparison is None else table_pairs(comparison),
             script=script,
             data=inside_script(script),
@@ -174,6 +185,15 @@ def _verdict(proof: Document | None, comparison: Comparison | None, over: InputC
         state = "weak" if failing(over.weaknesses) else "neutral"
         return {"state": state, "text": f"{qualified(over.text, over.weaknesses)}."}
     return {"state": "neutral", "text": "Nothing was compared."}
+
+
+def _weak(proof: Document | None, comparison: Comparison | None, over: InputComparison | None) -> list[str]:
+    """Why what agrees proves little, as the terminal says it below a verdict."""
+    if proof is not None:
+        verdict = proof.get("verdict") or {}
+        return [weakness["text"] for weakness in verdict.get("weaknesses", ())] if verdict.get("agrees") else []
+    found = comparison if comparison is not None else over
+    return [] if found is None else [weakness.text for weakness in found.weaknesses]
 
 
 def _columns(row: Mapping[str, object]) -> list[object]:

@@ -17,6 +17,11 @@ from coreproof.verification.weaknesses import weaknesses_of
 from coreproof.visible import visible
 
 
+def apart(error: float) -> str:
+    """How far outputs are apart, in words; nothing is no measure."""
+    return f"outputs differ by at most {error:.2g} of their scale" if error else "outputs are equal"
+
+
 @dataclass(frozen=True, repr=False)
 class Verification(Spoken, NotebookView):
     """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
@@ -105,15 +110,18 @@ class Verification(Spoken, NotebookView):
         """Whether all agrees, and every output proves something by that; the command line's exit code 0."""
         return self.agrees and not failing(self.weaknesses)
 
+    @property
+    def furthest(self) -> float:
+        """The largest error of an output, as a share of its scale; index results that differ say nothing of a distance."""
+        return max((r.judgement.max_relative_error for r in self.outputs if not r.switched), default=0.0)
+
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""
-        # index results that differ are told apart below: their numbers say nothing of a distance
         failing = [row for row in self.rows if not row.agrees]
         if not failing:
-            worst = max((r.judgement.max_relative_error for r in self.outputs if not r.switched), default=0.0)
             over = f" over {self.steps} tokens" if self.steps else ""
             agreement = f"{len(self.rows)} of {len(self.rows)} values agree{over}"
-            measured = f"outputs differ by at most {worst:.2g} of their scale"
+            measured = apart(self.furthest)
             if any(row in self.carried for row in self.outputs):
                 measured += f", which {_came_in(self.rows)}"
             if self.loss is not None and not self.loss.ruins:
