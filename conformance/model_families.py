@@ -1,6 +1,6 @@
 """Model families that people ship, with seeded weights: converted, run and held against PyTorch's own output.
 
-    python -m conformance.model_families [--only TEXT] [--kind timm ...] [--jobs N] [--again] [--record]
+    python -m conformance.model_families [--only TEXT ...] [--kind timm ...] [--jobs N] [--again] [--record]
 
 One small network a family: timm and torchvision (two of blocks that repeat), transformers (tiny configurations), plain
 networks. Each is judged in float32 and float16 by what ``conformance.trial`` grants (in float16 beside PyTorch's own half
@@ -470,13 +470,15 @@ def counted(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main() -> int:
     """Judges the families; 1 when less than 97% of what was judged is right."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="", help="a part of the family's name")
+    parser.add_argument("--only", nargs="*", default=[""], help="parts of a family's name, one of which it has")
     parser.add_argument("--kind", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="judge also what stands in the record")
     parser.add_argument("--record", action="store_true", help=f"go on with {RESULTS.name}, and write {PAGE.name}")
     given = parser.parse_args()
-    chosen = [f"{kind}:{name}" for kind in given.kind for name in FAMILIES[kind] if given.only in name]
+    chosen = [
+        f"{kind}:{name}" for kind in given.kind for name in FAMILIES[kind] if any(part in name for part in given.only)
+    ]
     known = stored() if given.record else {}
     todo = [family for family in chosen if given.again or family not in known]
     get_context("forkserver").set_forkserver_preload(["conformance.preloaded"])
