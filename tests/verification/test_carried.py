@@ -278,3 +278,57 @@ def test_a_layer_that_gives_out_its_weight_is_a_constant(off: float) -> None:
     numbers.floatValue[:] = np.nextafter(np.array(numbers.floatValue, np.float32), np.float32(1)) + np.float32(off)
     found = verify(source, made, {"x": np.full((4, 64), 0.1, np.float32)})
     assert found.agrees == (off == 0)
+
+
+def _routed() -> object:
+    """Numbers sorted by the group of each, every group with weights of its own, and put back: a mixture of experts."""
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+    class Routed(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(3, 4, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[name-defined]
+            group = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+            sizes = torch.nn.functional.one_hot(group, 3).sum(0).tolist()
+            _, order = group.sort(0)
+            parts = [p @ w for p, w in zip(x[order].split(sizes), self.weight, strict=True)]
+            return torch.zeros_like(x).index_add(0, order, torch.cat(parts) * x[order, 2:3])
+
+    return Routed().eval()
+
+
+def test_lengths_that_the_data_decides_are_values_of_a_traced_program() -> None:
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    from coreproof.runtime.torch import TorchPart, TorchSession
+
+    x = torch.randn(40, 4)
+    source = load((_routed(), (x,)))
+    assert isinstance(source, TorchModel)
+    session = TorchSession(source)
+    nodes = list(source.exported().graph.nodes)
+    counted = [n.name for n in nodes if n.op == "call_function" and isinstance(n.meta.get("val"), torch.SymInt)]
+    found = session.run({"x": x.numpy()}, counted)
+    group = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+    sizes = [int((group == g).sum()) for g in range(3)]
+    assert [int(np.asarray(found[name])) for name in counted[:3]] == sizes
+    # a part of it takes them back as the numbers that its operators ask for, and each of several results by its own name
+    (order,) = (n for n in nodes if n.target is torch.ops.aten.sort.default)
+    (indices,) = (n.name for n in nodes if order in n.args and n.args[1] == 1)
+    whole = session.run({"x": x.numpy()}, [order.name, indices])
+    (last,) = source.example_outputs
+    with TorchPart(session, [*counted, order.name, indices], [last]) as part:
+        given = {name: np.asarray({**found, **whole}[name]) for name in part.inputs}
+        made = part.run({**given, "x": x.numpy()})
+    np.testing.assert_allclose(np.asarray(made[last]), np.asarray(whole[last]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_mixture_whose_sort_has_ties_agrees() -> None:
+    """PyTorch sorts equal numbers in any order: what is gathered by it follows, and comes back to the same places."""
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    from coreproof.precision.converted import convert
+
+    source = load((_routed(), (torch.randn(40, 4),)))
+    found = verify(source, convert(source, "mlprogram", precision="fp32"))
+    assert found, found.summary()

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 import coreproof as cp
-from coreproof.verification.match_by_value import arrange, arrange_back, distance, sketch
+from coreproof.verification.match_by_value import ALIKE, arrange, arrange_back, distance, sketch
 from coreproof.verification.verify import verify
 from tests.build import FLOAT, Net, as_half, onnx_model, residual_net
 from tests.verification.test_bisect import changed, renamed
@@ -168,3 +168,14 @@ def test_a_norm_that_is_scaled_on_its_way_is_no_divergence(fault: float) -> None
         assert {"g", "i"} <= {row.candidate for row in found.dismissed}
     else:
         assert [row.candidate for row in found.faults] == ["y"]
+
+
+def test_numbers_that_are_all_but_one_number_fit_no_others() -> None:
+    """Gates near a half: those of another layer lie within any share of the scale, and are other values."""
+    near = 0.5 + np.random.default_rng(0).normal(size=(2, 24)).astype(np.float32) * np.float32(0.004)
+    own, other, rounded = sketch(near[0]), sketch(near[1]), sketch(near[0].astype(np.float16))
+    assert own is not None
+    assert other is not None
+    assert rounded is not None
+    assert distance(own, other)[0] > ALIKE
+    assert distance(own, rounded)[0] < ALIKE

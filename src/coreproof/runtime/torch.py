@@ -114,14 +114,19 @@ class TorchSession(Session):
             yield found.pop()
 
 
-def _arrays(values: Mapping[str, torch.Tensor]) -> Values:
-    """The tensors among ``values``; complex numbers as pairs along a last axis, which is what conversion makes of them."""
-    view_as_real = import_torch().view_as_real
-    return {
-        name: array_of(view_as_real(value.resolve_conj()) if value.is_complex() else value)
-        for name, value in values.items()
-        if hasattr(value, "numpy")
-    }
+def _arrays(values: Mapping[str, object]) -> Values:
+    """What of ``values`` is numbers; complex ones as pairs along a last axis, which is what conversion makes of them.
+
+    A program computes with lengths that depend on its data too (``split`` by counted sizes): they come as single numbers.
+    """
+    torch = import_torch()
+    known: dict[str, np.ndarray] = {}
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            known[name] = array_of(torch.view_as_real(value.resolve_conj()) if value.is_complex() else value)
+        elif isinstance(value, bool | int | float):
+            known[name] = array_of(torch.tensor(value, dtype=torch.float32 if isinstance(value, float) else None))
+    return known
 
 
 def _tensor(array: np.ndarray, *, pairs: bool = False) -> torch.Tensor:
@@ -163,19 +168,24 @@ class TorchPart(Closing):
         unknown = [name for name, inner in self._asked.items() if inner not in places]
         if unknown:
             raise InputError(f"the program has no value {', '.join(map(repr, unknown))}", where=of.model.name)
-        fed = {self._features.get(name, name): name for name in given}
+        # of a node with several results the first goes by its name, while its readers take one of all
+        several = {node.name for node in nodes if isinstance(node.meta.get("val"), tuple | list)}
+        fed = {inner: name for name in given if (inner := self._features.get(name, name)) not in several}
         reads = [[read.name for read in node.all_input_nodes] for node in nodes]
         kept = select(self._asked.values(), places, reads, fed)
         self._given = {fed[name]: name for place in kept for name in reads[place] if name in fed}
         self._needed = {nodes[place].name for place in kept} | set(self._given.values())
         self._complex = {n.name for n in nodes if getattr(n.meta.get("val"), "is_complex", bool)()}
+        self._lengths = {n.name for n in nodes if not isinstance(n.meta.get("val"), import_torch().Tensor)}
         self.inputs = tuple(self._given)
 
     def run(self, inputs: Mapping[str, object]) -> Values:
         """The asked values as arrays. Raises RunError."""
         torch = import_torch()
         given = {
-            own: _tensor(np.ascontiguousarray(inputs[name]), pairs=own in self._complex)
+            own: np.asarray(inputs[name]).item()  # a number, as its readers ask for
+            if own in self._lengths and np.asarray(inputs[name]).size == 1
+            else _tensor(np.ascontiguousarray(inputs[name]), pairs=own in self._complex)
             for name, own in self._given.items()
         }
         asked, kept, needed = set(self._asked.values()), dict[str, object](), self._needed

@@ -60,7 +60,9 @@ def distance(a: Sketch, b: Sketch) -> tuple[float, tuple[int, ...] | None]:
     # another scale is another value: rounding does not double it
     if a.sample.size != b.sample.size or not 0.5 < a.scale / b.scale < 2:
         return math.inf, None
-    straight = rms(a.sample - b.sample) / a.scale
+    apart = rms(a.sample - b.sample)
+    # numbers that are all but one number fit any others of its size: the same value goes up and down with them
+    straight = apart / a.scale if apart <= rms(a.sample - a.sample.mean()) / 2 else math.inf
     if straight < ALIKE or len(a.shape) < 2 or sorted(a.shape) != sorted(b.shape):
         return straight, None
     best: tuple[float, tuple[int, ...] | None] = (straight, None)

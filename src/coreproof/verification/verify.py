@@ -333,6 +333,14 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
         rows = settle_carried(run, rows)  # what is made from those follows from them
     rows = spare_harmless(run.candidate.graph, rows)
     stretches, contradicted, spared = bisect(run, rows)
+    if contradicted:
+        rows = tuple(row for row in rows if row not in contradicted)
+        # what is made from a pair that is none did not follow from accepted ones, and may now
+        settled = settle_carried(run, rows)
+        if sum(row.agrees for row in settled) > sum(row.agrees for row in rows):
+            rows = spare_harmless(run.candidate.graph, settled)
+            stretches, more, spared = bisect(run, rows)
+            contradicted = (*contradicted, *more)
     rows = tuple(
         replace(row, harmless=row.harmless or row.candidate in spared) for row in rows if row not in contradicted
     )
