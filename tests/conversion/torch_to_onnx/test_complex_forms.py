@@ -31,6 +31,41 @@ CASES: dict[str, Any] = {
     "quotient": lambda z: z / (z + 3),
     "product with its conjugate": lambda z: z @ z.mT.conj(),
     "spectrum": lambda z: torch.fft.ifft(torch.fft.fft(z) * 2),
+    "power of a number": lambda z: 2**z,
+    "power of a complex number": lambda z: (0.3 + 1j) ** z,
+    "powers of each": lambda z: z ** z.flip(0),
+    "real powers of each": lambda z: z**z.real,
+    "complex powers of real numbers": lambda z: z.abs() ** z,
+    "waves": lambda z: torch.stack([z.sin(), z.cos(), z.tan()]),
+    "hyperbolic waves": lambda z: torch.stack([z.sinh(), z.cosh(), z.tanh(), (20 * z).tanh()]),
+    "angles": lambda z: torch.stack([z.asin(), z.acos(), z.atan()]),
+    "hyperbolic angles": lambda z: torch.stack([z.asinh(), z.acosh(), z.atanh()]),
+    "gates": lambda z: torch.stack([z.sigmoid(), torch.nn.functional.silu(z), (20 * z).sigmoid()]),
+    "other logarithms": lambda z: torch.stack([z.log2(), z.log10(), z.log1p(), (z * 1e-4).log1p() * 1e4]),
+    "other exponentials": lambda z: torch.stack([z.exp2(), z.expm1(), (z * 1e-4).expm1() * 1e4]),
+    "inverse root": lambda z: z.rsqrt(),
+    "product of an axis": lambda z: z.prod(1),
+    "running product": lambda z: z.cumprod(-1),
+    "gathered": lambda z: z.gather(1, torch.tensor([[0, 3], [1, 1], [2, 0]])),
+    "indexed": lambda z: z[[2, 0]][..., torch.tensor([1, 3])],
+    "put": lambda z: z.index_put((torch.tensor([0, 2]),), z[:2] * 2),
+    "scattered": lambda z: z.scatter(1, torch.tensor([[1], [0], [3]]), z[:, :1] * 2),
+    "padded": lambda z: torch.nn.functional.pad(z, (1, 2)),
+    "triangles": lambda z: z.tril() + z.triu(1) * 2,
+    "diagonal": lambda z: z.diagonal(1),
+    "pieces": lambda z: z.split([1, 3], 1)[1] + z.chunk(2, -1)[0][..., :1] + z.unbind(1)[1][..., None],
+    "tiles": lambda z: z.tile(2, 1),
+    "windows": lambda z: z.unfold(1, 2, 1),
+    "filled": lambda z: z.masked_fill(z.abs() > 1, 2),
+    "batches of matrices": lambda z: torch.bmm(z[None], z.T[None]),
+    "layer": lambda z: torch.nn.functional.linear(z, z, z[:, 0]),
+    "einsum": lambda z: torch.einsum("ij,kj->ik", z, z),
+    "between": lambda z: torch.lerp(z, z.flip(0), 0.25) + torch.addcmul(z, z, z, value=0.5),
+    "scalar product": lambda z: torch.dot(z[0], z[1]) + torch.vdot(z[0], z[2]),
+    "deviation": lambda z: z / z.std(1, keepdim=True) + z.norm(dim=1, keepdim=True),
+    "equal": lambda z: torch.complex((z == z.conj()).float(), (z != z.flip(0)).float()),
+    "finite": lambda z: z * z.isfinite() * ~z.isnan() * ~z.isinf(),
+    "ones": lambda z: torch.ones_like(z) * z + torch.zeros_like(z),
     "the imaginary part of a conjugate": lambda z: torch.complex(z.conj().imag, z.real),
 }
 
@@ -117,3 +152,24 @@ def test_angles_of_every_quarter_with_zeros_that_have_a_sign_and_infinities() ->
         with cp.session(model) as running:
             (found,) = running.run({"input_0": y.numpy(), "input_1": x.numpy()}).values()
         np.testing.assert_allclose(found, np.arctan2(y.numpy(), x.numpy()), rtol=2e-6)
+
+
+def test_an_operator_that_complex_numbers_lack_is_refused_with_the_users_line() -> None:
+    class Solves(torch.nn.Module):
+        def forward(self, z: Any) -> Any:
+            return torch.linalg.det(z).abs()
+
+    with pytest.raises(cp.CoreproofError, match=r"test_complex_forms\.py:\d+: return torch\.linalg\.det\(z\)"):
+        cp.convert(cp.Source(Solves(), (torch.randn(2, 2, dtype=torch.complex64),)), "mlprogram")
+
+
+def test_powers_of_zero() -> None:
+    class Powers(torch.nn.Module):
+        def forward(self, z: Any, w: Any) -> Any:
+            return torch.view_as_real(z**w)
+
+    zeros, exponents = torch.zeros(3, dtype=torch.complex64), torch.tensor([1 + 1j, 0.5 + 0j, 2 - 1j])
+    source = cp.load((Powers(), (zeros + 1, exponents)))
+    with cp.session(cp.convert(source, "mlprogram", precision="fp32", check=False)) as running:
+        (found,) = running.run({"z": np.zeros((3, 2), np.float32), "w": torch.view_as_real(exponents).numpy()}).values()
+    np.testing.assert_array_equal(found, 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -85,12 +87,80 @@ def test_a_program_keeps_its_arguments_by_name(tmp_path: Path) -> None:
         ({"x": np.zeros(4)}, "input 'x' is"),
         ({"scaled": True}, "none"),
         ((torch.zeros(2, 4), [np.zeros(3)]), "input 1 is"),
-        ((torch.zeros(2, 4), None), "input 1 is nothing"),
+        ((None, 3), "none"),
     ],
 )
 def test_what_holds_no_tensor_is_refused(given: object, found: str) -> None:
     with pytest.raises(cp.CoreproofError, match=r"(?s)are not tensors.*" + found):
         cp.load(cp.Source(Nested(), given))  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass
+class Answer:
+    logits: torch.Tensor
+    hidden: torch.Tensor | None = None
+    more: tuple[torch.Tensor, ...] = ()
+
+
+class Box(NamedTuple):
+    low: torch.Tensor
+    high: torch.Tensor
+
+
+def test_dataclasses_and_named_tuples_go_in_and_come_out_by_their_fields() -> None:
+    class Answers(torch.nn.Module):
+        def forward(self, given, box):  # type: ignore[no-untyped-def]
+            return Answer(given.logits * box.low, None, (given.logits + box.high, given.more[0]))
+
+    class Boxes(torch.nn.Module):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return Box(x - 1, x + 1)
+
+    x = torch.randn(3)
+    source = cp.load((Answers(), (Answer(x, None, (x * 2,)), Box(x - 1, x + 1))))
+    assert [f.name for f in source.signature.inputs] == ["given_logits", "given_more_0", "box_low", "box_high"]
+    assert [f.name for f in source.signature.outputs] == ["logits", "more_0", "more_1"]
+    made = cp.convert(source, "mlprogram", precision="fp32")
+    with cp.session(made) as running:
+        found = running.run({"given_logits": x, "given_more_0": x * 2, "box_low": x - 1, "box_high": x + 1})
+    np.testing.assert_allclose(found["logits"], x * (x - 1), rtol=1e-6)
+    np.testing.assert_allclose(found["more_0"], x + (x + 1), rtol=1e-6)
+    assert [f.name for f in cp.load((Boxes(), (x,))).signature.outputs] == ["low", "high"]
+
+
+def test_none_flags_and_numbers_by_position_are_as_in_the_example_and_said() -> None:
+    class Masked(torch.nn.Module):
+        def forward(self, x, mask, times=1, mode="no"):  # type: ignore[no-untyped-def]
+            return (x if mask is None else x * mask) * (times if mode == "up" else 1)
+
+    x = torch.randn(2, 3)
+    source = cp.load((Masked(), (x, None, 3, "up")))
+    assert [f.name for f in source.signature.inputs] == ["x"]
+    assert "as in the example at every call: times=3, mode='up'" in source.notes
+    with cp.session(cp.convert(source, "mlprogram", precision="fp32")) as running:
+        (found,) = running.run({"x": x.numpy()}).values()
+    np.testing.assert_allclose(found, x.numpy() * 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_inputs_are_taken_as_pairs(dtype: torch.dtype) -> None:
+    class Turn(torch.nn.Module):
+        def forward(self, z, by):  # type: ignore[no-untyped-def]
+            return {"turned": z["z"] * by, "size": z["z"].abs()}
+
+    z = torch.randn(2, 3, dtype=dtype)
+    source = cp.load((Turn(), ({"z": z}, z[0].conj())))
+    assert [(f.name, f.shape) for f in source.signature.inputs] == [("z_z", (2, 3, 2)), ("by", (3, 2))]
+    made = cp.convert(source, "mlprogram", precision="fp32")
+    assert cp.verify(source, made)
+    by = torch.view_as_real(z[0].conj().resolve_conj())
+    with cp.session(made) as running:
+        found = running.run({"z_z": torch.view_as_real(z).float().numpy(), "by": by.float().numpy()})
+    expected = z * z[0].conj()
+    np.testing.assert_allclose(
+        found["turned"][..., 0] + 1j * found["turned"][..., 1], expected.numpy(), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(found["size"], z.abs().numpy(), rtol=1e-5)
 
 
 def test_free_lengths_reach_what_is_nested() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.rewritten import angle_of
+from coreproof.conversion.torch_to_onnx.complex_values import before_pairs, parted
 from coreproof.conversion.torch_to_onnx.writing import lengths, number, operators, whole
 from coreproof.model.torch.model import import_torch
 
@@ -27,10 +27,6 @@ def complex_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.repeat.default: repeat,
         aten.where.self: where,
         aten.cumsum.default: cumsum,
-        aten.exp.default: exp,
-        aten.log.default: log,
-        aten.sqrt.default: sqrt,
-        aten.pow.Tensor_Scalar: power,
         aten.sgn.default: sgn,
         aten.angle.default: angle,
     }
@@ -43,12 +39,12 @@ def unsqueeze(pairs: ir.Value, dim: int) -> ir.Value:
 
 def select(pairs: ir.Value, dim: int, index: int) -> ir.Value:
     """One position of an axis."""
-    return operators().Gather(pairs, ir.tensor(index, dtype=ir.DataType.INT64), axis=_before_pairs(pairs, dim))
+    return operators().Gather(pairs, ir.tensor(index, dtype=ir.DataType.INT64), axis=before_pairs(pairs, dim))
 
 
 def index_select(pairs: ir.Value, dim: int, index: ir.Value) -> ir.Value:
     """Several positions of an axis."""
-    return operators().Gather(pairs, index, axis=_before_pairs(pairs, dim))
+    return operators().Gather(pairs, index, axis=before_pairs(pairs, dim))
 
 
 def expand(pairs: ir.Value, size: Sequence[int | ir.Value], implicit: bool = False) -> ir.Value:
@@ -65,7 +61,7 @@ def expand(pairs: ir.Value, size: Sequence[int | ir.Value], implicit: bool = Fal
 
 def squeeze(pairs: ir.Value, dim: Sequence[int]) -> ir.Value:
     """Without the given axes, where they are of length 1."""
-    axes = [axis for axis in (_before_pairs(pairs, d) for d in dim) if lengths(pairs)[axis] == 1]
+    axes = [axis for axis in (before_pairs(pairs, d) for d in dim) if lengths(pairs)[axis] == 1]
     return operators().Squeeze(pairs, whole(*axes)) if axes else operators().Identity(pairs)
 
 
@@ -84,49 +80,12 @@ def where(condition: ir.Value, pairs: ir.Value, others: ir.Value) -> ir.Value:
 
 def cumsum(pairs: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     """Each part is added up by itself."""
-    return operators().CumSum(pairs, ir.tensor(_before_pairs(pairs, dim), dtype=ir.DataType.INT64))
-
-
-def exp(pairs: ir.Value) -> ir.Value:
-    """e to the real part, turned by the imaginary one."""
-    op = operators()
-    return _polar(op.Exp(_part(pairs, 0)), _part(pairs, 1))
-
-
-def log(pairs: ir.Value) -> ir.Value:
-    """The logarithm of the size, and the angle."""
-    op = operators()
-    size, turn = _size_and_angle(pairs)
-    return op.Concat(op.Unsqueeze(op.Log(size), whole(-1)), op.Unsqueeze(turn, whole(-1)), axis=-1)
-
-
-def sqrt(pairs: ir.Value) -> ir.Value:
-    """The root of the size, at half of the angle: the one whose real part is not below zero."""
-    op = operators()
-    size, turn = _size_and_angle(pairs)
-    return _polar(op.Sqrt(size), op.Mul(turn, number(0.5, pairs.dtype)))
-
-
-def power(pairs: ir.Value, exponent: complex) -> ir.Value:
-    """Squares by multiplying, which keeps their digits; other powers by size and angle."""
-    op = operators()
-    if isinstance(exponent, complex):
-        # r e^(i t) to the power of a + b i is e^(a log r - b t), turned by b log r + a t
-        size, turn = _size_and_angle(pairs)
-        a, b, grown = number(exponent.real, pairs.dtype), number(exponent.imag, pairs.dtype), op.Log(size)
-        return _polar(op.Exp(op.Sub(op.Mul(grown, a), op.Mul(turn, b))), op.Add(op.Mul(grown, b), op.Mul(turn, a)))
-    if exponent == 2:
-        a, b = _part(pairs, 0), _part(pairs, 1)
-        twice = op.Mul(op.Mul(a, b), number(2, pairs.dtype))
-        real = op.Mul(op.Sub(a, b), op.Add(a, b))
-        return op.Concat(op.Unsqueeze(real, whole(-1)), op.Unsqueeze(twice, whole(-1)), axis=-1)
-    size, turn = _size_and_angle(pairs)
-    return _polar(op.Pow(size, number(exponent, pairs.dtype)), op.Mul(turn, number(exponent, pairs.dtype)))
+    return operators().CumSum(pairs, ir.tensor(before_pairs(pairs, dim), dtype=ir.DataType.INT64))
 
 
 def angle(pairs: ir.Value) -> ir.Value:
     """From minus pi to pi: pi of a negative real number."""
-    return angle_of(_part(pairs, 1), _part(pairs, 0), pairs.dtype)
+    return parted(pairs).angle
 
 
 def sgn(pairs: ir.Value) -> ir.Value:
@@ -135,22 +94,3 @@ def sgn(pairs: ir.Value) -> ir.Value:
     size = op.ReduceL2(pairs, whole(-1), keepdims=1)
     zero = op.Equal(size, number(0, pairs.dtype))
     return op.Div(pairs, op.Where(zero, number(1, pairs.dtype), size))
-
-
-def _part(pairs: ir.Value, which: int) -> ir.Value:
-    return operators().Gather(pairs, ir.tensor(which, dtype=ir.DataType.INT64), axis=-1)
-
-
-def _size_and_angle(pairs: ir.Value) -> tuple[ir.Value, ir.Value]:
-    return operators().ReduceL2(pairs, whole(-1), keepdims=0), angle(pairs)
-
-
-def _polar(size: ir.Value, turn: ir.Value) -> ir.Value:
-    op = operators()
-    parts = (op.Mul(size, op.Cos(turn)), op.Mul(size, op.Sin(turn)))
-    return op.Concat(*(op.Unsqueeze(part, whole(-1)) for part in parts), axis=-1)
-
-
-def _before_pairs(pairs: ir.Value, dim: int) -> int:
-    rank = len(lengths(pairs))
-    return dim if dim >= 0 else dim + rank - 1 if rank else dim - 1

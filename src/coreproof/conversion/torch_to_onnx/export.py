@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -304,7 +305,21 @@ def _is_training(node: ir.Node) -> bool:
 
 def _users_line_of(node: ir.Node) -> str | None:
     """The user's line that called the operator, as the exporter noted it."""
-    lines = node.metadata_props.get("pkg.torch.onnx.stack_trace", "").splitlines()
+    return _last_call(node.metadata_props.get("pkg.torch.onnx.stack_trace", ""))
+
+
+def _line_under_translation(error: BaseException) -> str | None:
+    """The user's line that called what the exporter was translating as it failed, which it knows and does not say."""
+    for each in causes(error):
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            meta = getattr(frame.f_locals.get("node"), "meta", None)
+            if isinstance(meta, Mapping) and (line := _last_call(str(meta.get("stack_trace") or ""))) is not None:
+                return line
+    return None
+
+
+def _last_call(stack: str) -> str | None:
+    lines = stack.splitlines()
     # frames of PyTorch's own are left out: the last one besides is the user's
     calls = [m for text in lines if (m := _CALL.search(text)) and "/torch/" not in m["file"].replace("\\", "/")]
     return line_of(calls[-1]["file"], int(calls[-1]["line"])) if calls else None
@@ -421,7 +436,7 @@ def _export_by_tracing(
     except Exception as second:
         raise ConversionError(
             "PyTorch cannot export this model to ONNX",
-            where=users_line(first) or users_line(second) or model.name,
+            where=users_line(first) or _line_under_translation(first) or users_line(second) or model.name,
             found=f"torch.onnx.export(dynamo=True): {said_by(list(causes(first))[-1])}; dynamo=False: {said_by(second)}",
             fix="write that line with torch operations that ONNX has, or take this part out of the model first; shapes that "
             "depend on data (such as non-maximum suppression inside the model) must be taken out too",

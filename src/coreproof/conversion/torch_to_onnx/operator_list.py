@@ -9,22 +9,44 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 from unittest.mock import patch
 
+import onnx_ir as ir
+
 from coreproof.conversion.torch_to_onnx.complex_forms import complex_operators
+from coreproof.conversion.torch_to_onnx.complex_functions import complex_functions
+from coreproof.conversion.torch_to_onnx.complex_parts import complex_parts
 from coreproof.model.torch.model import import_torch
 
 
 class _OperatorList(Protocol):
     """PyTorch's ``ONNXRegistry``."""
 
-    functions: dict[object, list[object]]
+    functions: dict[object, list[_Known]]
+
+    def get_decomps(self, target: Callable[..., object]) -> list[_Known]: ...
 
     def register_op(
         self, target: Callable[..., object], function: Callable[..., object], is_complex: bool = False
     ) -> None: ...
 
 
+class _Known(Protocol):
+    """One function of PyTorch's list."""
+
+    is_complex: bool
+    onnx_function: Callable[..., ir.Value]
+
+
 _READ: dict[tuple[object, ...], _OperatorList] = {}
 _READ_COMPOSITE = "_materialize_cpp_cia_ops"
+
+
+def _complex_written(known: _OperatorList) -> dict[Callable[..., object], Callable[..., object]]:
+    """How the operators are written where an operand is complex, that PyTorch's list leaves out."""
+
+    def for_real_numbers(operator: Callable[..., object]) -> Callable[..., ir.Value] | None:
+        return next((each.onnx_function for each in known.get_decomps(operator) if not each.is_complex), None)
+
+    return {**complex_operators(), **complex_functions(), **complex_parts(for_real_numbers)}
 
 
 @contextmanager
@@ -51,7 +73,7 @@ def operators_read_once() -> Iterator[None]:
         if known not in _READ:
             _READ.clear()
             _READ[known] = read(*arguments, **named)
-            for operator, written in complex_operators().items():
+            for operator, written in _complex_written(_READ[known]).items():
                 _READ[known].register_op(operator, written, is_complex=True)
         own = copy.copy(_READ[known])
         own.functions = {name: list(functions) for name, functions in own.functions.items()}

@@ -23,7 +23,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.optional import import_optional
-from coreproof.model.torch.nested import flattened, is_flat, named_leaves
+from coreproof.model.torch.nested import fields_of, flattened, is_flat, named_leaves
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole, recurrent
 from coreproof.model.torch.script_view import arguments_of, is_scripted, script_graph
@@ -159,7 +159,10 @@ class TorchModel(Model):
         """What the example inputs are and what they gave."""
 
         def feature(name: str, tensor: torch.Tensor) -> Feature:
-            return Feature(name, "tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+            # complex numbers go in and out as pairs along a last axis
+            dtype = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
+            shape = (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)
+            return Feature(name, "tensor", str(dtype).removeprefix("torch."), shape)
 
         return Signature(
             inputs=tuple(feature(n, t) for n, t in zip(self.input_names, self.example_inputs, strict=True)),
@@ -276,9 +279,11 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
 
 
 def name_outputs(outputs: object) -> dict[str, object]:
-    """A module's outputs by name, None left out: a tensor, tuple, list or dictionary; what is nested in it, by its keys."""
+    """A module's outputs by name, None left out: a tensor, or what holds some, at any depth, by its keys or fields."""
     if hasattr(outputs, "items"):
         top = {str(k): v for k, v in outputs.items()}
+    elif (fields := fields_of(outputs)) is not None:
+        top = fields
     elif isinstance(outputs, tuple | list):
         # exporters leave out what is None; the others keep their numbers among those that are left
         kept = [o for o in outputs if o is not None]
@@ -297,7 +302,7 @@ def named_tensors(outputs: object, where: str) -> dict[str, object]:
         raise InputError(
             "the model returns something else than tensors",
             where=where,
-            expected="a tensor, or tuples, lists and dictionaries of tensors",
+            expected="a tensor, or tuples, lists, dictionaries and dataclasses of tensors",
             found="; ".join(wrong[:5]) or "nothing",
             fix="wrap it in a module whose forward returns the tensors alone",
         )

@@ -23,7 +23,7 @@ from coreproof.errors import (
 )
 from coreproof.model.feeding import Source
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
-from coreproof.model.torch.nested import flattened, is_flat, named_leaves
+from coreproof.model.torch.nested import flattened, held_fixed, is_flat, named_leaves
 from coreproof.model.torch.script_view import is_scripted
 from coreproof.model.torch.scripted import needs_example, read_script, said_example
 from coreproof.model.torch.user_code import importable_from_here, kind_of, said_by, user_code, users_line
@@ -235,6 +235,8 @@ def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
     given = () if named else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     _require_tensors(given, named, name)
     if not is_flat(given, named):
+        if (fixed := held_fixed(module, given, named)) is not None:
+            more["notes"] = (*more.get("notes", ()), f"as in the example at every call: {fixed}")
         module, given = flattened(module, given, named)
     held = [*module.parameters(), *module.buffers()]
     elsewhere = sorted({str(t.device) for t in (*held, *given) if t.device.type != "cpu"})
@@ -258,11 +260,11 @@ def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
 
 
 def _require_tensors(given: tuple[object, ...], named: Mapping[str, object], where: str) -> None:
-    """Raises InputError for what is no tensor and holds none; arguments given by name may be flags and numbers too."""
+    """Raises InputError for what is neither a tensor, nor holds any, nor is a flag, a number, a text or None beside them."""
     torch = import_torch()
     found = [(f"input {i}", value) for i, value in enumerate(given)] + [(f"input {n!r}", v) for n, v in named.items()]
     leaves = [(top, leaf) for top, value in found for _, leaf in named_leaves(value, "") or [("", value)]]
-    fixed = (torch.Tensor, bool, int, float, str, type(None)) if named else torch.Tensor
+    fixed = (torch.Tensor, bool, int, float, str, type(None))
     wrong = [f"{top} is {kind_of(leaf)}" for top, leaf in leaves if not isinstance(leaf, fixed)]
     if wrong or not any(isinstance(leaf, torch.Tensor) for _, leaf in leaves):
         raise InputError(

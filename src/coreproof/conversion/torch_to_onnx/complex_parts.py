@@ -1,0 +1,237 @@
+"""Operators that PyTorch's exporter writes for real numbers alone, and that complex ones take part by part, or as pairs.
+
+What moves numbers or adds them up does so with real and imaginary parts alike: by the exporter's own function for real numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+
+import onnx_ir as ir
+
+from coreproof.conversion.torch_to_onnx.complex_values import Complex, before_pairs, both_parted, parted
+from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, numbers, operators, whole
+from coreproof.model.torch.model import import_torch
+
+Target = Callable[..., object]
+Written = Callable[..., ir.Value]
+
+
+def complex_parts(real: Callable[[Target], Written | None]) -> Mapping[Target, Written]:
+    """PyTorch operator -> how it is written where its operands are complex; ``real`` gives the function for real numbers."""
+    torch = import_torch()
+    aten, prims = torch.ops.aten, torch.ops.prims
+    # which of the operands are complex; the others are positions
+    moved: Mapping[Target, tuple[int, ...]] = {
+        aten.gather.default: (0,), aten.pad.default: (0,), aten.constant_pad_nd.default: (0,), aten.tril.default: (0,),
+        aten.triu.default: (0,), aten.diagonal.default: (0,), aten.diagonal_copy.default: (0,), aten.unfold.default: (0,),
+        aten.tile.default: (0,), aten.repeat_interleave.self_int: (0,), aten.zeros_like.default: (0,),
+        aten.scatter.src: (0, 3), aten.scatter_add.default: (0, 3),
+    }  # fmt: skip
+    wrapped: list[tuple[Target, Callable[[Written], Written]]] = [
+        *((operator, partial(_by_parts, places)) for operator, places in moved.items()),
+        # a last axis more is nothing to these
+        *((operator, _as_pairs) for operator in (aten.index.Tensor, aten.embedding.default, aten.index_put.default)),
+        *((operator, _along) for operator in (aten.split.Tensor, aten.split_with_sizes.default)),
+        (aten.unbind.int, _unbound),
+        (aten.linalg_vector_norm.default, _of_sizes),
+        (prims.var.default, _added),
+        (aten.einsum.default, _einsum),
+    ]
+    written = {operator: wrap(function) for operator, wrap in wrapped if (function := real(operator)) is not None}
+    return {
+        **written,
+        aten.bmm.default: lambda a, b: _product(parted(a), parted(b)).pairs,
+        aten.dot.default: dot,
+        aten.linear.default: linear,
+        aten.addcmul.default: addcmul,
+        aten.lerp.Tensor: lerp,
+        aten.lerp.Scalar: lerp,
+        aten.masked_fill.Scalar: masked_fill,
+        aten.masked_fill.Tensor: masked_fill,
+        aten.ones_like.default: ones_like,
+        aten.isnan.default: lambda z: _either(z, operators().IsNaN),
+        aten.isinf.default: lambda z: _either(z, operators().IsInf),
+        aten.isfinite.default: isfinite,
+        aten.eq.Tensor: equal,
+        aten.ne.Tensor: lambda a, b: operators().Not(equal(a, b)),
+        aten.prod.dim_int: prod,
+        aten.cumprod.default: cumprod,
+        prims.conj_physical.default: lambda z: parted(z).conjugate().pairs,
+    }
+
+
+# by the function for real numbers
+
+
+def _by_parts(places: Sequence[int], function: Written) -> Written:
+    def written(*operands: object, **named: object) -> ir.Value:
+        given_at = ((place, operands[place]) for place in places)
+        apart = {place: parted(operand) for place, operand in given_at if isinstance(operand, ir.Value)}
+
+        def at(which: str) -> ir.Value:
+            given = [getattr(apart[i], which) if i in apart else operand for i, operand in enumerate(operands)]
+            return function(*given, **named)
+
+        first = apart[places[0]]
+        return first.with_parts(at("real"), at("imag")).pairs
+
+    return written
+
+
+def _as_pairs(function: Written) -> Written:
+    return function
+
+
+def _along(function: Written) -> Written:
+    """Several pieces of an axis."""
+
+    def written(pairs: ir.Value, sizes: object, dim: int = 0) -> ir.Value:
+        return function(pairs, sizes, before_pairs(pairs, dim))
+
+    return written
+
+
+def _unbound(function: Written) -> Written:
+    def written(pairs: ir.Value, dim: int = 0) -> ir.Value:
+        return function(pairs, before_pairs(pairs, dim))
+
+    return written
+
+
+def _of_sizes(function: Written) -> Written:
+    def written(pairs: ir.Value, *operands: object, **named: object) -> ir.Value:
+        sizes = parted(pairs).size
+        sizes.type, sizes.shape = pairs.type, ir.Shape(lengths(pairs)[:-1])
+        return function(sizes, *operands, **named)
+
+    return written
+
+
+def _added(function: Written) -> Written:
+    """A variance: that of the real part and that of the imaginary one."""
+
+    def written(pairs: ir.Value, *operands: object, **named: object) -> ir.Value:
+        z = parted(pairs)
+        return operators().Add(function(z.real, *operands, **named), function(z.imag, *operands, **named))
+
+    return written
+
+
+def _einsum(function: Written) -> Written:
+    def written(equation: str, tensors: Sequence[ir.Value], path: object = None) -> ir.Value:
+        one, *more = (parted(each) for each in tensors)
+        if len(more) > 1:
+            raise NotImplementedError("einsum of more than two complex tensors")
+        if not more:
+            return one.each(lambda part: function(equation, [part])).pairs
+        return one.multiplied(more[0], lambda a, b: function(equation, [a, b])).pairs
+
+    return written
+
+
+# by themselves
+
+
+def _product(a: Complex, b: Complex) -> Complex:
+    return a.multiplied(b, operators().MatMul)
+
+
+def dot(a: ir.Value, b: ir.Value) -> ir.Value:
+    """The sum of the products of two rows, neither of them mirrored."""
+    op = operators()
+    return (parted(a) * parted(b)).each(lambda part: op.ReduceSum(part, whole(0), keepdims=0)).pairs
+
+
+def linear(x: ir.Value, weight: ir.Value, bias: ir.Value | None = None) -> ir.Value:
+    """x times the transposed weight, and the bias."""
+    op = operators()
+    made = _product(parted(x), parted(weight).each(lambda part: op.Transpose(part, perm=[1, 0])))
+    return (made if bias is None else made + parted(bias)).pairs
+
+
+def addcmul(pairs: ir.Value, first: ir.Value, second: ir.Value, value: float = 1.0) -> ir.Value:
+    """A sum with a product."""
+    product = parted(first) * parted(second)
+    return (parted(pairs) + (product if value == 1 else product.scaled(value))).pairs
+
+
+def lerp(pairs: ir.Value, end: ir.Value, weight: ir.Value | complex) -> ir.Value:
+    """A part of the way from one number to another."""
+    start = parted(pairs)
+    way = parted(end) - start
+    if isinstance(weight, ir.Value):
+        return (start + way * parted(weight)).pairs
+    if isinstance(weight, complex):
+        raise NotImplementedError("lerp by a complex weight")
+    return (start + way.scaled(float(weight))).pairs
+
+
+def masked_fill(pairs: ir.Value, mask: ir.Value, value: ir.Value | complex) -> ir.Value:
+    """One number wherever the mask is true."""
+    op = operators()
+    filled = value
+    if not isinstance(value, ir.Value):
+        number_of = complex(value)
+        filled = op.Constant(value=numbers([number_of.real, number_of.imag], pairs.dtype))
+    return op.Where(op.Unsqueeze(mask, whole(-1)), filled, pairs)
+
+
+def ones_like(pairs: ir.Value, **_: object) -> ir.Value:
+    """1 wherever there is a number."""
+    op = operators()
+    return op.Expand(op.Constant(value=numbers([1.0, 0.0], pairs.dtype)), op.Shape(pairs))
+
+
+def _either(pairs: ir.Value, told: Written) -> ir.Value:
+    z = parted(pairs)
+    return operators().Or(told(z.real), told(z.imag))
+
+
+def isfinite(pairs: ir.Value) -> ir.Value:
+    """Whether both parts are numbers and not infinite."""
+    op = operators()
+    return op.Not(op.Or(_either(pairs, op.IsNaN), _either(pairs, op.IsInf)))
+
+
+def equal(a: ir.Value, b: ir.Value) -> ir.Value:
+    """Whether both parts are the same."""
+    op = operators()
+    first, second = both_parted(a, b)
+    return op.And(op.Equal(first.real, second.real), op.Equal(first.imag, second.imag))
+
+
+def prod(pairs: ir.Value, dim: int, keepdim: bool = False, dtype: int | None = None) -> ir.Value:
+    """All the numbers of an axis, multiplied in turn."""
+    op = operators()
+    axis = before_pairs(pairs, dim)
+    z = parted(pairs)
+    each = [
+        z.each(lambda part, at=at: op.Gather(part, whole(at), axis=axis))  # type: ignore[misc]
+        for at in range(known_length(pairs, axis, "a product of complex numbers"))
+    ]
+    if not each:
+        raise NotImplementedError("the product of no complex numbers")
+    made = reduce(lambda a, b: a * b, each)
+    return (made if keepdim else made.each(lambda part: op.Squeeze(part, whole(axis)))).pairs
+
+
+def cumprod(pairs: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
+    """The product of each number with all before it: with the one before, with the two before those, and so on."""
+    op = operators()
+    axis = before_pairs(pairs, dim)
+    count = known_length(pairs, axis, "a running product of complex numbers")
+    made, reach = pairs, 1
+    while reach < count:
+        kept = op.Slice(made, whole(0), whole(count - reach), whole(axis))
+        head = op.Slice(made, whole(0), whole(reach), whole(axis))
+        tail = op.Slice(made, whole(reach), whole(count), whole(axis))
+        product = (_parted(tail, pairs) * _parted(kept, pairs)).pairs
+        made, reach = op.Concat(head, product, axis=axis), 2 * reach
+    return op.Identity(made) if made is pairs else made
+
+
+def _parted(pairs: ir.Value, like: ir.Value) -> Complex:
+    z = parted(pairs)
+    return Complex(z.real, z.imag, like.dtype)
