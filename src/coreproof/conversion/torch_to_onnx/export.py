@@ -20,6 +20,7 @@ from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
+from coreproof.conversion.torch_to_onnx.quantised import quantised_operators, refuse_quantised
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
 from coreproof.conversion.torch_to_onnx.special import special_operators
@@ -236,6 +237,7 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
         **special_operators(),
         **factor_operators(),
         **placing_operators(),
+        **quantised_operators(),
     }
 
 
@@ -434,6 +436,7 @@ def _export_by_tracing(
                 dynamic_axes=axes,
             )
     except Exception as second:
+        refuse_quantised(model, first)
         raise ConversionError(
             "PyTorch cannot export this model to ONNX",
             where=users_line(first) or _line_under_translation(first) or users_line(second) or model.name,
