@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from coreproof.pairing.rising import longest_rising
+from coreproof.pairing.rising import alike_in_order, longest_rising
 
 
 def test_one_pair_far_ahead_does_not_cost_those_behind_it() -> None:
@@ -26,3 +26,13 @@ def test_no_longer_part_rises(seed: int) -> None:
     assert [place for _, place in kept] in [list(part) for part in rises]
     assert len(kept) == max(map(len, rises))
     assert [own for own, _ in kept] == sorted(own for own, _ in kept)
+
+
+def test_what_is_met_often_is_paired_too() -> None:
+    """difflib by itself leaves out what makes up more than a hundredth of a long row."""
+    assert list(alike_in_order(["conv"] * 250, ["conv"] * 250)) == [(place, place) for place in range(250)]
+
+
+def test_what_is_alike_is_paired_in_the_order_of_both() -> None:
+    assert list(alike_in_order("abc", "xbyc")) == [(1, 1), (2, 3)]
+    assert list(alike_in_order("", "a")) == []

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from hashlib import blake2b
 
 import numpy as np
 
 from coreproof.conversion.operators import canonical_op, meaning
 from coreproof.model.base import Model
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import WeightRef, all_weights
 from coreproof.pairing.align import canonical
-from coreproof.pairing.rising import longest_rising
+from coreproof.pairing.rising import alike_in_order, longest_rising
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,7 @@ def flat_layers(graph: Graph) -> Iterable[tuple[str, Node]]:
     """Every layer under the name that ``all_weights`` gives it."""
     taken: set[str] = set()
     for name, node in _walk(graph, ""):
-        free, count = name, 1
-        while free in taken:
-            count += 1
-            free = f"{name}#{count}"
+        free = free_name(name, taken, first=2, sign="#")
         taken.add(free)
         yield free, node
 
@@ -221,14 +218,9 @@ class LayerPairs:
             start, run = end, []
 
     def _pair_run(self, run: list[str], others: list[str]) -> None:
-        alike = (
-            [_layer_key(self.before, name, False) for name in run],
-            [_layer_key(self.after, name, False) for name in others],
-        )
-        # autojunk would leave out what is met often, as most operations of a long network are
-        for block in SequenceMatcher(None, *alike, autojunk=False).get_matching_blocks():
-            for k in range(block.size):
-                self._pair(run[block.a + k], others[block.b + k])
+        keys = [_layer_key(self.before, name, False) for name in run]
+        for here, there in alike_in_order(keys, [_layer_key(self.after, name, False) for name in others]):
+            self._pair(run[here], others[there])
         for name in run:
             free = (n for n in others if n not in self._taken)
             if name not in self.partner and (partner := next((n for n in free if self._same_place(name, n)), None)):

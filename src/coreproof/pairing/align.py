@@ -6,14 +6,13 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Literal
 
 from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
-from coreproof.pairing.rising import longest_rising
+from coreproof.pairing.rising import alike_in_order, longest_rising
 
 How = Literal["output", "provenance", "name", "value", "structure"]
 
@@ -226,13 +225,8 @@ def _by_structure(reference: ValueIndex, candidate: ValueIndex, found: Mapping[s
     for candidate_end, reference_end in [*longest_rising(anchors), (len(candidate_tails), len(reference_tails))]:
         unpaired_reference = [t for t in reference_tails[reference_start:reference_end] if t[0] not in partnered]
         unpaired_candidate = [m for m in candidate_tails[candidate_start:candidate_end] if m[0] not in found]
-        matcher = SequenceMatcher(
-            None, [t[1] for t in unpaired_reference], [m[1] for m in unpaired_candidate], autojunk=False
-        )
-        # autojunk would take operations that occur often, such as convolutions, for noise
-        for block in matcher.get_matching_blocks():
-            for k in range(block.size):
-                yield unpaired_candidate[block.b + k][0], unpaired_reference[block.a + k][0]
+        for there, here in alike_in_order([t[1] for t in unpaired_reference], [m[1] for m in unpaired_candidate]):
+            yield unpaired_candidate[here][0], unpaired_reference[there][0]
         candidate_start, reference_start = candidate_end + 1, reference_end + 1
 
 

@@ -1,9 +1,10 @@
-"""Pairs of places in two models that do not cross each other: as many as can be kept in the order of both."""
+"""Pairs of places in two models that do not cross each other: those that are known, and those that are alike in order."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from difflib import SequenceMatcher
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -32,3 +33,10 @@ def longest_rising(pairs: Sequence[tuple[_T, int]]) -> list[tuple[_T, int]]:
         kept.append(pairs[index])
         index = back[index]
     return kept[::-1]
+
+
+def alike_in_order(keys: Sequence[Hashable], others: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
+    """The places (here, there) of what bears the same key on both sides, in the order of both."""
+    # autojunk would take for noise what occurs often, as most operations of a long network do
+    for block in SequenceMatcher(None, keys, others, autojunk=False).get_matching_blocks():
+        yield from ((block.a + k, block.b + k) for k in range(block.size))

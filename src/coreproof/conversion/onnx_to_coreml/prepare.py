@@ -12,6 +12,7 @@ from coreproof.conversion.onnx_to_coreml.expand import expand
 from coreproof.conversion.onnx_to_coreml.fuse import fuse
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.errors import ConversionError
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.onnx.constants import known_tensor
 
 
@@ -42,9 +43,7 @@ def _name_apart(graph: ir.Graph) -> None:
     for at, value in enumerate(graph.outputs):
         if not value.is_graph_input():
             continue
-        name = f"{value.name}_out"
-        while name in taken:
-            name += "_"
+        name = free_name(f"{value.name}_out", taken)
         taken.add(name)
         apart = ir.Node("", "Identity", [value], num_outputs=1)
         apart.outputs[0].name, apart.outputs[0].type, apart.outputs[0].shape = name, value.type, value.shape

@@ -29,6 +29,7 @@ from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
 from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
@@ -364,10 +365,7 @@ def _adopt_constants(graph: ir.Graph) -> None:
         held = value.producer() is not None or value.is_graph_input() or value.is_initializer()
         if held or value.const_value is None:
             continue
-        name, count = value.name or "constant", 0
-        while value.name in taken or not value.name:
-            count += 1
-            value.name = f"{name}_{count}"
+        value.name = free_name(value.name or "constant", taken)
         taken.add(value.name)
         graph.register_initializer(value)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from coreproof.model.base import Model
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Graph, Node
 
 T = TypeVar("T", bound=Message)
@@ -156,10 +157,9 @@ def layers_of(
 ) -> tuple[StoredLayer, ...]:
     """The stored layers by what these functions tell of each; a file may give several the same name."""
     found: dict[str, StoredLayer] = {}
-    for message, apart in zip(messages, names, strict=True):
+    for message, name in zip(messages, names, strict=True):
         # layers are found again by name, and files do not promise that names differ
-        while apart in found:
-            apart += "#"
+        apart = free_name(name, found, first=2, sign="#")
         read = tuple(dict.fromkeys(value for value in reads(message) if value not in constants))
         found[apart] = StoredLayer(apart, operator(message), read, tuple(makes(message)), message)
     return tuple(found.values())

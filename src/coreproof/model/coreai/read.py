@@ -15,6 +15,7 @@ from coreproof.model.coreai.element_types import TensorType, tensor_type
 from coreproof.model.coreai.locations import read_location
 from coreproof.model.coreai.program import Function, StoredBlock, StoredOperation, StoredProgram
 from coreproof.model.files.entries import Entry, Fail, parse_json
+from coreproof.model.formats.free_name import free_name
 
 GRAPH = "main.mlirb"
 _SECONDS = 60.0
@@ -191,10 +192,7 @@ class _Reader:
                 yield from self._all_noted(nested, depth + 1)
 
     def _unique(self, wanted: str) -> str:
-        name, count = wanted, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
+        name = free_name(wanted, self._taken)
         self._taken.add(name)
         return name
 
