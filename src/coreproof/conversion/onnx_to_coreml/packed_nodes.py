@@ -37,6 +37,8 @@ def holds_blocks(graph: ir.Graph) -> bool:
                 return True
         if node.op_type == "MatMulNBits" and len(node.inputs) < 5:
             return True
+        if node.op_type in ("GatherBlockQuantized", "QMoE"):
+            return True
     return False
 
 

@@ -68,3 +68,33 @@ def test_a_product_counted_as_it_comes(shape: tuple[int, ...], bias: bool) -> No
     }
     # float16 rounds what is counted, so that a step is another here and there
     check_microsoft("DynamicQuantizeMatMul", {"a": normal(*shape)}, constants, targets=FULL)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_weights_of_bitsandbytes(kind: int) -> None:
+    """Judged by ONNX Runtime; 12 rows of 40 make blocks that run across rows."""
+    k, n, block = 40, 12, 32
+    constants = {
+        "b": RNG.integers(0, 256, k * n // 2).astype(np.uint8),
+        "m": RNG.uniform(0.1, 1, -(-k * n // block)).astype(np.float32),
+    }
+    options = {"K": k, "N": n, "block_size": block, "quant_type": kind}
+    check_microsoft("MatMulBnb4", {"a": normal(3, k)}, constants, ["a", "b", "m"], **options)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("with_zero", [False, True])
+def test_rows_of_a_quantised_table(bits: int, with_zero: bool) -> None:
+    rows, width, block = 20, 64, 16
+    constants: dict[str, Any] = {
+        "t": RNG.integers(0, 256, (rows, width * bits // 8)).astype(np.uint8),
+        "s": RNG.uniform(0.01, 0.1, (rows, width // block)).astype(np.float32),
+    }
+    order = ["t", "i", "s"]
+    if with_zero:
+        constants["z"] = RNG.integers(0, 256, (rows, -(-width // block * bits // 8))).astype(np.uint8)
+        order.append("z")
+    for shape in ((3,), (2, 3)):
+        places = RNG.integers(-rows, rows, shape).astype(np.int64)
+        options = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+        check_microsoft("GatherBlockQuantized", {"i": places}, constants, order, **options)
