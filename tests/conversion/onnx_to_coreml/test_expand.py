@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.onnx_to_coreml.expand import _says_the_same, expand
 from coreproof.conversion.operators import ONNX
+from coreproof.errors import CoreproofError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 
@@ -127,3 +128,55 @@ def test_a_definition_is_carried_to_a_later_opset_where_its_operators_kept_their
     node = onnx.helper.make_node(operator, ["x"], ["y"], **attributes)
     definition = onnx.helper.make_function("d", "f", ["x"], ["y"], [node], [onnx.helper.make_opsetid("", written)])
     assert _says_the_same(definition, opset) is same
+
+
+def test_functions_of_another_opset_are_brought_to_the_models() -> None:
+    """What was an attribute (axes of a reduction until 17, of a squeeze until 12) is an operand in the model's opset."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18, "own" : 1, "older" : 1]>
+        g (float[2, 3, 4] x) => (float[2, 3] y) { y = own.spread(x) }
+        <domain: "own", opset_import: ["" : 16, "older" : 1]>
+        spread (x) => (y) {
+          high = ReduceMax <axes = [2], keepdims = 1> (x)
+          low = ReduceMin <axes = [-1], keepdims = 1> (x)
+          apart = Sub (high, low)
+          y = older.flat (apart)
+        }
+        <domain: "older", opset_import: ["" : 11]>
+        flat (x) => (y) { y = Squeeze <axes = [2]> (x) }"""
+    )
+    x = _floats(2, 3, 4)
+    converted = onnx_to_coreml(OnnxModel(ir.from_proto(model), name="functions"), "mlprogram", precision="fp32")
+    with session(converted, "onnxruntime") as running:
+        (found,) = running.run({"x": x}).values()
+    np.testing.assert_array_equal(found, x.max(2) - x.min(2))
+
+
+def test_an_operator_that_has_come_to_mean_something_else_in_the_models_opset_is_refused_by_name() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18, "own" : 1]>
+        g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = own.shares(x) }
+        <domain: "own", opset_import: ["" : 12]>
+        shares (x) => (y) { y = Softmax (x) }"""
+    )
+    with pytest.raises(
+        CoreproofError, match=r"(?s)Softmax means something else.*own::shares.*opset 18.*opset 12: what it does without"
+    ):
+        onnx_to_coreml(OnnxModel(ir.from_proto(model), name="functions"), "mlprogram")
+
+
+def test_what_reads_a_refused_value_within_a_branch_is_not_refused_too() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        g (float[4] x, bool c) => (float[4] y) {
+          n = NonZero (x)
+          bad = StringNormalizer (x)
+          y = If (c) <
+            then_branch = a () => (float[4] one) { one = Identity (bad) },
+            else_branch = b () => (float[4] two) { two = Neg (x) }>
+        }"""
+    )
+    with pytest.raises(CoreproofError) as raised:
+        onnx_to_coreml(OnnxModel(ir.from_proto(model), name="branches"), "mlprogram")
+    assert "KeyError" not in str(raised.value)
+    assert "StringNormalizer" in str(raised.value)

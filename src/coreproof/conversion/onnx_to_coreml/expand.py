@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from coreproof.conversion.onnx_to_coreml.function_opsets import share_opsets
 from coreproof.conversion.operators import ONNX
 
 _DOMAIN = "coreproof.standard"
@@ -44,6 +45,7 @@ def expand(model: ir.Model) -> None:
     for the node's own attributes and for the types of its inputs where it depends on them.
     """
     if model.functions:
+        share_opsets(model)
         inline(model)
     for _ in range(_ROUNDS):
         defined = [node for node in model.graph.all_nodes() if _is_open(node, model)]

@@ -240,7 +240,7 @@ class ProgramBuilder:
     # nodes
 
     def _lower(self, node: ir.Node, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
-        if any(v is not None and v.name not in self.values for v in node.inputs):
+        if any(name not in self.values for name in _reads(node)):
             return  # a producer could not be lowered; it is reported itself
         raw = [None if v is None else self.values[v.name or ""] for v in node.inputs]
         opset = self.opsets.get(node.domain, self.context.opset)
@@ -453,6 +453,23 @@ def _as_float(context: Context, operand: Operand | None) -> Operand | None:
     if operand is None or isinstance(operand, np.ndarray):
         return operand if operand is None else operand.astype(np.float32)
     return context.mb.cast(x=operand, dtype="fp32")
+
+
+def _reads(node: ir.Node) -> set[str | None]:
+    """The names of the values that a node reads: its operands, and what graphs within it take from around them."""
+    read = {value.name for value in node.inputs if value is not None}
+    for attribute in node.attributes.values():
+        if attribute.type != ir.AttributeType.GRAPH:
+            continue
+        graph = attribute.as_graph()
+        inner = list(graph.all_nodes())
+        made = {value.name for each in inner for value in each.outputs}
+        for subgraph in {each.graph for each in inner} | {graph}:
+            if isinstance(subgraph, ir.Graph):
+                made |= {value.name for value in subgraph.inputs} | set(subgraph.initializers)
+        read |= {value.name for each in inner for value in each.inputs if value is not None} - made
+        read |= {value.name for value in graph.outputs if value is not None} - made
+    return read
 
 
 def _lacking(node: ir.Node, opset: int) -> str | None:
