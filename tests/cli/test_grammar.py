@@ -96,12 +96,15 @@ def test_predict_takes_photos_as_the_others_do(coreproof: Run, data: Path) -> No
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_help_flows_and_ends_with_an_example(verb: str, coreproof: Run) -> None:
+def test_help_flows_and_ends_with_an_example(verb: str, coreproof: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     ran = coreproof(verb, "-h")
     assert ran.code == 0
     assert ran.out == coreproof(verb, "--help").out
     assert EXAMPLES[verb].split()[0] == "coreproof"
     assert "Example:" in ran.out
+    # nothing is cut at the 80 columns of a terminal
+    assert "…" not in ran.out
     for paragraph in flowing(inspect.getdoc(VERBS[verb]) or "").split("\n\n"):
         assert paragraph.startswith(" ") or "\n" not in paragraph
 

@@ -234,3 +234,34 @@ def test_stages_of_any_name_stay_in_the_folder_and_apart(coreproof: Run, made: P
         assert sorted(p.name for p in (tmp_path / "deep").rglob("*") if p.is_dir()) == ["er", "out"]
         for path in out.iterdir():
             path.unlink()
+
+
+def test_a_model_is_not_written_over_by_what_is_made_of_it(coreproof: Callable[..., Ran], tmp_path: Path) -> None:
+    net = network(tmp_path / "net.onnx")
+    before = net.read_bytes()
+    beside = tmp_path / "link.onnx"
+    beside.symlink_to(net)
+    for out in (net, beside, tmp_path / "photos" / ".." / "net.onnx"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        ran = coreproof("convert", net, out)
+        assert ran.code == 2
+        assert "what this run reads, which would be lost" in ran.err
+        assert net.read_bytes() == before
+    assert coreproof("convert", net, net, "--replace").code == 0
+    # editing in place is what edit is for
+    (tmp_path / "edits.toml").write_text('[[edit]]\nverb = "rename"\nold = "y"\nnew = "z"\n')
+    assert coreproof("edit", net, tmp_path / "edits.toml", net).code == 0
+
+
+@pytest.mark.parametrize("verb", ["prove", "compare"])
+def test_no_report_is_written_among_the_photos(
+    verb: str, coreproof: Callable[..., Ran], photos: Path, tmp_path: Path
+) -> None:
+    net = network(tmp_path / "net.onnx")
+    (tmp_path / "lineup.toml").write_text('[models.a]\nsource = "net.onnx"\n[models.b]\nsource = "net.onnx"\n')
+    before = content(photos)
+    what = net if verb == "prove" else tmp_path / "lineup.toml"
+    ran = coreproof(verb, what, "--photos", photos, "--out", photos)
+    assert ran.code == 2
+    assert "among the photos" in ran.err
+    assert content(photos) == before

@@ -73,6 +73,7 @@ def command(
     from coreproof.cli.terminal import Line, console
     from coreproof.comparison.compare import compare
     from coreproof.comparison.lineup import load_lineup
+    from coreproof.model.files.outputs import refuse_photos_folder
     from coreproof.model.numbers import json_ready
     from coreproof.report.checks import of_comparison, of_input_comparison
     from coreproof.report.page import check_places, page
@@ -86,6 +87,7 @@ def command(
         raise InputError(
             "--serve shows photos", fix="give --photos, or leave --serve out: the page has all of other inputs"
         )
+    refuse_photos_folder(out, photos)
     check_places(out, replace=overwrite)  # before the work, not after it
     check_report_places(reporting, replace=overwrite)
     if photos is None:

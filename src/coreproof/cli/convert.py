@@ -115,7 +115,7 @@ def command(
         str | None,
         typer.Option(
             help="Make a detector, with Core ML's non-maximum suppression: yolov8, yolov5, or "
-            "boxes=NAME:scores=NAME:xyxy; :iou=0.45:confidence=0.25."
+            "boxes=A:scores=B:xyxy; :iou=0.45:confidence=0.25."
         ),
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 4, a range 1-16, or a list 1,4,16.")] = None,

@@ -63,7 +63,7 @@ def command(
     script, out = _files([*(files or []), *([] if written is None else [written])], bool(do))
     for target, kind in ((out, model_kind(out or "")), (keep, SCRIPT)):
         if target is not None:
-            check_output(target, kind, replace=overwrite, inputs=(model, script))
+            check_output(target, kind, replace=overwrite, inputs=(model, script), in_place=True)
     edits = [*(read_script(script) if script is not None else []), *(parse(line) for line in do or [])]
     loaded = load(model, trust=trust)
     edited = _in_each(loaded, edits, check=not force) or edit(loaded, edits, check=not force)

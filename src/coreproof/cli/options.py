@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coreproof.model.base import Model
     from coreproof.model.feeding import Feeding
 
+_OF_PYTORCH = "PyTorch modules"
 _PANEL = "How a picture is fed (default: what the model carries)"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
@@ -142,6 +143,7 @@ class Freezing:
         typer.Option(
             "--freeze-state",
             help="Keep buffers that a PyTorch module changes while it runs as they are: no states of them.",
+            rich_help_panel=_OF_PYTORCH,
             show_default=False,
         ),
     ] = False
@@ -150,6 +152,7 @@ class Freezing:
         typer.Option(
             "--freeze-branches",
             help="Keep each if on data of a PyTorch module as the example inputs take it.",
+            rich_help_panel=_OF_PYTORCH,
             show_default=False,
         ),
     ] = False

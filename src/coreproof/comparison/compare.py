@@ -61,6 +61,14 @@ def compare(
     done, total).
 
     Raises LineupError, UnsafeModelError, PhotoError, StoreError, and what loading, converting and running the models raises.
+
+    Example:
+        >>> labels = [f"class {k}" for k in range(256)]
+        >>> saved = cp.convert("net.onnx", "mlprogram", images={"x": cp.ImageInput()}, labels=labels).save("named.mlpackage")
+        >>> found = cp.compare({"one": "named.mlpackage", "other": "named.mlpackage"}, "photos")
+        >>> found.pair("one", "other").share
+        1.0
+
     """
     lineup = as_lineup(lineup, trust=trust)
     source = photo_source(photos)

@@ -162,6 +162,14 @@ def compare_inputs(
     of one sequence to a model with states. ``trust`` is that of ``compare``.
 
     Raises LineupError, InputError with every file that does not fit, and what loading, converting and running the models raises.
+
+    Example:
+        >>> import numpy as np
+        >>> inputs = [{"x": np.full((1, 3, 8, 8), k, np.float32)} for k in range(3)]
+        >>> found = cp.compare_inputs({"onnx": "net.onnx", "half": "net.mlpackage"}, inputs)
+        >>> found.samples, found.pairs[0].furthest < 0.01
+        (3, True)
+
     """
     lineup = as_lineup(lineup, trust=trust)
     if any(entry.device is not None for entry in lineup.entries):

@@ -183,7 +183,12 @@ def _require_feeding(model: Model, source: Model | None) -> None:
 
 
 def repair(model: Model | str | Path, findings: Sequence[Finding] | None = None, **known: Any) -> Edited:
-    """A copy of ``model`` with the proved repairs of ``findings`` (default: of ``diagnose(model, **known)``)."""
+    """A copy of ``model`` with the proved repairs of ``findings`` (default: of ``diagnose(model, **known)``).
+
+    Example:
+        >>> saved = cp.repair("net.mlmodel").model.save("repaired.mlmodel")
+
+    """
     if findings is None:
         findings = diagnose(model, **known)
     return edit(model, [step for finding in findings if finding.repaired for step in finding.edits])

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from coreproof.errors import PhotoError
+from coreproof.errors import InputError, PhotoError
 from coreproof.model.budget import max_pixels
 from coreproof.model.files.paths import regular_file
 
@@ -65,9 +65,29 @@ def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
         raise PhotoError("the picture cannot be read", where=str(path), found=found) from None
 
 
-def as_picture(given: str | Path | Image.Image) -> Image.Image:
-    """A picture as it is given, or read from its file. Raises PhotoError."""
-    return given if isinstance(given, Image.Image) else open_picture(given)
+def as_picture(given: object) -> Image.Image:
+    """A picture as it is given, made of its pixels, or read from its file. Raises PhotoError, and InputError for what is none."""
+    if isinstance(given, Image.Image):
+        return given
+    if isinstance(given, str | Path):
+        return open_picture(given)
+    array = given if isinstance(given, np.ndarray) else None
+    if (
+        array is not None
+        and array.dtype == np.uint8
+        and array.size
+        and array.shape[2:] in ((), (3,))
+        and array.ndim > 1
+    ):
+        return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+    raise InputError(
+        "this is no picture",
+        expected="a file, a PIL image, or its pixels as uint8 [height, width, 3] or [height, width]",
+        found=type(given).__name__ if array is None else f"an array of {array.dtype} {list(array.shape)}",
+        fix=None
+        if array is None
+        else "what a model is fed as it is goes by its input's name: predict(model, {name: array})",
+    )
 
 
 def require_picture_file(path: str | Path) -> Path:

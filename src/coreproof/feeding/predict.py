@@ -30,15 +30,30 @@ class Prediction:
     probability: float
 
 
+Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
+"""A picture: its file, as Pillow holds it, or its pixels, [height, width, 3] or [height, width]."""
+
+
 def predict(
-    model: object, picture: str | Path | Image.Image, top: int = 5, feeding: Feeding | None = None
+    model: object, picture: Picture | Mapping[str, object], top: int = 5, feeding: Feeding | None = None
 ) -> list[Prediction]:
     """The ``top`` classes for a picture, most probable first.
 
+    ``picture`` is a file, a PIL image or its pixels, uint8 [height, width, 3] or [height, width]; or what the model is fed as it
+    is, arrays by the names of its inputs.
     ``feeding`` None takes what the model carries; a model with an image input needs none beyond its geometry.
     Scores that are not probabilities are passed through a softmax.
 
-    Raises InputError for a model that is no picture classifier or whose feeding is not known, PhotoError.
+    Raises InputError for a model that is no picture classifier or whose feeding is not known, and for what is no picture;
+    PhotoError.
+
+    Example:
+        >>> saved = cp.convert("net.onnx", "mlprogram", labels=[f"class {k}" for k in range(256)]).save("named.mlpackage")
+        >>> import numpy as np
+        >>> best = cp.predict("named.mlpackage", {"x": np.ones((1, 3, 8, 8), np.float32)}, top=1)[0]
+        >>> best.label == f"class {best.index}"
+        True
+
     """
     from coreproof.model.load import load
 
@@ -58,18 +73,25 @@ def predict(
 def scores(
     running: Session,
     model: Model,
-    picture: str | Path | Image.Image,
+    picture: Picture | Mapping[str, object],
     feeding: Feeding | None = None,
     state: State | None = None,
 ) -> npt.NDArray[np.float64]:
     """The probabilities of all classes for one picture, flat, in class order; ``state`` is what the model remembers."""
-    fed = feed(model, picture, feeding)
+    if isinstance(picture, Mapping):
+        if feeding is not None:
+            raise InputError(
+                "a feeding says what becomes of a picture, and arrays are fed as they are", where=model.name
+            )
+        fed = dict(picture)
+    else:
+        fed = feed(model, picture, feeding)
     scores = running.signature.scores
     taps = (scores,) if scores is not None else ()
     return probabilities(running, running.run(fed, taps, state))
 
 
-def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None) -> dict[str, object]:
+def feed(model: Model, picture: Picture, feeding: Feeding | None = None) -> dict[str, object]:
     """What a model with one picture input is fed for a picture: what it sees of it, or numbers as the feeding says.
 
     Raises InputError for a model that takes something else, or whose feeding is not known.

@@ -35,7 +35,7 @@ from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count, refuse_misfit
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing_together
-from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind
+from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind, refuse_photos_folder
 from coreproof.model.files.paths import file_name
 from coreproof.model.load import load
 from coreproof.model.onnx.data_files import data_file
@@ -134,6 +134,7 @@ def prove(
     shipping = Shipping(target, precision, None if batch is None else str(batch), told)
     limit = None if limit is None else whole(limit, "limit", least=1)
     labels = None if labels is None else texts(labels, "labels")
+    refuse_photos_folder(out, photos)
     for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
         check_output(out / name, kind, replace=replace)
     loaded = _labelled(_source(load(source)), labels)

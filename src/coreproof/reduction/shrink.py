@@ -32,6 +32,12 @@ def shrink(
     error of coreproof's own (a candidate that does not run) counts as another fault, so as False; other exceptions end the
     search. Deterministic. Raises InputError when the model itself does not show the fault, EditError for formats without
     layers. The method is delta debugging (Zeller and Hildebrandt, 2002), with bisection first where layers are in order.
+
+    Example:
+        >>> small = cp.shrink("net.onnx", lambda model: any(node.operator == "Conv" for node in model.graph.nodes))
+        >>> [node.operator for node in small.graph.nodes]
+        ['Conv']
+
     """
     from coreproof.model.load import load
 

@@ -45,6 +45,14 @@ def page(
     ``command`` and ``lineup``: how it can be made again, as the page shows it (see ``repeatable``).
     Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it, and InputError for
     what is no comparison.
+
+    Example:
+        >>> labels = [f"class {k}" for k in range(256)]
+        >>> saved = cp.convert("net.onnx", "mlprogram", images={"x": cp.ImageInput()}, labels=labels).save("named.mlpackage")
+        >>> found = cp.compare({"one": "named.mlpackage", "other": "named.mlpackage"}, "photos")
+        >>> cp.page(found, "report").as_posix()
+        'report/index.html'
+
     """
     if not isinstance(result, Comparison | InputComparison):
         raise InputError(

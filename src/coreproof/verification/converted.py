@@ -139,7 +139,7 @@ def check_conversion(
     if worst <= _CLOSE[half]:
         return ConversionCheck(
             True,
-            f"checked: ran once on {fed}; outputs differ from the source's by {worst:.1g} of their scale{ends.said}",
+            f"checked: ran once on {fed}; outputs {_apart(worst)}{ends.said}",
         )
     if signature is not source.signature and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
@@ -215,6 +215,10 @@ def _worst(expected: Mapping[str, object], got: Mapping[str, object], pairs: Seq
     """The largest difference of an output that both brought, where the source's is finite."""
     both = [(expected[p.reference], got[p.candidate]) for p in pairs if p.reference in expected and p.candidate in got]
     return max((_difference(a, b) for a, b in both if is_finite(as_array(a))), default=0.0)
+
+
+def _apart(error: float) -> str:
+    return f"differ from the source's by {error:.1g} of their scale" if error else "equal the source's"
 
 
 def _beyond(difference: float, half: bool) -> float:

@@ -49,6 +49,10 @@ def register_custom_layer(name: str, function: CustomFunction) -> None:
     which Core ML hands them to it, and a ``CustomLayer`` with its parameters and weights; it returns the output, or a list of
     them. A later registration of a name replaces an earlier one. Raises InputError for a name that is empty or no text, and
     for what cannot be called.
+
+    Example:
+        >>> cp.register_custom_layer("MYTwice", lambda inputs, layer: 2 * inputs[0])
+
     """
     if not isinstance(name, str) or not name:
         raise InputError("a custom layer is registered by the name of its class", found=repr(name))

@@ -28,6 +28,13 @@ def join_functions(
 
     Weights that are the same bytes are stored once, whichever functions read them. Of a package with several functions its
     default one is taken, or the one that it was loaded at. Raises EditError for what is no ML Program of iOS 18 or later.
+
+    Example:
+        >>> saved = cp.convert("net.onnx", "mlprogram", target="iOS18").save("new.mlpackage")
+        >>> both = cp.join_functions({"small": "new.mlpackage", "large": "new.mlpackage"})
+        >>> [*both.functions]
+        ['small', 'large']
+
     """
     given = {function: load(model) for function, model in models.items()}
     default = default or next(iter(given), "")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from coreproof.errors import OutputExistsError
+from coreproof.errors import InputError, OutputExistsError
 from coreproof.model.files.wire import records
 
 _HEAD = 1 << 16
@@ -47,19 +47,29 @@ class Kind:
 
 
 def check_output(
-    target: str | Path, kind: Kind, *, replace: bool = False, inputs: Iterable[str | Path | None] = ()
+    target: str | Path,
+    kind: Kind,
+    *,
+    replace: bool = False,
+    inputs: Iterable[str | Path | None] = (),
+    in_place: bool = False,
 ) -> None:
     """Raises OutputExistsError unless ``target`` is free, empty or a ``kind``, or ``replace`` allows what stands there.
 
+    One of the ``inputs`` is not replaced without being asked for, whatever its kind, unless the verb works ``in_place``.
     Never replaced are devices and pipes, and folders of something else in which this run stands or that hold its ``inputs``.
     """
-    target = Path(target)
+    target, read = Path(target), [Path(given) for given in inputs if given is not None]
     try:
         status = os.lstat(target)
     except (OSError, ValueError):  # what cannot be reached fails when it is written, with the system's own words
         return
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode)):
         raise _refusal(target, kind, "a device, a pipe or a socket", "write to another name; nothing was changed")
+    if not (replace or in_place) and any(_is_same(target, given) for given in read):
+        raise _refusal(
+            target, kind, "what this run reads, which would be lost", "write to another name, or allow it: --replace"
+        )
     if kind.recognises(target) or _is_empty(target):
         return
     found = _described(target)
@@ -67,7 +77,7 @@ def check_output(
         raise _refusal(target, kind, found, "write to another name, or allow it: --replace (in Python: replace=True)")
     if target.is_dir() and not target.is_symlink():
         folder = target.resolve()
-        held = [Path(p).resolve() for p in (Path.cwd(), Path.home(), *(i for i in inputs if i is not None))]
+        held = [Path(p).resolve() for p in (Path.cwd(), Path.home(), *read)]
         within = next((path for path in held if path.is_relative_to(folder)), None)
         if within is not None:
             raise _refusal(target, kind, f"{found}, and {within} in it", "write to another name; nothing was changed")
@@ -81,6 +91,24 @@ def _refusal(target: Path, kind: Kind, found: str, fix: str) -> OutputExistsErro
         found=found,
         fix=fix,
     )
+
+
+def _is_same(target: Path, given: Path) -> bool:
+    try:
+        return target.samefile(given)
+    except (OSError, ValueError):  # an address, a name of a model: no file of this machine
+        return False
+
+
+def refuse_photos_folder(out: str | Path, photos: object) -> None:
+    """Raises InputError where a report would be written among the photos that it is of."""
+    if isinstance(photos, str | Path) and Path(out).is_dir() and _is_same(Path(out), Path(photos)):
+        raise InputError(
+            "page, models and predictions would be written among the photos",
+            where=str(out),
+            found="--out and --photos name one folder",
+            fix="write to a folder of their own: --out proof",
+        )
 
 
 def _is_empty(target: Path) -> bool:
