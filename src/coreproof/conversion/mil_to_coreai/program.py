@@ -196,8 +196,13 @@ def _widened(block: Translation, operand: Operand) -> Operand:
     """An operand of half width in float32."""
     if isinstance(operand, Tensor):
         return block.cast(operand, "f32") if operand.element == "f16" else operand
-    array = getattr(operand, "dtype", None)
-    return block.constant(operand, "").astype("float32") if array == "float16" else operand
+    if getattr(operand, "dtype", None) != "float16":
+        return operand
+    half = block.constant(operand, "")
+    wide = half.astype("float32")
+    if half.ndim:
+        block.scope.halves[id(wide)] = wide, half
+    return wide
 
 
 def _finish(block: Translation, output: Declared, result: Operand) -> Operand:

@@ -66,6 +66,8 @@ class FunctionScope:
     known: dict[object, tuple[object, Tensor]] = field(default_factory=dict)
     called: dict[int, str] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
+    halves: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """By the id of an array in float32 that array, and the one of half width that it was made of."""
     states: dict[str, Tensor] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     scores: Tensor | None = None
@@ -125,7 +127,7 @@ class Translation:
 
     def nested(self) -> Translation:
         """A block within this one."""
-        return Translation(self.scope, self)
+        return Translation(self.scope, self, operation=self.operation, name=self.name, model=self.model)
 
     # what is known
 
@@ -172,6 +174,10 @@ class Translation:
         """The operand as a value, in this element type where one is said: a constant becomes an operation."""
         if isinstance(operand, Tensor):
             return operand if element in (None, operand.element) else self.cast(operand, element or "")
+        half = self.scope.halves.get(id(operand))
+        if half is not None and element in (None, "f32"):
+            # stored as narrow as it was, and widened where it is read
+            return self.cast(self.value(half[1]), "f32")
         array = _array(operand)
         if element is not None and ELEMENTS[array.dtype.name] != element:
             with np.errstate(over="ignore"):

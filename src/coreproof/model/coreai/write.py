@@ -33,12 +33,17 @@ def write_program(program: StoredProgram, path: Path, where: str) -> None:
 
     size = sum(o.constant.nbytes for f in program.functions for o in operations(f.block) if o.constant is not None)
     with Child(fail, size) as child:
-        with ArrayFile(child.folder / "constants") as constants:
-            document = {"functions": [_Teller(function, constants).function() for function in program.functions]}
-        (child.folder / "graph.json").write_text(json.dumps(document), encoding="utf-8")
+        tell(program, child.folder)
         child.ask(
             {"do": "write", "path": str(path.resolve()), "folder": str(child.folder)}, _SECONDS + size / _BYTES_A_SECOND
         )
+
+
+def tell(program: StoredProgram, folder: Path) -> None:
+    """Puts into a folder what the child reads there to write a program."""
+    with ArrayFile(folder / "constants") as constants:
+        document = {"functions": [_Teller(function, constants).function() for function in program.functions]}
+    (folder / "graph.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 class _Teller:

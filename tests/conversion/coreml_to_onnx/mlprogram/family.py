@@ -111,9 +111,7 @@ class Trial:
                     with_extremes = self._spiced(NUMBERS)
                     self._hold_definition(_answers(running, with_extremes), with_extremes, declared)
 
-    def hold_elsewhere(
-        self, folder: Path, opened: Callable[[CoreMLModel], Session], *, between: str | None = None
-    ) -> None:
+    def hold_elsewhere(self, folder: Path, opened: Callable[[CoreMLModel], Any], *, between: str | None = None) -> None:
         """Asserts the same of what was made of the program, and is run by what ``opened`` gives.
 
         ``between`` is the operand that it adds to a result which was rounded to half width before.

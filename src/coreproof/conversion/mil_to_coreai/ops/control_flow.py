@@ -4,75 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coreproof.conversion.mil_to_coreai.loops import closed, repeated
 from coreproof.conversion.mil_to_coreai.program import translate_operations
 from coreproof.conversion.mil_to_coreai.translation import ELEMENTS, Operand, Tensor, Translation, translates
 from coreproof.model.coreai.element_types import TensorType
-from coreproof.model.coreai.program import StoredBlock
 from coreproof.model.coreml.proto import MIL_pb2
 
 
-def _results(t: Translation, kind: str) -> list[Tensor]:
-    """What the operation makes, in the types that the program declares."""
-    made = []
+def _types(t: Translation) -> list[TensorType]:
+    """The types that the program declares of what the operation makes."""
+    types = []
     for output in t.outputs:
         if output.shape is None or output.dtype not in ELEMENTS:
             raise t.refuse("it makes what is no tensor of known rank", found=output.name)
-        made.append(t.result(TensorType(ELEMENTS[output.dtype], output.shape), kind))
-    return made
+        types.append(TensorType(ELEMENTS[output.dtype], output.shape))
+    return types
 
 
-def _inner(
-    t: Translation,
-    block: MIL_pb2.Block,
-    arguments: Sequence[Tensor],
-    end: str,
-    outputs: Sequence[str],
-    wanted: Sequence[Tensor],
-) -> StoredBlock:
-    """A block within: its operations, and at its end what it hands out in the wanted types."""
-    child = t.nested()
+def _handed(
+    child: Translation, t: Translation, block: MIL_pb2.Block, arguments: Sequence[Tensor], elements: Sequence[str]
+) -> list[Tensor]:
+    """Translates a block of the operation at hand into ``child``; what it hands out, of these element types."""
     for named, value in zip(block.inputs, arguments, strict=True):
         child.environment[named.name] = value
     assert t.model is not None
     translate_operations(child, t.model, block.operations)
-    elements = ["i1"] * (len(outputs) - len(wanted)) + [v.element for v in wanted]
-    handed = [child.value(child.lookup(name), element) for name, element in zip(outputs, elements, strict=True)]
-    return _closed(child, arguments, end, handed)
-
-
-def _closed(child: Translation, arguments: Sequence[Tensor], end: str, handed: Sequence[Tensor]) -> StoredBlock:
-    child.append(end, [v.name for v in handed], [])
-    return StoredBlock(tuple(a.name for a in arguments), tuple(child.operations))
+    return [child.value(child.lookup(name), element) for name, element in zip(block.outputs, elements, strict=True)]
 
 
 @translates("cond")
 def cond(t: Translation, *, pred: Operand) -> list[Tensor]:
-    made = _results(t, "if")
+    types = _types(t)
+    made = [t.result(held, "if") for held in types]
     scalar = t.value(pred, "i1")
     scalar = t.reshape(scalar, []) if scalar.shape else scalar
-    ways = [_inner(t, block, [], "yield", list(block.outputs), made) for block in t.blocks]
+    ways = []
+    for block in t.blocks:
+        child = t.nested()
+        ways.append(closed(child, [], "yield", _handed(child, t, block, [], [held.element for held in types])))
     t.append("if", [scalar.name], [v.name for v in made], {}, ways)
     return made
 
 
 @translates("while_loop")
 def while_loop(t: Translation, *, loop_vars: Sequence[Operand]) -> list[Tensor]:
-    made = _results(t, "while")
     condition, body = t.blocks
-    inits = [t.value(v, m.element) for v, m in zip(loop_vars, made, strict=True)]
     # lengths may change from turn to turn where the result's are not known
-    types = [TensorType(m.element, m.shape) for m in made]
-    before, after = ([t.result(held, "argument") for held in types] for _ in range(2))
-    child = t.nested()
-    for named, value in zip(condition.inputs, before, strict=True):
-        child.environment[named.name] = value
-    assert t.model is not None
-    translate_operations(child, t.model, condition.operations)
-    go = child.value(child.lookup(condition.outputs[0]), "i1")
-    go = child.reshape(go, []) if go.shape else go
-    blocks = [
-        _closed(child, before, "condition", [go, *before]),
-        _inner(t, body, after, "yield", list(body.outputs), made),
-    ]
-    t.append("while", [v.name for v in inits], [v.name for v in made], {}, blocks)
-    return made
+    types = _types(t)
+    inits = [t.value(v, held.element) for v, held in zip(loop_vars, types, strict=True)]
+
+    def goes_on(child: Translation, held: Sequence[Tensor]) -> Tensor:
+        return _handed(child, t, condition, held, ["i1"])[0]
+
+    def turn(child: Translation, held: Sequence[Tensor]) -> list[Tensor]:
+        return _handed(child, t, body, held, [v.element for v in types])
+
+    return repeated(t, inits, goes_on, turn, types)

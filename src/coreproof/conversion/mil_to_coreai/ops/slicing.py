@@ -150,6 +150,12 @@ def slice_update(
     if not isinstance(starts, Tensor) and not isinstance(ends, Tensor) and None not in value.shape:
         wanted = [max(0, -(-(e - b) // s)) for b, e, s in zip(starts, ends, steps, strict=True)]
         whole = t.broadcast_to(whole, wanted)
+        # backwards is forwards from the last place, with the update turned: Core AI takes an end of -1 for the last element here
+        back = [i for i, s in enumerate(steps) if s < 0]
+        whole = t.op("reverse", whole, si(back), shape=whole.shape) if back else whole
+        for i in back:
+            first = starts[i]
+            starts[i], ends[i], steps[i] = first + (wanted[i] - 1) * steps[i], first + 1, -steps[i]
     return t.op("slice_update", value, starts, ends, si(steps), whole, shape=value.shape)
 
 

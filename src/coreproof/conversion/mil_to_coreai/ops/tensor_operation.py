@@ -119,11 +119,15 @@ def _padded(t: Translation, x: Tensor, pad: Tensor, fill: Operand, mode: str) ->
     return t.op("pad", x, amounts, number, shape=lengths, padding_mode=f"#coreai.padding_mode<{mode}>")
 
 
+_SUM = "0 : i32"
+"""The dialect numbers what a scan combines by: the sum is the first."""
+
+
 @translates("cumsum")
 def cumsum(t: Translation, *, x: Operand, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
     value = t.value(x)
     at, rank = int(axis) % len(value.shape), len(value.shape)
-    made = t.op("scan", value, ui(at), np.array(bool(reverse)), shape=value.shape, scan_op="#coreai.scan_op<sum>")
+    made = t.op("scan", value, ui(at), np.array(bool(reverse)), shape=value.shape, scan_op=_SUM)
     if not exclusive:
         return made
     # moved on by one element, with a zero in front, or behind
