@@ -124,6 +124,17 @@ def test_free_lengths_stay_free(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, np.maximum(2 * x, 0))
 
 
+def test_two_constants_behind_each_other_do_not_end_apple_s_interpreter(tmp_path: Path) -> None:
+    """A number, then a whole tensor: its folding of them wrote beyond its memory where the second form did not broadcast."""
+    whole = RNG.standard_normal((1, 300, 4)).astype(np.float32)
+    model = mil(tmp_path, lambda mb, x: mb.mul(x=mb.mul(x=x, y=np.float32(0.1)), y=whole), (1, 300, 4))
+    x = RNG.standard_normal((1, 300, 4)).astype(np.float32)
+    for running in both(model):
+        with running:
+            (found,) = running.run({model.signature.inputs[0].name: x}).values()
+        np.testing.assert_allclose(found, x * np.float32(0.1) * whole, rtol=1e-6)
+
+
 @needs_coreai
 def test_convert_writes_what_was_checked(tmp_path: Path) -> None:
     weight = RNG.standard_normal((3, 4)).astype(np.float32)

@@ -246,9 +246,9 @@ class Translation:
     def binary(self, kind: str, x: Operand, y: Operand, element: str | None = None) -> Tensor:
         """An operation on the elements of two tensors that broadcast; a plain number takes the other one's element type."""
         a, b = self.pair(x, y)
-        shape = self.broadcast(a.shape, b.shape)
-        same = a.shape == b.shape and None not in a.shape
-        return self.op(f"coreai.{kind}" if same else _DECOMPOSABLE + kind, a, b, shape=shape, element=element)
+        # never the form that does not broadcast: behind one that does, where both have a constant, Apple's package folds the two
+        # constants and writes beyond its memory (1.0.0b3)
+        return self.op(_DECOMPOSABLE + kind, a, b, shape=self.broadcast(a.shape, b.shape), element=element)
 
     def pair(self, x: Operand, y: Operand) -> tuple[Tensor, Tensor]:
         """Two operands as values of one element type: that of the one which is no constant."""
@@ -273,8 +273,7 @@ class Translation:
         c = self.value(condition)
         x, y = self.pair(a, b)
         shape = self.broadcast(c.shape, self.broadcast(x.shape, y.shape))
-        same = c.shape == x.shape == y.shape and None not in c.shape
-        return self.op("coreai.where" if same else f"{_DECOMPOSABLE}where", c, x, y, shape=shape, element=x.element)
+        return self.op(f"{_DECOMPOSABLE}where", c, x, y, shape=shape, element=x.element)
 
     def cast(self, x: Operand, element: str) -> Tensor:
         """The operand in another element type; without an operation where it has that already."""
