@@ -218,3 +218,38 @@ def test_attention_with_a_mask_keeps_its_scores(tmp_path: Path) -> None:
 def test_half_and_a_neural_network_answer_alike(tmp_path: Path, to: Literal["mlprogram", "neuralnetwork"]) -> None:
     source = attention(tmp_path, turned=True, scale=0.5)
     assert cp.verify(source, cp.convert(source, to)).agrees
+
+
+def shuffle(perm: Sequence[int] = (0, 2, 1, 3, 4)) -> list[onnx.NodeProto]:
+    return [
+        node("Relu", "x", "r"),
+        node("Neg", "x", "n"),
+        node("Concat", "x r n", "j", axis=1),
+        node("Reshape", "j apart", "a"),
+        node("Transpose", "a", "t", perm=list(perm)),
+        node("Reshape", "t back", "y"),
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_channels_that_are_dealt_out_in_turn_are_one_concat(tmp_path: Path, batch: int) -> None:
+    """ShuffleNet's; judged by NumPy, as no model of ONNX says it in one node."""
+    lengths = {"apart": np.array([batch, 3, 4, 5, 6]), "back": np.array([batch, 12, 5, 6])}
+    source = saved(tmp_path, shuffle(), (batch, 4, 5, 6), **lengths)
+    made = cp.convert(source, "mlprogram")
+    assert not {"reshape", "transpose"} & set(operations(made))
+    assert cp.verify(source, made)
+    x = weights(batch, 4, 5, 6)
+    with cp.session(made) as running:
+        (found,) = running.run({"x": x}).values()
+    expected = np.stack([x, np.maximum(x, 0), -x], axis=2).reshape(batch, 12, 5, 6)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("apart", "perm"),
+    [((1, 4, 3, 5, 6), (0, 2, 1, 3, 4)), ((1, 3, 4, 5, 6), (0, 2, 1, 4, 3)), ((1, 6, 2, 5, 6), (0, 2, 1, 3, 4))],
+)
+def test_channels_that_are_dealt_out_otherwise_stay(tmp_path: Path, apart: Sequence[int], perm: Sequence[int]) -> None:
+    lengths = {"apart": np.array(apart), "back": np.array([1, 12, 5, 6])}
+    assert converted(saved(tmp_path, shuffle(perm), (1, 4, 5, 6), **lengths))["transpose"] == 1

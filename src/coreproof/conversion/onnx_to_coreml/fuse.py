@@ -371,6 +371,42 @@ def _turned_key(value: ir.Value) -> tuple[ir.Value, list[ir.Node], tuple[ir.Node
     return reshaped.outputs[0], [node, middle], (*before, constant, reshaped)
 
 
+def _shuffled(node: ir.Node) -> Joined | None:
+    """Channels of several values side by side, dealt out in turn: the first of each, the second of each (ShuffleNet).
+
+    Concat -> Reshape [b, n, c, h, w] -> Transpose [0, 2, 1, 3, 4] -> Reshape [b, c n, h, w], which MIL's concat does by itself.
+    """
+    axis, parts = node.attributes.get("axis"), [value for value in node.inputs if value is not None]
+    shapes = {None if value.shape is None else tuple(value.shape) for value in parts}
+    apart = _only_reader(node.outputs[0], ["Reshape"])
+    turned = None if apart is None else _only_reader(apart.outputs[0], ["Transpose"])
+    last = None if turned is None else _only_reader(turned.outputs[0], ["Reshape"])
+    if (
+        axis is None
+        or axis.as_int() not in (1, -3)
+        or len(shapes) != 1
+        or apart is None
+        or turned is None
+        or last is None
+    ):
+        return None
+    (shape,) = shapes
+    # of constants it would be computed by the standard's Concat, which knows no turns
+    if shape is None or len(shape) != 4 or not all(isinstance(n, int) for n in shape) or any(map(known_tensor, parts)):
+        return None
+    b, c, h, w = shape
+    of = [None if each.outputs[0].shape is None else list(each.outputs[0].shape) for each in (apart, last)]
+    perm = turned.attributes.get("perm")
+    if (
+        of != [[b, len(parts), c, h, w], [b, c * len(parts), h, w]]
+        or perm is None
+        or list(perm.as_ints()) != [0, 2, 1, 3, 4]
+    ):
+        return None
+    made = ir.node("Concat", parts, {"axis": 1, "interleave": 1}, name=last.name or node.name)
+    return Joined(made, last, (turned, apart, node))
+
+
 _RULES: dict[str, tuple[Callable[[ir.Node], Joined | None], ...]] = {
     "MatMul": (_with_bias,),
     "Sigmoid": (_silu,),
@@ -380,4 +416,5 @@ _RULES: dict[str, tuple[Callable[[ir.Node], Joined | None], ...]] = {
     "Transpose": (_turned_once, _turned_without, _only_relabelled),
     "Slice": (_picked,),
     "Softmax": (_attention,),
+    "Concat": (_shuffled,),
 }

@@ -13,7 +13,10 @@ from coreproof.conversion.onnx_to_coreml.ops.indexing import part_as_told, picke
 
 
 @lowering("Concat")
-def concat(ctx: Context, *inputs: Operand, axis: int = 1) -> Result:
+def concat(ctx: Context, *inputs: Operand, axis: int = 1, interleave: int = 0) -> Result:
+    """``interleave`` is no attribute of ONNX's, but of what ``fuse`` makes of channels that are dealt out in turn."""
+    if interleave:
+        return ctx.mb.concat(values=list(inputs), axis=axis, interleave=True)
     axis = axis_of(axis, ctx.rank(inputs[0]))
     parts = [x for x in inputs if not (is_known(x.shape[axis]) and x.shape[axis] == 0)]
     if not parts:
