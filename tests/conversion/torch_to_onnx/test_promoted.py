@@ -38,3 +38,31 @@ def test_a_number_in_a_tensors_place_takes_part_in_the_promotion_of_types(name: 
             (found,) = running.run({model.signature.inputs[0].name: x.numpy()}).values()
         np.testing.assert_array_equal(found, expected)
         assert cp.verify(source, model)
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_reshape_of_attention_with_a_learned_bias_is_no_view(exported: bool) -> None:
+    """T5's: PyTorch takes another kernel, with another layout, where nothing needs a gradient."""
+
+    class Attention(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Embedding(8, 2)
+            self.register_buffer("places", torch.arange(25).view(5, 5) % 8)
+
+        def forward(self, x: Any) -> Any:
+            split = x.view(1, 5, 2, 4).transpose(1, 2)
+            bias = self.bias(self.places).permute(2, 0, 1)[None]
+            made = torch.nn.functional.scaled_dot_product_attention(split, split, split, attn_mask=bias)
+            return made.transpose(1, 2).reshape(1, 5, -1)
+
+    module, x = Attention().eval(), torch.randn(1, 5, 8)
+    source = cp.load(torch.export.export(module, (x,)) if exported else (module, (x,)))
+    made = cp.convert(source, "mlprogram", precision="fp32")
+    assert not any("by tracing" in note for note in made.notes)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    with cp.session(made) as session:
+        (found,) = session.run({"x": x.numpy()}).values()
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-5, atol=1e-6)
+    assert cp.verify(source, made, {"x": x.numpy()})

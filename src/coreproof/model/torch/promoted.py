@@ -1,4 +1,4 @@
-"""Numbers in the place of a tensor, which the exporter's promotion of types leaves without an operator: ``1.0 - mask``."""
+"""What the exporter's promotion of types stumbles over: numbers in the place of a tensor (``1.0 - mask``), and stale views."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ def numbers_promoted() -> Iterator[None]:
     Of ``1.0 - mask`` PyTorch's decomposition makes ``aten.sub(1.0, mask)``. Its exporter promotes the integers of the mask to
     float32, which the number is already, and then finds no operator for a number and a tensor: the export fails.
     So the number becomes a tensor of its own before.
+
+    To promote, it runs the program once more on weights that need no gradient. PyTorch's attention then takes a kernel with
+    another layout in memory, and a ``reshape`` that was traced as a view is a view of nothing there: it becomes a reshape again.
     """
     passes = importlib.import_module("torch.onnx._internal.exporter._fx_passes")
     promote: Callable[[GraphModule], None] = passes.insert_type_promotion_nodes
@@ -31,10 +34,28 @@ def numbers_promoted() -> Iterator[None]:
                 for node in list(part.graph.nodes):
                     _make_tensors(node)
                 part.recompile()
-        promote(program)
+        try:
+            promote(program)
+        except (ValueError, RuntimeError) as error:
+            if "view" not in str(error) or not _make_reshapes(program):
+                raise
+            promote(program)  # what was promoted before it failed is left as it is
 
     with patch.object(passes, "insert_type_promotion_nodes", promoted):
         yield
+
+
+def _make_reshapes(program: GraphModule) -> bool:
+    """Lets no view rest on the layout that a trace found; whether there was any."""
+    import torch
+
+    parts = [part for part in program.modules() if isinstance(part, torch.fx.GraphModule)]
+    views = [n for part in parts for n in part.graph.nodes if n.target is torch.ops.aten.view.default]
+    for node in views:
+        node.target = torch.ops.aten.reshape.default
+    for part in parts:
+        part.recompile()
+    return bool(views)
 
 
 def _make_tensors(node: Node) -> None:
