@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from coreproof.model.collector import only_what_is_new
 from tests import drawn
+from tests.forked import Commands, commands
 
 # A shell starts what stands in the background deaf to Ctrl-C, and so are its children: tests that interrupt need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -74,6 +76,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set COREPROOF_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Commands]:
+    """Commands that begin with everything imported which takes seconds: one process imports it for all tests of a worker."""
+    with commands({}, ("onnx", "onnx_ir", "onnxruntime", "coremltools", "torch")) as runs:
+        yield runs
 
 
 @pytest.fixture

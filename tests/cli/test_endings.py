@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.validation import known_shapes
 from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
-from tests.forked import FORKS, Commands, commands
+from tests.forked import FORKS, Commands
 
 Run = Callable[..., Ran]
 HERE = Path(__file__).resolve().parents[2]
@@ -209,12 +209,6 @@ def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(tmp_path: Path) -> 
                 said = process.stderr.read()
             assert process.wait(timeout=60) == code, said
             assert said == ""
-
-
-@pytest.fixture(scope="module")
-def forked() -> Iterator[Commands]:
-    with commands({}, ("onnx", "onnx_ir", "onnxruntime")) as runs:
-        yield runs
 
 
 def on_two(left: Path, right: Path) -> list[tuple[tuple[object, ...], int]]:

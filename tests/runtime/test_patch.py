@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.build import counter, layer, network
-from tests.forked import Commands, commands
-
-
-@pytest.fixture(scope="module")
-def python() -> Iterator[Commands]:
-    """Python with coremltools imported, which takes seconds; what a program patches dies with its process."""
-    with commands({}, ("onnx", "onnx_ir", "onnxruntime", "coremltools")) as runs:
-        yield runs
-
+from tests.forked import Commands
 
 SCRIPT = """
 import warnings
@@ -86,8 +77,8 @@ print(coreproof.load(thrice).name)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_each_function_answers_for_itself_and_is_loaded_as_itself(tmp_path: Path, python: Commands) -> None:
-    done = python.run(folder=tmp_path, program=FUNCTIONS)
+def test_each_function_answers_for_itself_and_is_loaded_as_itself(tmp_path: Path, forked: Commands) -> None:
+    done = forked.run(folder=tmp_path, program=FUNCTIONS)
     assert done.out.endswith(b"model#thrice\n"), done.err[-2000:]
 
 
@@ -122,9 +113,9 @@ for refused in (
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_states_are_made_read_written_and_handed_on(tmp_path: Path, python: Commands) -> None:
+def test_states_are_made_read_written_and_handed_on(tmp_path: Path, forked: Commands) -> None:
     counter(tmp_path / "counter.mlpackage")
-    done = python.run("counter.mlpackage", folder=tmp_path, program=STATES)
+    done = forked.run("counter.mlpackage", folder=tmp_path, program=STATES)
     assert done.code == 0, done.err[-2000:]
     for told in ("is run without one", "no state 'tally'", "state 'total' has another shape"):
         assert told in done.out.decode()
@@ -159,9 +150,9 @@ for data, given in (
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path, python: Commands) -> None:
+def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path, forked: Commands) -> None:
     counter(tmp_path / "counter.mlpackage")
-    done = python.run("counter.mlpackage", folder=tmp_path, program=TYPES)
+    done = forked.run("counter.mlpackage", folder=tmp_path, program=TYPES)
     assert done.code == 0, done.err[-2000:]
     assert done.out.count(b"ndarray float32 (1, 4)") == 3
     for told in (
@@ -190,7 +181,7 @@ for data in ({"x": x}, [{"x": x}]):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_a_network_that_makes_sense_over_one_length_alone_is_opened_over_it(tmp_path: Path, python: Commands) -> None:
+def test_a_network_that_makes_sense_over_one_length_alone_is_opened_over_it(tmp_path: Path, forked: Commands) -> None:
     table = np.arange(60, dtype=np.float32).reshape(6, 10)
     layers = [
         layer("embedding", "x", "e", inputDim=10, outputChannels=6, weights=table),
@@ -199,7 +190,7 @@ def test_a_network_that_makes_sense_over_one_length_alone_is_opened_over_it(tmp_
         layer("innerProduct", "f", "y", inputChannels=90, outputChannels=2, weights=np.ones((2, 90))),
     ]
     network(layers, {"x": (1, 1, 1)}, {"y": None}).save(tmp_path / "net.mlmodel")
-    done = python.run(folder=tmp_path, program=SEQUENCES)
+    done = forked.run(folder=tmp_path, program=SEQUENCES)
     assert done.code == 0, done.err[-2000:]
     wanted = float(table.T[np.arange(15) % 10].sum())
     assert done.out.decode().splitlines() == [str([wanted, wanted])] * 2

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from coreproof.errors import (
     UnreadableModelError,
     UnsafeModelError,
 )
-from tests.forked import Commands, commands
+from tests.forked import Commands
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own, as it exports
@@ -311,15 +311,8 @@ def test_a_state_dict_of_another_network_is_compared_name_by_name(tmp_path: Path
             cp.load(f"torchvision:resnet18?{option}")
 
 
-@pytest.fixture(scope="module")
-def command() -> Iterator[Commands]:
-    """The command as it is installed: its own folder, not the current one, is where Python imports from."""
-    with commands({}, ("onnx", "onnx_ir", "torch")) as runs:
-        yield runs
-
-
 def test_a_pickle_whose_module_lies_in_the_current_folder(
-    tmp_path: Path, command: Commands, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, forked: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mynet.py").write_text(
         "import torch\nclass Net(torch.nn.Conv2d):\n    def __init__(self):\n        super().__init__(3, 2, 3)\n"
@@ -333,16 +326,16 @@ def test_a_pickle_whose_module_lies_in_the_current_folder(
         of_main = type("Net", (torch.nn.ReLU,), {"__module__": "__main__"})
         here.setattr(sys.modules["__main__"], "Net", of_main, raising=False)
         torch.save(of_main(), tmp_path / "main.pt")
-    shown = command.run("show", "a.pt", "--trust", folder=tmp_path)
+    shown = forked.run("show", "a.pt", "--trust", folder=tmp_path)
     assert shown.code == 0, shown.err.decode()
     assert b"222" in shown.out
-    missed = command.run("show", "../a.pt", "--trust", folder=elsewhere)
+    missed = forked.run("show", "../a.pt", "--trust", folder=elsewhere)
     said = missed.err.decode()
     assert missed.code == 2
     assert "No module named 'mynet'" in said
     assert "run coreproof in the folder" in said.replace("\n", " ")
     assert "Traceback" not in said
-    missed = command.run("show", "main.pt", "--trust", folder=tmp_path)
+    missed = forked.run("show", "main.pt", "--trust", folder=tmp_path)
     assert missed.code == 2
     assert "__main__" in missed.err.decode()
 
@@ -354,9 +347,9 @@ def test_a_damaged_pickle_is_an_error_with_trust_too(tmp_path: Path) -> None:
             cp.load(tmp_path / "a.pt", trust=True)
 
 
-def test_the_command_ends_with_2_and_no_traceback(tmp_path: Path, command: Commands) -> None:
+def test_the_command_ends_with_2_and_no_traceback(tmp_path: Path, forked: Commands) -> None:
     (tmp_path / "net.py").write_text(NET + "    os._exit(0)\n")
-    ended = command.run("show", "net.py:model", folder=tmp_path)
+    ended = forked.run("show", "net.py:model", folder=tmp_path)
     assert ended.code == 2
     assert "net.py:14" in ended.err.decode()
     assert "Traceback" not in ended.err.decode()
