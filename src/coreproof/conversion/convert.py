@@ -122,7 +122,7 @@ def convert(
     )
     outlines = _outlines(given, source, middle)
     if to == "coreai":
-        stored = _program_to_coreai(converted)
+        stored = _program_to_coreai(converted, source)
         # through the program between: its values are those of the model that it was made of
         between = converted.provenance
         stored.provenance = {
@@ -134,12 +134,17 @@ def convert(
     return converted
 
 
-def _program_to_coreai(model: Model) -> Model:
-    from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai
+def _program_to_coreai(model: Model, source: Model | None = None) -> Model:
+    """The Core AI model of an ML Program, and of what that was made of."""
+    from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai, left_behind
     from coreproof.model.coreml.model import CoreMLModel
 
     assert isinstance(model, CoreMLModel)
-    return coreml_to_coreai(model)
+    made = coreml_to_coreai(model)
+    if source is not None:
+        # what the program between has lost already
+        made.notes = tuple(dict.fromkeys((*made.notes, *left_behind(source.signature))))
+    return made
 
 
 def _refuse_for_coreai(**given: object) -> None:

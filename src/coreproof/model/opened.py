@@ -17,6 +17,8 @@ def opened(model: Model, states: Mapping[str, str] | None = None) -> Model:
     ``states`` say which of the inputs of an ONNX or Core ML model are such, as patterns (``past_*=present_*``); without them
     its metadata does. Raises InputError for patterns that do not fit, ConversionError for a program whose states make no sense.
     """
+    from coreproof.model.coreai.model import CoreAIModel
+    from coreproof.model.coreai.open_states import open_states as open_coreai_states
     from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.coreml.open_states import open_states
     from coreproof.model.onnx.model import OnnxModel
@@ -33,6 +35,9 @@ def opened(model: Model, states: Mapping[str, str] | None = None) -> Model:
         states_opened = open_states(model)
         step, known = states_opened.model, dict(states_opened.pairs)
         metadata: Mapping[str, str] = model.spec.description.metadata.userDefined
+    elif isinstance(model, CoreAIModel):
+        step, pairs = open_coreai_states(model)
+        known, metadata = dict(pairs), {}
     elif isinstance(model, OnnxModel):
         metadata = model.ir.metadata_props
     else:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai, translated
+from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai, left_behind, translated
 from coreproof.errors import InputError, MissingDependencyError, UnsupportedOperatorsError
 from coreproof.model.coreai.model import CoreAIModel
 from coreproof.model.coreai.program import operations
@@ -93,6 +93,13 @@ def test_a_state_is_carried_from_run_to_run(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(running.run({fed: x}, state=state)["y"], 2 * turn * x)
 
 
+def test_what_a_state_holds_afterwards_is_held_against_its_source(tmp_path: Path) -> None:
+    model = counter(tmp_path / "counter.mlpackage")
+    found = cp.verify(model, read(model))
+    assert found.agrees
+    assert len(found.outputs) == 2  # what is answered, and what the state holds afterwards
+
+
 def test_each_function_is_there_under_its_name_the_default_one_first(tmp_path: Path) -> None:
     made = read(two_functions(tmp_path / "two.mlpackage"))
     assert made.functions == ("once", "thrice")
@@ -111,6 +118,16 @@ def test_of_a_classifier_the_scores_are_handed_out(tmp_path: Path) -> None:
     with cp.session(made) as running:
         (scores,) = running.run({"x": x}).values()
     np.testing.assert_allclose(scores, np.exp(x) / np.exp(x).sum(), rtol=1e-6)
+
+
+def test_a_choice_between_two_numbers_has_the_condition_s_shape(tmp_path: Path) -> None:
+    """Whose result coremltools declares as one number."""
+    model = mil(tmp_path, lambda mb, x: mb.mul(x=x, y=mb.select(cond=mb.greater(x=x, y=0.0), a=2.0, b=-1.0)), (2, 3))
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    for running in both(model):
+        with running:
+            (found,) = running.run({model.signature.inputs[0].name: x}).values()
+        np.testing.assert_array_equal(found, np.where(x > 0, 2 * x, -x))
 
 
 def test_free_lengths_stay_free(tmp_path: Path) -> None:
@@ -147,6 +164,21 @@ def test_convert_writes_what_was_checked(tmp_path: Path) -> None:
     x = RNG.standard_normal((2, 3)).astype(np.float32)
     with cp.session(stored, engine="coreai") as running:
         np.testing.assert_allclose(running.run({"x": x})["y"], np.maximum(x @ weight, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_what_core_ml_declares_and_core_ai_does_not_is_said(tmp_path: Path) -> None:
+    net = onnx_net([("Softmax", "x", "y", {"axis": 1})], {"x": [1, 3]}, {"y": [1, 3]})
+    labelled = cp.convert(net, "mlprogram", labels=["a", "b", "c"], check=False)
+    assert left_behind(labelled.signature) == ("its labels are not in the file: Core AI knows no classifiers",)
+    pixels = onnx_net([("Relu", "x", "y", {})], {"x": [1, 3, 4, 4]}, {"y": [1, 3, 4, 4]})
+    picture = cp.convert(pixels, "mlprogram", images={"x": cp.ImageInput(colour="BGR")}, check=False)
+    assert left_behind(picture.signature) == (
+        "x: a picture to its source, and here the tensor of its pixels, BGR, 0 to 255",
+    )
+    free = program(tmp_path, lambda mb, x: mb.relu(x=x), [((None, 3), "float32")])
+    assert left_behind(free.signature) == (
+        "a: which lengths are allowed is not in the file, a length is free or it is not",
+    )
 
 
 @needs_coreai

@@ -32,7 +32,7 @@ def coreml_to_coreai(model: CoreMLModel) -> CoreAIModel:
     made.labels = model.signature.labels or model.labels
     made.feeding = model.feeding
     made.untrained = model.untrained
-    made.notes = (*model.notes, *_notes(model.signature))
+    made.notes = (*model.notes, *left_behind(model.signature))
     made.provenance = {value: value for value in made.graph.values if value in model.graph.values}
     made.made_from = frozenset({model.graph.outline})
     return made
@@ -55,14 +55,17 @@ def translated(model: CoreMLModel) -> StoredProgram:
     )
 
 
-def _notes(signature: Signature) -> tuple[str, ...]:
-    """What Core ML declares of the features that a Core AI program does not."""
-    pictures = [f.name for f in signature.inputs if f.kind == "image"]
-    notes = []
-    if pictures:
-        notes.append(f"{', '.join(pictures)}: a picture to Core ML, and here a tensor of its pixels, 0 to 255")
+def left_behind(signature: Signature) -> tuple[str, ...]:
+    """What a source declares of its features and a Core AI program does not."""
+    notes = [
+        f"{f.name}: a picture to its source, and here the tensor of its pixels, {f.image.colour}, 0 to 255"
+        for f in signature.inputs
+        if f.image is not None
+    ]
     if signature.labels:
         notes.append("its labels are not in the file: Core AI knows no classifiers")
-    if any(f.shape is not None and None in f.shape for f in signature.inputs):
-        notes.append("the ranges of its free lengths are not in the file: Core AI declares none")
+    if free := [f.name for f in signature.inputs if f.enumerated or any(r.low != r.high for r in f.ranges)]:
+        notes.append(f"{', '.join(free)}: which lengths are allowed is not in the file, a length is free or it is not")
+    if optional := [f.name for f in signature.inputs if f.optional]:
+        notes.append(f"{', '.join(optional)}: may be left out of the source, and has to be fed here")
     return tuple(notes)

@@ -213,7 +213,8 @@ def _finish(block: Translation, output: Declared, result: Operand) -> Operand:
     wanted = ELEMENTS.get(output.dtype)
     if wanted in FLOATS and result.element in FLOATS:
         result = block.cast(result, wanted)
-    lengths = result.shape if output.shape is None else output.shape
+    # of a select between two numbers coremltools declares the shape of a number, whatever the condition's is
+    lengths = output.shape or result.shape
     fits = len(lengths) == len(result.shape) and all(
         None in (n, m) or n == m for n, m in zip(lengths, result.shape, strict=True)
     )
