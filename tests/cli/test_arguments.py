@@ -190,3 +190,29 @@ def test_what_is_no_file_is_refused_at_once(coreproof: Run, net: Path, tmp_path:
             ran = coreproof(*line)
             assert ran.code == 2, (line, ran)
             assert "fault of coreproof" not in ran.err
+
+
+def test_a_newcomers_slips_are_told_what_to_say_instead(coreproof: Run, net: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    model = tmp_path / "mine.py"
+    model.write_text("def _helper(): ...\ndef of(width): ...\ndef model(size=8): ...\ndef other(): ...\n1 / 0\n")
+    cases = (
+        # read, and not run
+        (("show", model), f"say {model}:model", "functions model, other"),
+        (("verify", net, tmp_path / "photos"), "does not know this kind of file", "found: a folder"),
+        (
+            ("compare", net, "--photos", tmp_path / "photos", "--out", tmp_path / "o"),
+            "a line-up is a TOML file",
+            "verify A B",
+        ),
+        (("check-proof", net), "this is no proof of coreproof", "no text: its byte"),
+    )
+    for words, problem, found in cases:
+        ran = coreproof(*words)
+        assert ran.code == 2
+        assert problem in ran.err
+        assert found in ran.err
+    model.write_text("def of(width): ...\n")
+    assert "coreproof init NEW.py" in coreproof("show", model).err
+    model.write_bytes(b"\xff\x00(")
+    assert coreproof("show", model).code == 2

@@ -189,9 +189,15 @@ def test_the_doctor_tells_each_finding(coreproof: Run, tmp_path: Path) -> None:
     one, other = two(tmp_path, factor=1.5)
     package = tmp_path / "other.mlpackage"
     cp.convert(other, "mlprogram", precision="fp32").save(package)
-    ran = coreproof("doctor", package, "--against", one, "--junit", tmp_path / "results.xml")
+    ran = coreproof(
+        "doctor", package, "--against", one, "--junit", tmp_path / "results.xml", "--markdown", tmp_path / "s.md"
+    )
     assert ran.code == 1
     assert "failure" in outcomes(tmp_path / "results.xml").values()
+    # what agrees after the repairs is not what was given
+    shares = [line for line in (tmp_path / "s.md").read_text().splitlines() if " values |" in line]
+    assert shares
+    assert all(", repaired |" in line for line in shares)
     refused = coreproof("doctor", package, "--require", 0.9)
     assert (refused.code, "--against SOURCE" in refused.err) == (2, True)
 

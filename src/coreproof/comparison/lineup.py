@@ -168,6 +168,9 @@ def lineup_of(
     )
 
 
+_MODELS = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".aimodel")
+
+
 def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool = False) -> Lineup:
     """Reads a line-up file; ``data`` is the folder that its paths are relative to (default: the file's own).
 
@@ -176,6 +179,13 @@ def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool
     all named at once.
     """
     path = Path(path)
+    if path.suffix in _MODELS:
+        raise LineupError(
+            "a line-up is a TOML file that names the models",
+            where=str(path),
+            found=f"a model ({path.suffix})",
+            fix="write one: [models.a], source = FILE; of two models alone: coreproof verify A B",
+        )
     read = read_toml(path, LineupError.of_file("the line-up cannot be read", path))
     document = read.value
     folder = Path(data) if data is not None else path.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,12 +242,31 @@ def _load_file(path: Path, *, trust: bool, query: str | None = None, example: ob
             found=".mlmodelc",
             fix="ask its author for that file; Xcode, coremlc and MLModel.compileModel(at:) make the compiled one from it",
         )
+    if suffix == ".py" and path.is_file():
+        made = _functions(path)
+        raise UnreadableModelError(
+            "a Python file is told with the function in it that makes the model",
+            where=str(path),
+            expected=f"{path}:FUNCTION",
+            found=f"functions {', '.join(made)}" if made else "no function that is called without arguments",
+            fix=f"say {path}:{made[0]}" if made else "coreproof init NEW.py writes such a file",
+        )
     raise UnreadableModelError(
         "coreproof does not know this kind of file",
         where=str(path),
         expected=f".onnx, .mlpackage, .mlmodel, .mlpackage.zip, .aimodel, .pt2, {NAMES} or module.path:callable",
-        found=suffix or "no suffix",
+        found="a folder" if path.is_dir() else suffix or "no suffix",
     )
+
+
+def _functions(path: Path) -> list[str]:
+    """The functions of a Python file that can be called as they are, read and not run."""
+    try:
+        parsed = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return []
+    made = [node for node in parsed.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return [node.name for node in made if len(node.args.posonlyargs + node.args.args) <= len(node.args.defaults)][:5]
 
 
 def _from_object(given: object) -> Model:

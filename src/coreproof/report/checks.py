@@ -182,7 +182,10 @@ def of_diagnosis(found: Diagnosis, name: str) -> Checks:
         text = "; ".join(part for part in (finding.evidence, finding.cause, finding.repair, finding.proof) if part)
         place = f" at {finding.layer}" if finding.layer else ""
         checks.append(Check(f"{finding.rule}{place}", "passed" if finding.advice else "failed", text, "doctor"))
-    shares = () if found.verification is None else (share_of(found.verification),)
+    shares: tuple[Share, ...] = () if found.verification is None else (share_of(found.verification),)
+    if found.repaired is not None:
+        # what was verified last is the copy with the repairs, which is not what was given
+        shares = tuple(replace(share, name=f"{share.name}, repaired") for share in shares)
     word = {True: "healthy", False: _with_noun(len(found.faults), "finding"), None: "not known"}[found.healthy]
     verdict = f"{name}: {word}; {found.not_run or found.before}"
     return Checks(name, verdict, (*checks, *_weak(found.weaknesses, "doctor")), shares)

@@ -34,7 +34,9 @@ def read_text(path: Path, fail: Fail) -> str:
             raise fail(f"{path.stat().st_size:,} bytes, more than any such file holds")
         # Excel and Notepad write a byte order mark
         return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, ValueError) as error:  # ValueError: a NUL in the name
+    except UnicodeDecodeError as error:
+        raise fail(f"no text: its byte {error.start:,} is not UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise fail(str(error)) from None
     except CoreproofError as error:
         raise fail(str(error.found or error.problem)) from None
