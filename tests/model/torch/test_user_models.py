@@ -118,8 +118,7 @@ def test_ctrl_c_in_a_function_stays_ctrl_c(write: Callable[..., str]) -> None:
         ("return Net().state_dict()", "2 tensors: linear.weight, linear.bias"),
         ("return {'model': Net(), 'epoch': 3}", "2 entries: model, epoch"),
         ("return Net()", "Net"),
-        ("return Net(), None", "input 0 is nothing"),
-        ("return Net(), (torch.ones(1, 4), 3)", "input 1 is a int"),
+        ("return Net(), None", "none"),
         ("return Net(), ()", "none"),
         ("import numpy; return Net(), numpy.ones((1, 4))", "a numpy.ndarray"),
         ("return Net().to('meta'), torch.ones(1, 4)", "meta"),
@@ -127,6 +126,13 @@ def test_ctrl_c_in_a_function_stays_ctrl_c(write: Callable[..., str]) -> None:
 )
 def test_what_a_function_returns_is_named(write: Callable[..., str], body: str, found: str) -> None:
     refused(write(body), InputError, "found: ", found, "expected: ")
+
+
+def test_a_number_that_forward_does_not_take_is_told_in_its_words(write: Callable[..., str]) -> None:
+    said = "forward() takes 2 positional arguments but 3 were given"
+    refused(
+        write("return Net(), (torch.ones(1, 4), 3)"), InputError, "found: ", said, verb=lambda model: model.signature
+    )
 
 
 def test_a_state_dict_is_told_how_it_becomes_a_model(write: Callable[..., str]) -> None:
