@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 import coreproof as cp
-from coreproof.errors import ConversionError
+from coreproof.errors import ConversionError, CoreproofError
 from coreproof.model.onnx.model import OnnxModel
 from tests.build import graph_model, weights
 
@@ -145,3 +145,26 @@ def test_estimators_are_computed_in_float32_unless_half_is_asked_for(tmp_path: P
     assert any("computed in float32" in note for note in made.notes)
     asked = cp.convert(source, "mlprogram", precision="fp16")
     assert any(value.dtype == "float16" for value in asked.graph.values.values())
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_labels_of_the_users_name_the_classes_of_an_estimator(tmp_path: Path, to: Any, zipped: bool) -> None:
+    """With and without a dictionary behind it; they stand in the place of the numbers, in their order."""
+    source = classifier(tmp_path, [0, 1, 2], zipped=zipped)
+    made = cp.convert(source, to, labels=NAMES)
+    assert "checked: ran once" in made.notes[-1]
+    signature = made.signature
+    assert (signature.labels, signature.predicted_label) == (tuple(NAMES), "output_label")
+    found = answers(made)
+    scores = np.exp((X - 0.1) * 2 @ WEIGHTS.reshape(3, 4).T)[0]
+    assert found["output_label"] == NAMES[int(scores.argmax())]
+    shares = found[signature.probabilities or ""]
+    assert isinstance(shares, dict)
+    np.testing.assert_allclose([shares[name] for name in NAMES], scores / scores.sum(), rtol=1e-4)
+    assert cp.verify(source, made)
+
+
+def test_labels_for_another_number_of_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CoreproofError, match=r"(?s)the number of labels is not.*3 labels.*2"):
+        cp.convert(classifier(tmp_path, [0, 1, 2], zipped=False), "mlprogram", labels=["a", "b"])

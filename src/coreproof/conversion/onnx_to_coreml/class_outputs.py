@@ -69,11 +69,22 @@ def class_names(node: ir.Node) -> tuple[str, ...]:
     return tuple(map(str, node.attributes.get_strings("classlabels_strings", ()))) if node.op_type in ESTIMATORS else ()
 
 
-def take_classes(model: ir.Model, source: str) -> tuple[Classes | None, tuple[NamedClasses, ...]]:
+def named_anew(classes: Classes | None, labels: Sequence[str] | Sequence[int], name: str, softmax: bool) -> Classes:
+    """A classifier with labels of the user's; its outputs keep the names that they have in the source, where it is one."""
+    if classes is None:
+        return Classes(labels, name, softmax)
+    kept = classes.name if name == Classes.name else name
+    return Classes(labels, kept, softmax, classes.shares)
+
+
+def take_classes(
+    model: ir.Model, source: str, *, asked: bool = False
+) -> tuple[Classes | None, tuple[NamedClasses, ...]]:
     """The classes that the graph ends with, whose scores become its first output; None where it has none.
 
     A Core ML classifier names the class of the highest score. Where the source decides in another way, by the votes of a support
     vector machine for one, or names several classes, its outputs become scores that stages behind the network name.
+    ``asked``: the user names the classes, so that a number of a class beside its scores is a classifier's label too.
     Raises ConversionError where the labels are not known.
     """
     graph = model.graph
@@ -81,7 +92,10 @@ def take_classes(model: ir.Model, source: str) -> tuple[Classes | None, tuple[Na
     named = {value.name or "": found for value in graph.outputs if (found := _decision(value)) is not None}
     texts = [name for name, found in named.items() if found.is_text]
     if not zips and not texts:
-        return None, ()
+        classes = _one_classifier(graph, zips, named, texts) if asked and len(named) == 1 else None
+        if classes is not None:
+            common.RemoveUnusedNodesPass()(model)
+        return classes, ()
     # a Core ML classifier has one label and one dictionary
     if len(zips) <= 1 and len(texts) <= 1 and (classes := _one_classifier(graph, zips, named, texts)) is not None:
         common.RemoveUnusedNodesPass()(model)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coremltools_import import import_coremltools
-from coreproof.conversion.onnx_to_coreml.class_outputs import Classes, is_classical, take_classes
+from coreproof.conversion.onnx_to_coreml.class_outputs import is_classical, named_anew, take_classes
 from coreproof.conversion.onnx_to_coreml.compress import compress_weights
 from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme
 from coreproof.conversion.onnx_to_coreml.export import network_spec, program_spec
@@ -90,7 +90,7 @@ def onnx_to_coreml(
     graph = _prepared(model, joined=to == "mlprogram", kept=keep_fp32)
     # before classes are taken off: the operators that tell go with them
     classical = is_classical(graph.graph)
-    classes, named = take_classes(graph, model.name)
+    classes, named = take_classes(graph, model.name, asked=labels is not None)
     texts = number_texts(graph, model.name)
     about_classes: tuple[str, ...] = ()
     _refuse_beside_texts(model.name, bool(texts or named), compress is not None, labels is not None, bool(states))
@@ -149,7 +149,7 @@ def onnx_to_coreml(
         built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
         if compress is not None:
             about_weights += compress_weights(built.program, compress, keep_size, built.provenance, graph.graph)
-        classifier = classes if labels is None else Classes(labels, predicted_label, softmax)
+        classifier = classes if labels is None else named_anew(classes, labels, predicted_label, softmax)
         if weights is None:
             spec = network_spec(built, planned, pictures, classifier, version)
         else:
