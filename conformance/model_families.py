@@ -424,17 +424,21 @@ def page(recorded: Mapping[str, Any]) -> str:
         lines.append(f"| {kind} | {len(mine)} | " + " | ".join(cells) + " |")
     lines += ["", "| family | " + " | ".join(columns.values()) + " |", "| --- |" + " --- |" * len(columns)]
     lines += [f"| {r['family']} | " + " | ".join(r[c][0] if c in r else "-" for c in columns) + " |" for r in records]
-    reasons = [
-        f"- {r['family']}, {title}: {r[c][0]}: {_escaped(r[c][1])}"
-        for r in records
-        for c, title in columns.items()
-        if c in r and r[c][0] != "right"
-    ]
-    if reasons:
-        lines += ["", "## What is not right, and why", "", *reasons]
+    reasons = {"What is not right, and why": list[str](), "What PyTorch itself cannot export": list[str]()}
+    apart = list(reasons)
+    for r in records:
+        for c, title in columns.items():
+            if c in r and r[c][0] != "right":
+                said = f"- {r['family']}, {title}: {r[c][0]}: {_escaped(r[c][1])}"
+                reasons[apart[r[c][0] == "not exportable"]].append(said)
+    for title, found in reasons.items():
+        if found:
+            lines += ["", f"## {title}", "", *found]
     skipped = [f"- {r['family']}: {_escaped(r['skipped'])}" for r in recorded["records"] if "skipped" in r]
     if skipped:
         lines += ["", "## What could not be judged", "", *skipped]
+    if left := recorded.get("not judged yet"):
+        lines += ["", "## Not judged yet", "", f"{len(left)}: {', '.join(left)}"]
     return "\n".join(lines) + "\n"
 
 

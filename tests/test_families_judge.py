@@ -24,7 +24,9 @@ RECORDED = {
             "other size": ["refused", "it loops over `range`"],
         },
         {"family": "plain:c", "skipped": "it cannot be made: no such thing"},
+        {"family": "plain:d", "mlprogram-fp32": ["not exportable", "it branches"]},
     ],
+    "not judged yet": ["plain:e", "plain:f"],
 }
 
 
@@ -32,11 +34,15 @@ def test_the_page_counts_what_was_judged_and_gives_reasons() -> None:
     from conformance.model_families import page
 
     lines = page(RECORDED).splitlines()
-    assert "| plain | 2 | 2 of 2 | 0 of 1 | 0 of 1 |" in lines
+    assert "| plain | 3 | 2 of 2 | 0 of 1 | 0 of 1 |" in lines
     assert "| plain:a | right | beyond the format | - |" in lines
     assert "- plain:b, ML Program fp16: wrong: `y: 3 (allowed 1)`" in lines
     assert "- plain:b, free lengths: refused: `it loops over 'range'`" in lines
     assert "- plain:c: `it cannot be made: no such thing`" in lines
+    apart = lines[lines.index("## What PyTorch itself cannot export") :]
+    assert "- plain:d, ML Program fp32: not exportable: `it branches`" in apart
+    assert "- plain:b, ML Program fp16: wrong: `y: 3 (allowed 1)`" not in apart
+    assert "2: plain:e, plain:f" in apart
 
 
 def test_a_run_goes_on_where_the_record_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
