@@ -193,6 +193,14 @@ def test_what_became_worse_is_told_and_fails(coreproof: Run, proof: Path, proved
     }
 
 
+def test_other_options_are_told_and_are_neither_better_nor_worse(coreproof: Run, proof: Path, proved: Path) -> None:
+    rewrite(proof, lambda document: document["rests_on"]["options"].update(target="iOS18"))
+    ran = coreproof("compare-proofs", proved / "proof", proof)
+    assert ran.code == 0
+    assert "– option target" in ran.out
+    assert "iOS18" in ran.out
+
+
 def test_two_proofs_have_a_page(coreproof: Run, proof: Path, proved: Path, tmp_path: Path) -> None:
     def worse(document: dict[str, Any]) -> None:
         step = next(s for s in document["steps"] if s["name"] == VERIFIED)

@@ -197,9 +197,9 @@ def _again(
             progress=progress,
         )
         found = compare_proofs(stored.path, folder)
-    # versions are told above, and digests of models scatter with them
+    # versions are told above, digests of models scatter with them, and the options are those of the proof
     own = {"source", "inputs"}
-    changes = [c for c in found.changes if c.what not in own and not c.what.startswith("version of ")]
+    changes = [c for c in found.changes if c.what not in own and not c.what.startswith(("version of ", "option "))]
     yield Ground("steps", not found.worse, "carried out again" + ("" if changes else ", with the same findings"))
     for change in changes:
         yield Ground(change.what, False if change.worse else None, f"then: {change.before}; now: {change.after}")

@@ -149,4 +149,8 @@ def _grounds(one: StoredProof, other: StoredProof) -> list[ProofChange]:
         found.append(ProofChange("source", a.source, b.source))
     if (a.fed, a.inputs) != (b.fed, b.inputs):
         found.append(ProofChange("inputs", f"{a.count:,} {a.fed}, {a.inputs}", f"{b.count:,} {b.fed}, {b.inputs}"))
+    for name in dict.fromkeys((*a.options, *b.options)):
+        before, after = (str(each.options.get(name, "not said"))[:200] for each in (a, b))
+        if before != after:
+            found.append(ProofChange(f"option {name}", before, after))
     return found
