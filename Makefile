@@ -115,9 +115,9 @@ conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
 
 # Apple's package is of 190 MB, and for Linux on x86-64 and Apple silicon alone: no other target brings it.
-conformance-coreai: $(READY) ## Let Apple's own interpreter of Core AI judge what is lowered from it; installs coreai-core into .venv.
+conformance-coreai: $(READY) ## Let Apple's own interpreter of Core AI judge what is lowered from it and translated to it; installs coreai-core into .venv.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[coreai]'
-	$(BIN)/python -m pytest tests/model/coreai tests/conversion/coreai_to_onnx tests/runtime/test_coreai.py $(ARGS)
+	$(BIN)/python -m pytest tests/model/coreai tests/conversion/coreai_to_onnx tests/conversion/mil_to_coreai tests/runtime/test_coreai.py $(ARGS)
 
 conformance-files: $(READY) ## Let small ONNX files of others judge conversion and verify; COREPROOF_DATA names their folder.
 	$(BIN)/python -W ignore -m conformance.small_files $(ARGS)
