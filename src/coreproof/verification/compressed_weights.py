@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import permutations
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -203,6 +204,9 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
     bound = set[str]()  # layers with a weight whose numbers cannot be put into the reference
     for weight in squeezed:
         now = _dense(weight.reference)
+        # zeros (a recurrent layer's initial state) are stored as they are: nothing is excused, and nothing left to exchange
+        if not now.any():
+            continue
         assert weight.reference.steps is not None
         steps = np.broadcast_to(np.asarray(weight.reference.steps(), np.float64), now.shape)
         found = _made_from(weight, now, by_size.get(weight.reference.size, []), taken)
@@ -314,8 +318,8 @@ class _Order(NamedTuple):
         return moved.reshape(exchanged).swapaxes(*self.axes)
 
 
-_GATES = ((0, 1, 3, 2), (0, 2, 1, 3), (0, 3, 1, 2), (1, 0, 2))
-"""Orders of gates: Core ML's LSTM from PyTorch's (i f g o) and from ONNX's (i o f g), ONNX's from PyTorch's; a GRU's two."""
+_GATES = (*permutations(range(4)), *permutations(range(3)))
+"""Orders of gates, an LSTM's and a GRU's: PyTorch, ONNX and Core ML have each their own, and either side may be of any."""
 
 _Sketched: TypeAlias = tuple[_Weight, dict[tuple[int, ...], list[tuple[_Order, Array]]]]
 """A weight, and what it looks like in each order, by the shape that it is to have."""

@@ -73,6 +73,9 @@ def _weights(program: Program, provenance: Mapping[str, str], made_by: Mapping[s
             value = var.val
             if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim < 2 or value.size < FEWEST:
                 continue
+            # one number throughout (a recurrent layer's initial state) is no weight, and makes no table of several
+            if value.min() == value.max():
+                continue
             seen.add(id(constant))
             layer = operation.outputs[0].name
             source = provenance.get(layer, layer)
