@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -122,6 +123,29 @@ def test_a_transpose_taken_apart_into_several_steps_accuses_none_of_them() -> No
     )
     found = verify(model, cp.convert(model, "mlprogram", precision="fp32"))
     assert found, found.summary()
+
+
+def test_a_key_that_is_turned_another_way_is_no_second_fault() -> None:
+    """Attention as PyTorch exports it: the conversion turns the key once where the source turns it twice, under no name of it."""
+    model = graph_model(
+        """net (float[16,1,32] x) => (float[1,4,16,8] y) {
+        k = MatMul (x, wk)  k1 = Reshape (k, heads)  k2 = Transpose <perm = [1,0,2]> (k1)
+        q = MatMul (x, wq)  q1 = Reshape (q, heads)  q2 = Transpose <perm = [1,0,2]> (q1)  q3 = Reshape (q2, four)
+        t = Transpose <perm = [0,2,1]> (k2)  r = Reshape (t, turned)  ks = Mul (r, s)  qs = Mul (q3, s)
+        m = MatMul (qs, ks)  p = Softmax <axis = -1> (m)  y = MatMul (p, q3) }""",
+        **{"wk": weights(32, 32), "wq": weights(32, 32, seed=1), "s": np.float32(0.6)},
+        heads=np.array([16, 4, 8]),
+        four=np.array([1, 4, 16, 8]),
+        turned=np.array([1, 4, 8, 16]),
+    )
+    # as the exporter does, which declares the shape of every value
+    model = type(model)(ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model.ir))), name="attention")
+    other = ir.from_proto(ir.to_proto(model.ir))
+    other.graph.initializers["wk"].const_value = ir.Tensor(weights(32, 32, seed=7), name="wk")
+    made = cp.convert(type(model)(other, name="attention"), "mlprogram", precision="fp16")
+    assert any(name.endswith("_key_turned") for node in made.graph.nodes for name in node.outputs)
+    found = verify(model, made)
+    assert [row.reference for row in found.faults] == ["k"]
 
 
 def scaled_up_and_back(factor: float, names: str) -> Any:

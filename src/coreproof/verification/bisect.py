@@ -222,7 +222,8 @@ def _right_behind_guesses(graph: Graph, rows: Sequence[Row]) -> list[Row]:
 def _wrong_guesses(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
     """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
-    Nor does one of which no output is made: nothing rests on it, and nothing can say that the guess was right.
+    Nor does one of which no output is made: nothing rests on it, and nothing can say that the guess was right. Nor one whose axes
+    lie in another order, which nothing that agrees has told how to turn.
 
     A real fault is the other way round: what follows is wrong, and right when fed what the reference has here.
     """
@@ -233,7 +234,9 @@ def _wrong_guesses(run: VerificationRun, rows: Sequence[Row], found: Sequence[_A
     mistaken = {
         row.candidate: row
         for row in filter(_is_wrong_guess, rows)
-        if row.candidate not in graph.outputs and not readers(graph, row.candidate, ends)
+        if row.candidate not in graph.outputs and (
+            not readers(graph, row.candidate, ends) or _lies_otherwise(run, row)
+        )
     }
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
@@ -255,6 +258,16 @@ def _wrong_guesses(run: VerificationRun, rows: Sequence[Row], found: Sequence[_A
             if any((n in wrong and known[n].agrees) or (n in mistaken and n not in wrong) for n in reached):
                 mistaken[name] = row
     return tuple(mistaken.values())
+
+
+def _lies_otherwise(run: VerificationRun, row: Row) -> bool:
+    """Whether the two values have the same lengths (those of 1 left out) in another order, and no order that is known."""
+    value = run.reference.graph.values.get(row.reference)
+    if value is None or value.shape is None or any(pair.axes for pair in run.pairs if pair.candidate == row.candidate):
+        return False
+    lengths = [n for n in value.shape if n != 1], [n for n in row.shape if n != 1]
+    known = [n for n in lengths[0] if isinstance(n, int)]
+    return len(known) == len(lengths[0]) and known != lengths[1] and sorted(known) == sorted(lengths[1])
 
 
 def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
