@@ -133,7 +133,9 @@ def test_a_key_that_is_turned_another_way_is_no_second_fault() -> None:
         q = MatMul (x, wq)  q1 = Reshape (q, heads)  q2 = Transpose <perm = [1,0,2]> (q1)  q3 = Reshape (q2, four)
         t = Transpose <perm = [0,2,1]> (k2)  r = Reshape (t, turned)  ks = Mul (r, s)  qs = Mul (q3, s)
         m = MatMul (qs, ks)  p = Softmax <axis = -1> (m)  y = MatMul (p, q3) }""",
-        **{"wk": weights(32, 32), "wq": weights(32, 32, seed=1), "s": np.float32(0.6)},
+        wk=weights(32, 32),
+        wq=weights(32, 32, seed=1),
+        s=np.float32(0.6),
         heads=np.array([16, 4, 8]),
         four=np.array([1, 4, 16, 8]),
         turned=np.array([1, 4, 8, 16]),

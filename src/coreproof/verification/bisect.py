@@ -234,9 +234,7 @@ def _wrong_guesses(run: VerificationRun, rows: Sequence[Row], found: Sequence[_A
     mistaken = {
         row.candidate: row
         for row in filter(_is_wrong_guess, rows)
-        if row.candidate not in graph.outputs and (
-            not readers(graph, row.candidate, ends) or _lies_otherwise(run, row)
-        )
+        if row.candidate not in graph.outputs and (not readers(graph, row.candidate, ends) or _lies_otherwise(run, row))
     }
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
