@@ -13,7 +13,16 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 
 def functions(registry: Any) -> dict[Any, list[Any]]:
-    return {name: [meta.onnx_function for meta in metas] for name, metas in registry.functions.items()}
+    """What is written of real numbers; what is written of complex ones is added with each reading."""
+    held = {
+        name: [meta.onnx_function for meta in metas if not meta.is_complex]
+        for name, metas in registry.functions.items()
+    }
+    return {name: metas for name, metas in held.items() if metas}
+
+
+def of_complex_numbers(registry: Any, operator: Any) -> int:
+    return sum(meta.is_complex for meta in registry.get_decomps(operator))
 
 
 def test_the_list_is_read_once_and_is_the_one_that_pytorch_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,9 +35,9 @@ def test_the_list_is_read_once_and_is_the_one_that_pytorch_reads(monkeypatch: py
     monkeypatch.setattr(_registration._torchlib_registry, "get_torchlib_ops", lambda: pytest.fail("read again"))
     with operators_read_once():
         second = registry().from_torchlib()
-    for operator, written in complex_operators().items():
-        anew.register_op(operator, written, is_complex=True)
     assert functions(first) == functions(second) == functions(anew)
+    for operator in complex_operators():
+        assert of_complex_numbers(first, operator) == of_complex_numbers(anew, operator) + 1
     assert second.opset_version == anew.opset_version
 
 

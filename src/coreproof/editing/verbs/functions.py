@@ -32,8 +32,8 @@ def join_functions(
     Example:
         >>> saved = cp.convert("net.onnx", "mlprogram", target="iOS18").save("new.mlpackage")
         >>> both = cp.join_functions({"small": "new.mlpackage", "large": "new.mlpackage"})
-        >>> [*both.functions]
-        ['small', 'large']
+        >>> ", ".join(both.functions)
+        'small, large'
 
     """
     given = {function: load(model) for function, model in models.items()}
