@@ -12,6 +12,7 @@ layer; the time, against running both models, opened once with all inner values 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -157,6 +158,8 @@ def try_model(name: str, places: int, kept: Sequence[dict[str, Any]] = ()) -> It
             yield dict(kept[index])
             continue
         entry |= judged(subject, plant, *FORMATS[index % len(FORMATS)])
+        # a graph's nodes and values hold each other, and Python waits for many objects, not for many bytes
+        gc.collect()
         times = " ".join(f"{entry['verify'][i] / entry['once'][i]:5.2f}" for i in (0, 1)) if "once" in entry else ""
         print(
             f"{name:12} {entry['format']:14} {plant.kind:22} {plant.operator:20} {plant.value:16} {entry['found']:7} "
