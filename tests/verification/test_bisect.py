@@ -150,6 +150,22 @@ def test_a_key_that_is_turned_another_way_is_no_second_fault() -> None:
     assert [row.reference for row in found.faults] == ["k"]
 
 
+def test_a_mask_beyond_the_format_behind_a_fault_is_no_second_fault() -> None:
+    """What a mask hides leaves float16's range and does no harm, which behind a fault only the layer alone can show."""
+    model = graph_model(
+        """net (float[16,32] x) => (float[16,32] y) {
+        q = MatMul (x, wq)  k = MatMul (x, wk)  t = Transpose <perm = [1,0]> (k)  m = MatMul (q, t)  a = Add (m, mask)
+        p = Softmax <axis = -1> (a)  y = MatMul (p, x) }""",
+        wq=weights(32, 32),
+        wk=weights(32, 32, seed=1),
+        mask=np.triu(np.full((16, 16), np.finfo(np.float32).min), 1),
+    )
+    other = ir.from_proto(ir.to_proto(model.ir))
+    other.graph.initializers["wk"].const_value = ir.Tensor(weights(32, 32, seed=7), name="wk")
+    found = verify(model, cp.convert(type(model)(other, name="masked"), "mlprogram", precision="fp16"))
+    assert [row.reference for row in found.faults] == ["k"]
+
+
 def scaled_up_and_back(factor: float, names: str) -> Any:
     """A product, an activation that is none of its operand's size, a product, and a sum with what was before."""
     a, g, z = names

@@ -304,6 +304,9 @@ def _harmless_values(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone])
     What is infinite on one side alone is no proof, however much rounding explains of it.
     """
     alone = {a.row.candidate: a.judgement for a in found}
+    # behind a fault a masked score differs for that as well: alone it shows that the format's range is all that is left
+    judged = {name: judgement for name, judgement in alone.items() if judgement is not None}
+    rows = [replace(row, judgement=judged.get(row.candidate, row.judgement)) for row in rows]
     spared = _clipped_before_right(graph, rows, lambda row: _right(row, alone))
     other_faults = any(judgement is not None and name not in spared for name, judgement in alone.items())
     return spared if other_faults else frozenset()

@@ -303,20 +303,22 @@ class VerificationRun:
     def judge(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
-        profile = self.profiles.get(pair.candidate)
-        judgement = judge(reference, candidate, tolerance, profile, self._ranges[pair.candidate])
-        # only what is stored in float16 can have left its range
-        half = self.stored.get(pair.candidate) == "float16"
-        return judge_range(reference, candidate, judgement, profile) if half else judgement
+        return self._judge_within(pair, reference, candidate, tolerance)
 
     def judge_fault(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement | None:
         """As ``judge``, but None where they agree."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
         if passes(reference, candidate, tolerance):  # most do, and nobody asks for their figures
             return None
-        known = self.profiles.get(pair.candidate)
-        judgement = judge(reference, candidate, tolerance, known, self._ranges[pair.candidate])
+        judgement = self._judge_within(pair, reference, candidate, tolerance)
         return None if judgement.agrees else judgement
+
+    def _judge_within(self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance) -> Judgement:
+        profile = self.profiles.get(pair.candidate)
+        judgement = judge(reference, candidate, tolerance, profile, self._ranges[pair.candidate])
+        # only what is stored in float16 can have left its range
+        half = self.stored.get(pair.candidate) == "float16"
+        return judge_range(reference, candidate, judgement, profile) if half else judgement
 
     def _row(
         self, pair: Pair, needed: tuple[float, float], judgement: Judgement, shape: tuple[int, ...], dtype: str
