@@ -210,7 +210,7 @@ def test_a_pipe_called_mlmodel_is_refused_and_not_waited_for(tmp_path: Path) -> 
         ('{"itemInfoEntries": {"A": {}}, "rootModelIdentifier": "A"}', r"A\.path is missing"),
         ('{"itemInfoEntries": {}, "rootModelIdentifier": ["A"]}', "rootModelIdentifier: expected a text"),
         ('{"itemInfoEntries": {}, "rootModelIdentifier": "A"}', "which is no item"),
-        (b"\xff\xfe", "decode"),
+        (b"\xff\xfe", "byte 0 is not UTF-8"),
     ],
 )
 def test_a_damaged_manifest_is_said_by_entry(package: Path, manifest: str | bytes, words: str) -> None:
