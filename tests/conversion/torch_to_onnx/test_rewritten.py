@@ -30,7 +30,20 @@ INDEX = torch.tensor([[0, 1, 1, 2], [2, 2, 0, 1]])
 PICTURE, VOLUME = (drawn(1, 3, 9, 7),), (drawn(2, 5, 6, 7),)
 ROWS = drawn(3, 4), drawn(2, 4, seed=1)
 WHOLE = torch.randint(-9, 9, (3, 4)), torch.randint(-9, 9, (2, 4))
+SEEN = torch.tensor([[False] * 5, [True] * 5, [False, True, False, True, True], [False] * 5, [True] + [False] * 4])
+HEADS = drawn(1, 4, 5, 8), drawn(1, 4, 5, 8, seed=1), drawn(1, 4, 5, 8, seed=2)
+GROUPED = HEADS[0], drawn(1, 2, 5, 8, seed=1), drawn(1, 2, 5, 8, seed=2)
 CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "queries that see no key": (lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m), (*HEADS, SEEN)),
+    "of a mask for each head": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, scale=0.3),
+        (*HEADS, torch.stack([SEEN, SEEN.T, SEEN, ~SEEN])[None]),
+    ),
+    "that share keys": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, enable_gqa=True),
+        (*GROUPED, SEEN[None, None]),
+    ),
+    "of a mask that is known": (lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SEEN), HEADS),
     **{f"cdist {p}": (lambda a, b, p=p: torch.cdist(a, b, p=p), points()) for p in (0.0, 0.5, 1.0, 2.0, 3.0, np.inf)},
     "sum of windows": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=1), PICTURE),
     "uneven windows": (lambda x: F.avg_pool2d(x, (2, 3), padding=(1, 0), divisor_override=7), PICTURE),

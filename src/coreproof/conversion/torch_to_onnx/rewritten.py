@@ -1,7 +1,8 @@
-"""Operators that PyTorch's exporter writes down as something else: pooling by a divisor, distances, angles, means scattered.
+"""Operators that PyTorch's exporter writes down as something else: pooling, distances, angles, means scattered, attention.
 
 Its average pooling forgets ``divisor_override``; its distances take no absolute value, and know neither p = 0 nor p = infinity;
-a scattered mean keeps the last of the numbers that come to one place; the angle of a negative number comes out as minus pi.
+a scattered mean keeps the last of the numbers that come to one place; the angle of a negative number comes out as minus pi;
+attention that may see no key at all sees all of them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def rewritten_operators() -> Mapping[Callable[..., object], Callable[..., object
         aten.cdist.default: cdist,
         aten.scatter_reduce.two: scatter_reduce,
         aten.atan2.default: atan2,
+        aten.scaled_dot_product_attention.default: attention,
     }
 
 
@@ -166,3 +168,33 @@ def scatter_reduce(
 def _corner(op: Operators, index: ir.Value) -> tuple[ir.Value, ir.Value]:
     ends = op.Shape(index)
     return op.Mul(ends, number(0, ir.DataType.INT64)), ends
+
+
+def attention(
+    query: ir.Value,
+    key: ir.Value,
+    value: ir.Value,
+    attn_mask: ir.Value | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> ir.Value:
+    """As PyTorch's exporter writes it, but a query that may see no key gets zeros, as from PyTorch itself.
+
+    The exporter hides a score behind the least number of its type, and looks for NaN to find such a row, in which all scores are
+    alike then, and none is NaN. What is hidden among others is 0 behind the softmax already: the mask itself says what else is.
+    """
+    from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+
+    written: ir.Value = aten_scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
+    )
+    product = written.producer()
+    guard = product.inputs[0].producer() if product is not None and product.inputs[0] is not None else None
+    if attn_mask is None or attn_mask.dtype != ir.DataType.BOOL or guard is None or guard.op_type != "Where":
+        return written
+    _, zero, weights = guard.inputs
+    for at, taken in enumerate((attn_mask, weights, zero)):
+        guard.replace_input_with(at, taken)
+    return written
