@@ -159,7 +159,7 @@ class Model(NotebookView, ABC):
 
     def check_place(self, target: Path, *, replace: bool = False) -> None:
         """Raises OutputExistsError where ``write`` would put something in the place of what is no such model."""
-        check_output(target, self._kind(target), replace=replace, inputs=(self.path,))
+        check_output(target, self._kind(target), replace=replace, inputs=(self.path,), in_place=True)
 
     @abstractmethod
     def _kind(self, target: Path) -> Kind:
