@@ -43,6 +43,14 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, enable_gqa=True),
         (*GROUPED, SEEN[None, None]),
     ),
+    "of a mask that is added": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m),
+        (*HEADS, torch.zeros(5, 5).masked_fill(~SEEN, -torch.inf)),
+    ),
+    "of a mask that is computed and added": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, torch.zeros(5, 5).masked_fill(~m, -torch.inf)),
+        (*HEADS, SEEN),
+    ),
     "of a mask that is known": (lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SEEN), HEADS),
     **{f"cdist {p}": (lambda a, b, p=p: torch.cdist(a, b, p=p), points()) for p in (0.0, 0.5, 1.0, 2.0, 3.0, np.inf)},
     "sum of windows": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=1), PICTURE),
@@ -99,3 +107,19 @@ def test_a_last_window_in_the_padding_of_a_free_length_is_refused_by_name() -> N
     module = Called(lambda x: F.avg_pool2d(x, 2, 3, 1, True, divisor_override=5)).eval()
     with pytest.raises(cp.CoreproofError, match=r"divisor_override and ceil_mode.*known lengths"):
         cp.convert(cp.Source(module, PICTURE), "mlprogram", shapes={"input_0": [1, 3, (7, 20), (7, 20)]})
+
+
+def test_a_mask_that_hides_by_a_finite_number_costs_nothing() -> None:
+    """Such a query sees all keys alike, in PyTorch too."""
+
+    def attend(q: Any, k: Any, v: Any, seen: Any) -> Any:
+        return F.scaled_dot_product_attention(q, k, v, torch.where(seen, 0.0, torch.finfo(q.dtype).min))
+
+    source = cp.convert(cp.Source(Called(attend).eval(), (*HEADS, SEEN)), "onnx", check=False)
+    operators = [node.operator for node in source.graph.nodes]
+    assert operators.count("Where") == 1
+    assert "Equal" not in operators
+    with cp.session(source) as running:
+        fed = dict(zip((f.name for f in source.signature.inputs), (*HEADS, SEEN), strict=True))
+        (made,) = running.run({name: tensor.numpy() for name, tensor in fed.items()}).values()
+    np.testing.assert_allclose(made, attend(*HEADS, SEEN).numpy(), atol=1e-6)

@@ -10,9 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.writing import NowhereRightError, Operators, lengths, number, numbers, operators
+from coreproof.conversion.torch_to_onnx.writing import (
+    NowhereRightError,
+    Operators,
+    is_float,
+    lengths,
+    number,
+    numbers,
+    operators,
+)
 from coreproof.model.torch.model import import_torch
 
 
@@ -182,19 +191,48 @@ def attention(
 ) -> ir.Value:
     """As PyTorch's exporter writes it, but a query that may see no key gets zeros, as from PyTorch itself.
 
-    The exporter hides a score behind the least number of its type, and looks for NaN to find such a row, in which all scores are
-    alike then, and none is NaN. What is hidden among others is 0 behind the softmax already: the mask itself says what else is.
+    What a mask hides among others is 0 behind the softmax already. Where it hides all, the exporter's scores are alike behind a
+    mask of truths, and NaN behind minus infinity: the mask itself says where nothing is seen.
     """
     from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
 
+    op = operators()
     written: ir.Value = aten_scaled_dot_product_attention(
         query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
     )
     product = written.producer()
-    guard = product.inputs[0].producer() if product is not None and product.inputs[0] is not None else None
-    if attn_mask is None or attn_mask.dtype != ir.DataType.BOOL or guard is None or guard.op_type != "Where":
+    weights = product.inputs[0] if product is not None else None
+    if product is None or weights is None or attn_mask is None:
         return written
-    _, zero, weights = guard.inputs
-    for at, taken in enumerate((attn_mask, weights, zero)):
-        guard.replace_input_with(at, taken)
+    nothing = number(0.0, query.dtype)
+    if attn_mask.dtype == ir.DataType.BOOL:
+        guard = weights.producer()
+        if guard is not None and guard.op_type == "Where":  # zero where it is NaN, which it never is
+            weights = guard.inputs[2]
+        return op.MatMul(op.Where(attn_mask, weights, nothing), product.inputs[1])
+    if _may_hide_all(attn_mask):
+        hidden = op.Equal(attn_mask, number(-math.inf, attn_mask.dtype))
+        return op.MatMul(op.Where(hidden, nothing, weights), product.inputs[1])
     return written
+
+
+_MAKES_INFINITY = frozenset(("Log", "Div", "Reciprocal"))
+
+
+def _may_hide_all(mask: ir.Value) -> bool:
+    """Whether a number of the mask may be minus infinity: it is fed, a constant is, or what it is computed by makes one."""
+    waiting, seen = [mask], {mask}
+    while waiting:
+        value = waiting.pop()
+        known = ir.convenience.get_const_tensor(value)
+        if known is not None:
+            if np.isneginf(known.numpy()).any():
+                return True
+            continue
+        node = value.producer()
+        if node is None or node.op_type in _MAKES_INFINITY:
+            return True
+        floats = [v for v in node.inputs if v is not None and v not in seen and is_float(v)]
+        seen.update(floats)
+        waiting += floats
+    return False
