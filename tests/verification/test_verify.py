@@ -41,6 +41,19 @@ def test_files_are_verified_by_their_paths(tmp_path: Path) -> None:
     assert found.reference == "net"
 
 
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_what_is_fed_in_float64_may_be_rounded_before_anything_is_computed(to: Any) -> None:
+    """Also where it is only moved, which adds no error of its own."""
+    model = graph_model(
+        "net (double[4] a, double[3] b) => (float[7] y) { c = Concat <axis = 0> (a, b) y = Cast <to = 1> (c) }"
+    )
+    rng = np.random.default_rng(0)
+    fed = {"a": rng.normal(size=4), "b": rng.normal(size=3)}
+    found = verify(model, cp.convert(model, to, **({"precision": "fp32"} if to == "mlprogram" else {})), fed)
+    assert found, found.summary()
+    assert all((row.tolerance.typical or 0) < 1e-6 for row in found.rows)
+
+
 @pytest.mark.parametrize("blocks", [4, 24])
 def test_honest_float16_agrees_at_any_depth_and_not_by_a_mile(blocks: int) -> None:
     exact, half = residual_net(blocks=blocks), as_half(residual_net(half=True, blocks=blocks))

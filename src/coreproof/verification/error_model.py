@@ -77,7 +77,8 @@ class ErrorModel:
         self._entered.add(name)
         self._guessed.pop(name, None)
         measured, unit = self._measured(name, array), self._unit(name)
-        rounding = 0.0 if exact or unit <= U32 else unit
+        # a float64 is fed to a side that computes in float32
+        rounding = 0.0 if exact or (unit <= U32 and array.dtype != np.float64) else unit
         part = measured.ordinary
         self._states[name] = measured._replace(
             error=math.hypot(rounding * measured.scale, apart),

@@ -267,6 +267,25 @@ def test_what_is_cut_from_a_value_that_is_known_in_part_stays_a_float() -> None:
     np.testing.assert_allclose(y, np.broadcast_to([0.75, 0.5, 0.5, 0.5, 0.5], (1, 4, 5)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("operator", ["Tan", "Sinh", "Erf", "Floor", "Reciprocal", "Sign"])
+@pytest.mark.parametrize("to", [{"to": "mlprogram", "precision": "fp32"}, {"to": "neuralnetwork"}])
+def test_functions_of_what_is_cut_from_a_value_that_is_known_in_part_are_computed(
+    operator: str, to: dict[str, Any]
+) -> None:
+    """An array of objects knows no function: coremltools' own evaluation ended with a TypeError."""
+    model = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,4,2] x) => (float[1,4,1] y)'
+        " { c = Concat<axis=2>(v, x) s = Slice(c, b, e, a) y = FUNCTION(s) }".replace("FUNCTION", operator),
+        v=np.full((1, 4, 1), 0.75, np.float32),
+        b=np.array([0]),
+        e=np.array([1]),
+        a=np.array([2]),
+    )
+    x = {"x": np.zeros((1, 4, 2), np.float32)}
+    with session(model) as source, session(onnx_to_coreml(model, **to)) as running:
+        np.testing.assert_allclose(running.run(x)["y"], source.run(x)["y"], rtol=2e-6)
+
+
 def test_what_a_networks_backend_refuses_is_named_by_its_operation() -> None:
     def refuse(op: object) -> None:
         raise ValueError(op)

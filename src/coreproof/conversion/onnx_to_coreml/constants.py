@@ -31,7 +31,10 @@ class SharedConstants:
             return make
 
         def call(**operands: object) -> Var:
-            return make(**{k: v if k == "name" else self._shared(k, v) for k, v in operands.items()})
+            made = make(**{k: v if k == "name" else self._shared(k, v) for k, v in operands.items()})
+            for var in made if isinstance(made, list | tuple) else (made,):
+                _give_its_dtype(var)
+            return made
 
         setattr(self, operation, call)
         return call
@@ -65,6 +68,15 @@ class NetworkBuilder(SharedConstants):
             # the single number has its axis [1] already: added to, it would have one too many
             return self.reshape(x=x, shape=np.ones(len(axes), np.int32), **named)
         return self._plain.expand_dims(x=x, axes=axes, **named)
+
+
+def _give_its_dtype(made: Var) -> None:
+    """What coremltools cuts out of a value that it knows in part is an array of objects: no function is known of these."""
+    known = made.val
+    if isinstance(known, np.ndarray) and known.dtype == object:
+        from coremltools.converters.mil.mil.types.type_mapping import nptype_from_builtin
+
+        made._sym_val.val = known.astype(nptype_from_builtin(made.dtype))
 
 
 def _identity(value: object) -> tuple[object, ...] | None:

@@ -140,19 +140,6 @@ def _check_labels(shape: Sequence[int], labels: Sequence[object], built: Built) 
         )
 
 
-def _give_known_values_their_dtype(program: Program) -> None:
-    """What coremltools cut out of a value that it knows in part is an array of objects: folded, it would become integers."""
-    from coremltools.converters.mil.mil.types.type_mapping import nptype_from_builtin
-
-    for function in program.functions.values():
-        for operation in function.operations:
-            for made in operation.outputs:
-                known = made.val
-                # symbols among numbers make an array of objects of it
-                if isinstance(known, np.ndarray) and known.dtype == object:
-                    made._sym_val.val = known.astype(nptype_from_builtin(made.dtype))
-
-
 def network_spec(
     built: Built,
     shapes: Mapping[str, FlexibleShape],
@@ -168,7 +155,6 @@ def network_spec(
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
     _refuse_inexpressible(built.program)
-    _give_known_values_their_dtype(built.program)
     # the backend would describe the inputs from them; ours are described below
     built.program.functions["main"].input_types = ()
     with quiet():
