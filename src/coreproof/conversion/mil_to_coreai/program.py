@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from coreproof.conversion.coreml_to_onnx.boundary import settled, signature_of, told, understood
+from coreproof.conversion.coreml_to_onnx.boundary import understood
 from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Declared
+from coreproof.conversion.coreml_to_onnx.mlprogram.arguments import constant_of, given_to
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.conversion.mil_to_coreai.states import close_states, open_handle
 from coreproof.conversion.mil_to_coreai.translation import ELEMENTS, FLOATS, FunctionScope, Operand, Tensor, Translation
-from coreproof.conversion.operators import MIL, TO_COREAI, several
+from coreproof.conversion.operators import MIL, TO_COREAI
 from coreproof.conversion.registry import Handler
 from coreproof.errors import ConversionError
 from coreproof.model.coreai.element_types import TensorType
 from coreproof.model.coreai.program import Function, StoredBlock, StoredOperation
-from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.features import Signature
@@ -134,35 +134,25 @@ def translate_operations(block: Translation, model: CoreMLModel, stored: Iterabl
     for operation in stored:
         block.operation = operation.type
         block.name = operation.outputs[0].name if operation.outputs else operation.type
-        arguments: dict[str, Operand] = {}
-        with understood(block.refuse, partial(dict[str, Operand], arguments)):
+        arguments: dict[str, object] = {}
+        with understood(block.refuse, partial(dict[str, object], arguments)):
             _translate(block, model, operation, arguments)
 
 
 def _translate(
-    block: Translation, model: CoreMLModel, operation: MIL_pb2.Operation, arguments: dict[str, Operand]
+    block: Translation, model: CoreMLModel, operation: MIL_pb2.Operation, arguments: dict[str, object]
 ) -> None:
     block.outputs = tuple(declared(o) for o in operation.outputs)
     block.blocks, block.model = operation.blocks, model
     if operation.type == "const":
-        literal = read_literal(model, operation.attributes["val"])
+        literal = constant_of(block, model, operation)
         block.environment[block.name] = literal
         block.scope.called.setdefault(id(literal), block.name)
         return
     handler = handler_for(operation.type, block.scope.opset)
     if handler is None:
         raise block.refuse("it is not translated")
-    if operation.type.startswith("constexpr_"):
-        # before iOS18 the constants of a constexpr operation are its attributes
-        arguments.update({k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"})
-    tuples = several(operation.type)
-    for key, argument in operation.inputs.items():
-        arguments[key] = _argument(block, model, key, argument, is_tuple=key in tuples)
-    try:
-        signature_of(handler).bind(block, **arguments)
-    except TypeError as error:
-        raise block.refuse("its inputs are not those of this operation", found=str(error)) from None
-    given = settled(handler, arguments, block.refuse)
+    given = given_to(handler, block, model, operation, arguments)
     outputs, name, kind = block.outputs, block.name, block.operation
     if TO_COREAI.traits(operation.type).get("in_float32", False):
         given = {key: _widened(block, value) for key, value in given.items()}
@@ -174,22 +164,6 @@ def _translate(
     block.operation, block.name = kind, name
     for output, result in zip(outputs, results, strict=True):
         block.environment[output.name] = _finish(block, output, result)
-
-
-def _argument(
-    block: Translation, model: CoreMLModel, key: str, argument: MIL_pb2.Argument, *, is_tuple: bool
-) -> Operand:
-    values = [
-        block.lookup(binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
-        for binding in argument.arguments
-    ]
-    if is_tuple:
-        return tuple(values)
-    if len(values) != 1:
-        raise block.refuse(
-            f"its parameter {key!r} is bound to {len(values)} values", expected="one", found=[told(v) for v in values]
-        )
-    return values[0]
 
 
 def _widened(block: Translation, operand: Operand) -> Operand:

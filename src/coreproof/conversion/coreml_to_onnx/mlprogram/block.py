@@ -7,13 +7,12 @@ from functools import partial
 
 import onnx_ir as ir
 
-from coreproof.conversion.coreml_to_onnx.boundary import settled, signature_of, told, understood
+from coreproof.conversion.coreml_to_onnx.boundary import understood
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
+from coreproof.conversion.coreml_to_onnx.mlprogram.arguments import constant_of, given_to
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
-from coreproof.conversion.operators import several
-from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
 
@@ -23,39 +22,27 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[MIL
     for operation in operations:
         low.operation = operation.type
         low.name = operation.outputs[0].name if operation.outputs else operation.type
-        arguments: dict[str, Operand] = {}
-        with understood(low.refuse, partial(dict[str, Operand], arguments)):
+        arguments: dict[str, object] = {}
+        with understood(low.refuse, partial(dict[str, object], arguments)):
             _lower_operation(low, model, operation, arguments)
 
 
 def _lower_operation(
-    low: Lowering, model: CoreMLModel, operation: MIL_pb2.Operation, arguments: dict[str, Operand]
+    low: Lowering, model: CoreMLModel, operation: MIL_pb2.Operation, arguments: dict[str, object]
 ) -> None:
     """Lowers one operation; ``arguments`` is filled with what it is given, for those who tell what went wrong."""
     low.outputs = tuple(declared(o) for o in operation.outputs)
     low.blocks = operation.blocks
     low.shared.model = model
     if operation.type == "const":
-        if "val" not in operation.attributes or not low.outputs:
-            raise low.refuse("it holds no value", expected="an attribute 'val' and an output")
-        literal = read_literal(model, operation.attributes["val"])
+        literal = constant_of(low, model, operation)
         low.environment[low.name] = literal
         low.shared.names.setdefault(id(literal), low.name)
         return
     handler = handler_for(operation.type, low.opset)
     if handler is None:
         raise low.refuse("is not lowered")
-    if operation.type.startswith("constexpr_"):
-        # Before iOS18 the constants of a constexpr operation are its attributes.
-        arguments.update({k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"})
-    tuples = several(operation.type)
-    for key, argument in operation.inputs.items():
-        arguments[key] = _argument(low, model, key, argument, key in tuples)
-    try:
-        signature_of(handler).bind(low, **arguments)
-    except TypeError as error:
-        raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
-    given = settled(handler, arguments, low.refuse)
+    given = given_to(handler, low, model, operation, arguments)
     outputs = low.outputs
     exact = None
     if low.shared.switches is not None:
@@ -73,20 +60,6 @@ def _lower_operation(
         raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
     for output, result in zip(outputs, results, strict=True):
         low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
-
-
-def _argument(low: Lowering, model: CoreMLModel, key: str, argument: MIL_pb2.Argument, is_tuple: bool) -> Operand:
-    values = [
-        low.lookup(binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
-        for binding in argument.arguments
-    ]
-    if is_tuple:
-        return tuple(values)
-    if len(values) != 1:
-        raise low.refuse(
-            f"its parameter {key!r} is bound to {len(values)} values", expected="one", found=[told(v) for v in values]
-        )
-    return values[0]
 
 
 def finish(low: Lowering, output: Declared, result: Operand, *, unrounded: bool = False) -> Operand:
