@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
+from itertools import product
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.complex_values import Complex, before_pairs, both_parted, parted
+from coreproof.conversion.torch_to_onnx.complex_values import Complex, before_pairs, both_parted, constant, parted
 from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, numbers, operators, whole
 from coreproof.model.torch.model import import_torch
 
@@ -120,13 +121,20 @@ def _added(function: Written) -> Written:
 
 
 def _einsum(function: Written) -> Written:
+    """A sum of products: each choice of parts, one of each operand, goes to the part that its powers of i make it."""
+
     def written(equation: str, tensors: Sequence[ir.Value], path: object = None) -> ir.Value:
-        one, *more = (parted(each) for each in tensors)
-        if len(more) > 1:
-            raise NotImplementedError("einsum of more than two complex tensors")
-        if not more:
-            return one.each(lambda part: function(equation, [part])).pairs
-        return one.multiplied(more[0], lambda a, b: function(equation, [a, b])).pairs
+        op = operators()
+        operands = [parted(each) for each in tensors]
+        powers: list[list[ir.Value]] = [[], [], [], []]
+        for chosen in product((0, 1), repeat=len(operands)):
+            taken = [z.imag if which else z.real for which, z in zip(chosen, operands, strict=True)]
+            powers[sum(chosen) % 4].append(function(equation, taken))
+        # one operand makes no square of i, and two no third power
+        signed = [reduce(op.Add, powers[at]) for at in (0, 1)]
+        for at in (0, 1):
+            signed[at] = reduce(op.Sub, powers[at + 2], signed[at])
+        return operands[0].with_parts(*signed).pairs
 
     return written
 
@@ -164,7 +172,7 @@ def lerp(pairs: ir.Value, end: ir.Value, weight: ir.Value | complex) -> ir.Value
     if isinstance(weight, ir.Value):
         return (start + way * parted(weight)).pairs
     if isinstance(weight, complex):
-        raise NotImplementedError("lerp by a complex weight")
+        return (start + way * constant(weight, way)).pairs
     return (start + way.scaled(float(weight))).pairs
 
 
@@ -212,7 +220,8 @@ def prod(pairs: ir.Value, dim: int, keepdim: bool = False, dtype: int | None = N
         for at in range(known_length(pairs, axis, "a product of complex numbers"))
     ]
     if not each:
-        raise NotImplementedError("the product of no complex numbers")
+        kept = op.ReduceSum(pairs, whole(axis), keepdims=int(keepdim))
+        return op.Add(kept, op.Constant(value=numbers([1.0, 0.0], pairs.dtype)))
     made = reduce(lambda a, b: a * b, each)
     return (made if keepdim else made.each(lambda part: op.Squeeze(part, whole(axis)))).pairs
 

@@ -31,6 +31,23 @@ def _ends(t: Translation, x: Operand, kernel: Sequence[int], strides: Sequence[i
     return [(b, a + max(reach_beyond(n, k, s, b, a), 0)) for n, k, s, (b, a) in axes]
 
 
+def _windows(
+    t: Translation,
+    x: Operand,
+    kernel_sizes: Sequence[int],
+    strides: Sequence[int] | None,
+    pad_type: str,
+    pad: Sequence[int] | None,
+    *,
+    ceil: bool,
+) -> tuple[list[int], list[int], Pads, Pads]:
+    """The windows' lengths and steps, the padding that is asked for, and that which the last window reaches."""
+    kernel = [int(k) for k in kernel_sizes]
+    stride = [1] * len(kernel) if strides is None else [int(s) for s in strides]
+    pads = _pads(t, x, kernel, stride, pad_type, pad)
+    return kernel, stride, pads, _ends(t, x, kernel, stride, pads, ceil=ceil)
+
+
 def _pooled(t: Translation, kind: str, x: Tensor, kernel: Sequence[int], strides: Sequence[int]) -> Tensor:
     """Windows without padding; of one dimension as those of a picture of one row."""
     count = len(kernel)
@@ -57,9 +74,7 @@ def max_pool(
     pad: Sequence[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    kernel = [int(k) for k in kernel_sizes]
-    stride = [1] * len(kernel) if strides is None else [int(s) for s in strides]
-    ends = _ends(t, x, kernel, stride, _pads(t, x, kernel, stride, pad_type, pad), ceil=ceil_mode)
+    kernel, stride, _, ends = _windows(t, x, kernel_sizes, strides, pad_type, pad, ceil=ceil_mode)
     return _pooled(t, "max", windowed(t, x, ends, -np.inf), kernel, stride)
 
 
@@ -75,10 +90,7 @@ def avg_pool(
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> Tensor:
-    kernel = [int(k) for k in kernel_sizes]
-    stride = [1] * len(kernel) if strides is None else [int(s) for s in strides]
-    pads = _pads(t, x, kernel, stride, pad_type, pad)
-    ends = _ends(t, x, kernel, stride, pads, ceil=ceil_mode)
+    kernel, stride, pads, ends = _windows(t, x, kernel_sizes, strides, pad_type, pad, ceil=ceil_mode)
     total = _pooled(t, "sum", windowed(t, x, ends), kernel, stride)
     counted = [(0, 0)] * len(kernel) if exclude_padding_from_average else pads
     if ends == counted:
@@ -112,8 +124,6 @@ def l2_pool(
     pad: Sequence[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    kernel = [int(k) for k in kernel_sizes]
-    stride = [1] * len(kernel) if strides is None else [int(s) for s in strides]
-    ends = _ends(t, x, kernel, stride, _pads(t, x, kernel, stride, pad_type, pad), ceil=ceil_mode)
+    kernel, stride, _, ends = _windows(t, x, kernel_sizes, strides, pad_type, pad, ceil=ceil_mode)
     squares = windowed(t, t.binary("mul", x, x), ends)
     return t.unary("sqrt", _pooled(t, "sum", squares, kernel, stride))
