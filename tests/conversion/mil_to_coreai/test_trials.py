@@ -56,10 +56,6 @@ ADDED = dict.fromkeys(("conv", "conv_transpose", "linear"), "bias")
 """Operations that become two, of which the second adds this operand: in half width they round twice."""
 
 
-OTHERWISE: dict[str, str] = {}
-"""Trials of which Apple's interpreter makes something else, and why that is its own doing."""
-
-
 def hold(trial: Trial, folder: Path, opened: Callable[[CoreMLModel], Any]) -> None:
     is_refused = trial.operator in REFUSED and any("shape" in row.fed for row in trial.rows)
     with pytest.raises(ConversionError, match="has to be a constant") if is_refused else nullcontext():
@@ -108,6 +104,4 @@ def child() -> Iterator[Child]:
 @needs_coreai
 @pytest.mark.parametrize("trial", [t for t in TRIALS if not (t.half and t.within)], ids=str)
 def test_apple_s_interpreter_makes_the_same(trial: Trial, tmp_path: Path, child: Child) -> None:
-    if trial.name in OTHERWISE:
-        pytest.skip(OTHERWISE[trial.name])
     hold(trial, tmp_path, lambda model: ByApple(model, child, tmp_path))
