@@ -102,7 +102,9 @@ def main() -> int:
     parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=list(FORMATS))
     # NNSmith's solver works against the clock: the same seed may be another graph tomorrow, so that what ended badly is kept
     kept = Path(__file__).parent.parent / "build" / "random_graphs"
-    parser.add_argument("--keep", type=Path, default=kept, help="a folder for the graphs that ended badly or were refused")
+    parser.add_argument(
+        "--keep", type=Path, default=kept, help="a folder for the graphs that ended badly or were refused"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--record", action="store_true", help="write conformance/results/random_graphs.json")
     given = parser.parse_args()

@@ -26,6 +26,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
 from coreproof.conversion.onnx_to_coreml.lowering import said
 from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
+from coreproof.conversion.onnx_to_coreml.schemas import check_against_schemas
 from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.conversion.onnx_to_coreml.text_stages import with_text_stages
@@ -319,6 +320,7 @@ def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) ->
 
 def _prepared(model: OnnxModel, *, joined: bool, kept: Collection[str]) -> ir.Model:
     """The graph to be lowered. ConversionError where its nodes are not what its operators need."""
+    check_against_schemas(model.ir, model.name)
     try:
         graph = prepare(model.ir, joined=joined, kept=kept)
     except CoreproofError:

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import TypeGuard
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.checked_products import checked
@@ -253,10 +252,6 @@ class ProgramBuilder:
                 handler = ONNX.find(node.op_type, opset, node.domain)
                 if handler is None:
                     return
-                lacking = _lacking(node, opset)
-                if lacking is not None:
-                    self.context.node = node
-                    raise self.context.refuse(lacking, "what the operator's definition asks for")
                 results = self._handle(handler, node, raw)
         except ConversionError as error:
             problems.append(error)
@@ -470,20 +465,6 @@ def _reads(node: ir.Node) -> set[str | None]:
         read |= {value.name for each in inner for value in each.inputs if value is not None} - made
         read |= {value.name for value in graph.outputs if value is not None} - made
     return read
-
-
-def _lacking(node: ir.Node, opset: int) -> str | None:
-    """What the standard says that this operator needs, and the node does not have; None where it has all."""
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    except onnx.defs.SchemaError:
-        return None
-    parts = [
-        f"no attribute {name!r}" for name, a in schema.attributes.items() if a.required and name not in node.attributes
-    ]
-    if len(node.inputs) < schema.min_input:
-        parts.append(f"{len(node.inputs)} inputs, where it takes {schema.min_input}")
-    return ", ".join(parts) or None
 
 
 def _attribute(attribute: ir.Attr) -> object:

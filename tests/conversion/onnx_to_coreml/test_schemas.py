@@ -1,0 +1,63 @@
+"""Nodes that are not what their operators' definitions ask for are refused by name, before a pass reads what is not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import coreproof as cp
+from coreproof.errors import ConversionError
+
+
+def _model(*nodes: onnx.NodeProto, opset: int = 17) -> onnx.ModelProto:
+    x, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xz")
+    return helper.make_model(
+        helper.make_graph(nodes, "g", [x], [z]), opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+    )
+
+
+@pytest.mark.parametrize("opset", [17, 64], ids=["a released opset", "one that is to come"])
+@pytest.mark.parametrize(
+    ("node", "found", "expected"),
+    [
+        (helper.make_node("Mul", ["x"], ["z"]), "1 inputs ('x')", "2 inputs"),
+        (helper.make_node("Pow", ["x"], ["z"]), "1 inputs ('x')", "2 inputs"),
+        (helper.make_node("Relu", [], ["z"]), "0 inputs", "1 inputs"),
+        (helper.make_node("Relu", ["x", "x"], ["z"]), "2 inputs ('x', 'x')", "1 inputs"),
+        (helper.make_node("Relu", ["x"], ["z", "more"]), "2 outputs ('z', 'more')", "1 outputs"),
+        (helper.make_node("Clip", ["x", "x", "x", "x"], ["z"]), "4 inputs ('x', 'x', 'x', 'x')", "1 to 3 inputs"),
+        (helper.make_node("Sum", [], ["z"]), "0 inputs", "1 or more inputs"),
+        (helper.make_node("Add", ["x", ""], ["z"]), "no input 'B'", "the input 'B'"),
+        (helper.make_node("Cast", ["x"], ["z"]), "no attribute 'to'", "the attribute 'to'"),
+    ],
+    ids=lambda value: value.op_type if isinstance(value, onnx.NodeProto) else "",
+)
+def test_a_node_that_is_not_as_defined_is_named(node: onnx.NodeProto, found: str, expected: str, opset: int) -> None:
+    with pytest.raises(ConversionError) as refused:
+        cp.convert(_model(node, opset=opset), to="mlprogram")
+    assert refused.value.found == found
+    assert refused.value.expected == expected
+    assert "node 'z'" in str(refused.value.where)
+
+
+def test_all_of_them_at_once_and_inside_branches_too() -> None:
+    inner = helper.make_graph(
+        [helper.make_node("Sqrt", [], ["b"])], "b", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, [2, 3])]
+    )
+    condition = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("c", TensorProto.BOOL, [], [True]))
+    choice = helper.make_node("If", ["c"], ["m"], then_branch=inner, else_branch=inner)
+    with pytest.raises(ConversionError, match="nodes are not what their operators' definitions ask for") as refused:
+        cp.convert(_model(condition, choice, helper.make_node("Mul", ["m"], ["z"])), to="mlprogram")
+    assert "'b' (Sqrt)" in str(refused.value)
+    assert "'z' (Mul)" in str(refused.value)
+
+
+def test_inputs_that_may_be_left_out_are() -> None:
+    """Clip without its least: what is optional may have no name."""
+    six = helper.make_node("Constant", [], ["six"], value_float=6.0)
+    model = _model(six, helper.make_node("Clip", ["x", "", "six"], ["z"]))
+    converted = cp.convert(model, to="mlprogram", precision="fp32")
+    x = np.array([[-9, 0, 5], [6, 7, 90]], np.float32)
+    np.testing.assert_array_equal(cp.session(converted).run({"x": x})["z"], np.minimum(x, 6))
