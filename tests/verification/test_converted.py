@@ -111,11 +111,16 @@ def test_an_infinity_that_is_meant_is_checked_and_hides_no_other_output(precisio
     made = cp.convert(model, "mlprogram", precision=precision)
     assert made.notes[-1].startswith("checked: ran once on drawn input")
     assert "not checked" not in made.notes[-1]
-    # another sign of the constant's infinity is not the same answer; nor does it hide that the other output is right
+    # another sign of the constant's infinity is not the same answer
     other = cp.convert(_with_constant("-1.0, 2.0", "0.0, 1.0"), "mlprogram", precision=precision)
     said = check_conversion(cp.load(model), other)
-    assert said
-    assert said.said.endswith("not checked: 'c', which the source itself answers with NaN or infinite")
+    assert not said
+    assert said.said.endswith(
+        "output 'c': 1 of 2 elements are NaN or infinite on one side only, or infinite with another sign"
+    )
+    assert not cp.verify(model, other)
+    # nor is an infinity where the source has a number, beside one that is meant
+    assert not check_conversion(cp.load(model), cp.convert(_with_constant("1.0, 2.0", "0.0, 0.0"), "mlprogram"))
 
 
 def test_beside_an_output_without_a_number_the_others_are_checked() -> None:

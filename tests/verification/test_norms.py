@@ -16,8 +16,8 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.verification.arriving import carried_error
 from coreproof.verification.contrast import contrast_for, normalised_together
-from coreproof.verification.error_model import _carried
 from coreproof.verification.error_state import measure
 from coreproof.verification.verify import verify
 from tests.build import onnx_proto
@@ -105,7 +105,7 @@ def test_errors_are_predicted_from_the_deviation_of_each_row(quiet: float) -> No
     contrast = contrast_for(Graph("g", (node,), ("x",), ("y",)), "x", exact)
     read = measure(exact)._replace(error=float(np.sqrt(np.mean((wrong - exact) ** 2))), contrast=contrast)
     found = float(np.sqrt(np.mean((normalised(wrong) - normalised(exact)) ** 2)))
-    predicted = _carried(node, [read], measure(normalised(exact)))
+    predicted = carried_error(node, [read], measure(normalised(exact)))
     assert 0.7 * predicted < found < 1.4 * predicted
 
 

@@ -9,8 +9,17 @@ import numpy as np
 
 from coreproof.conversion.operators import canonical_op, error_class, meaning, operation_of
 from coreproof.model.graph import Graph, Node
-from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.model.numbers import UNIT_ROUNDOFF, share_of
 from coreproof.pairing.operators import interpolates, makes_steps, scale_factor, summand_count
+from coreproof.verification.arriving import (
+    carried_error,
+    gain_of_sum,
+    level_after,
+    quantisation_steps,
+    shared_error,
+    step_after,
+    uneven_after,
+)
 from coreproof.verification.channels import Profile
 from coreproof.verification.compressed_weights import Distance
 from coreproof.verification.contrast import contrast_for, kept_of
@@ -23,9 +32,6 @@ from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACU
 
 _HIDDEN = 0.25
 """Beside fills of so small a share of the whole value's scale, the ordinary elements are judged by themselves."""
-
-FEW_TERMS = 64
-"""A sum of fewer terms (depthwise convolutions) does not average over channels."""
 
 LAST_BITS = 4 * U32
 """By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
@@ -127,10 +133,12 @@ class ErrorModel:
                 )
         return Tolerance(whole[0], 0.0, whole[1], why=_why(share, unit))
 
-    def accept(self, name: str, error: float, ordinary: float | None = None) -> None:
+    def accept(self, name: str, error: float, ordinary: float | None = None, single: float = 0.0) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
 
-        ``ordinary`` is that of the elements beside its fills, where it holds some.
+        ``ordinary`` is that of the elements beside its fills, where it holds some. ``single`` is the share of its
+        size (of the scale, if that is larger) by which a single element is off: where a function is steep at a few points, these
+        stand further above the rest than any bound that follows from the rest would let them.
 
         So each operator answers for what it adds itself, however deep it stands. Not less than the operator's own error
         counts: in another run, with other values brought out, the engine may have computed it in another order.
@@ -144,7 +152,9 @@ class ErrorModel:
             if part is not None and ordinary is not None:
                 part = part._replace(error=max(ordinary, min(part.own, part.error)))
             level = found * min(1.0, known.level / known.error) if known.error > 0 else 0.0
-            self._states[name] = known._replace(error=found, shared=shared, level=level, ordinary=part)
+            typical = share_of(found, known.scale) if part is None else share_of(part.error, part.scale)
+            uneven = max(known.uneven, single / (WORST * typical)) if typical > 0 else known.uneven
+            self._states[name] = known._replace(error=found, shared=shared, level=level, ordinary=part, uneven=uneven)
 
     def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
         if name not in self._measures:
@@ -201,24 +211,24 @@ class ErrorModel:
             measured = ErrorState(0.0, arriving, max((s.deviation for s in read), default=0.0))
         scale = measured.scale
         # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
-        gain = self._gain(output) or _gain_of_sum(node, read, measured)
+        gain = self._gain(output) or gain_of_sum(node, read, measured)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         further = self._further.get(output, Further())
         share, floor = self._added_error(node, output, read, measured.elements), self._floor(node, output)
         own = math.hypot(share * summands, further.share * summands, floor)
-        carried = _carried(node, without_fills(node, read, measured), measured)
+        carried = carried_error(node, without_fills(node, read, measured), measured)
         scaled = len(read) == 1 and read[0].scale > 0 and (self._is_scaled(node) or scale_factor(node) is not None)
         if len(read) == 1 and read[0].scale and self._is_scaled(node):
             carried = read[0].error * scale / read[0].scale
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
-        if (counted := _quantisation_steps(node, read, measured)) is not None:
+        if (counted := quantisation_steps(node, read, measured)) is not None:
             carried = counted * read[0].error
             own = math.hypot(own, counted * self._unit(node.inputs[0]) * read[0].scale)  # its scale is rounded too
         # by so much a compressed weight is off, which what it is added to does not make larger
         known_off = self._weights.get(node.name, Distance())
         off = known_off.absolute if error_class(operation_of(node)) == "add" else known_off.share * summands
-        error, step = math.hypot(carried, own, off), _step(node, read)
+        error, step = math.hypot(carried, own, off), step_after(node, read)
         if self._dtype(output) == "bool" or meaning(node.operator).get(
             "compares", False
         ):  # booleans have to be equal, and choose without error
@@ -234,12 +244,12 @@ class ErrorModel:
         kind = error_class(operation_of(node))
         # terms that cancel leave their errors at elements that are small
         adds = kind == "add" and all(s.scale <= scale for s in read)
-        shared = math.hypot(own, *(_shared(s, measured) for s in read)) if kind == "move" or adds else 0.0
-        uneven = max(further.uneven, _uneven(node, read, measured))
+        shared = math.hypot(own, *(shared_error(s, measured) for s in read)) if kind == "move" or adds else 0.0
+        uneven = max(further.uneven, uneven_after(node, read, measured))
         part = ordinary_after(
             node, read, measured, error, Added(share, max(further.share, known_off.share), floor, gain, scaled)
         )
-        level = math.hypot(_level(kind, read), off) if kind == "add" else _level(kind, read)
+        level = math.hypot(level_after(kind, read), off) if kind == "add" else level_after(kind, read)
         return measured._replace(
             error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part
         )
@@ -335,125 +345,9 @@ class ErrorModel:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
 
 
-def _squares(node: Node) -> bool:
-    """Whether the operator takes the square of each element."""
-    return canonical_op(operation_of(node)) == "square" or (
-        operation_of(node) == "power" and node.attributes.get("alpha") == 2.0
-    )
-
-
-def _gain_of_sum(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
-    """By how much a sum over axes amplifies white noise: its weights are ones, also where what it sums up cancels."""
-    if (
-        canonical_op(node.operator) not in ("reducesum", "sum")
-        or not read
-        or not read[0].elements
-        or not result.elements
-    ):
-        return None
-    return math.sqrt(max(1.0, read[0].elements / result.elements))
-
-
-def _step(node: Node, read: Sequence[ErrorState]) -> float:
-    """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
-    kind = error_class(operation_of(node))
-    # adding a known number moves all steps alike
-    kept = kind == "move" or canonical_op(node.operator) == "cast" or (kind == "add" and len(read) == 1)
-    return max((s.step for s in read), default=0.0) if kept else 0.0
-
-
 def _holds_numbers(node: Node) -> bool:
     """Whether a constant of several numbers stands in the node itself."""
     return any(dtype.startswith("float") and math.prod(shape) > 1 for dtype, shape in node.parameters.values())
-
-
-def _quantisation_steps(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
-    """How many steps a unit is where an operator quantises by itself, and what a step is where one dequantises; None for others.
-
-    By how far both are spread, which a zero point does not change; their sizes it does.
-    """
-    if canonical_op(node.operator) not in ("quantize", "dequantize") or len(read) != 1 or not read[0].deviation:
-        return None
-    return result.deviation / read[0].deviation
-
-
-def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
-    """What the errors of the operands become in the result."""
-    kind, scale = error_class(operation_of(node)), result.scale
-    if not read:
-        return 0.0
-    if kind == "move":
-        return max(math.hypot(_shared(s, result), _rest_of_error(s) * _louder(s, result)) for s in read)
-    if kind == "add":
-        return math.hypot(*(s.error for s in read))
-    if kind == "bounded":
-        # the steepest slope of a sigmoid
-        return max(s.error for s in read) / 4
-    if canonical_op(operation_of(node)) == "log":
-        # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
-        return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
-    if kind == "exponential":
-        # a softmax leaves behind what a mask makes small, and the rounding of that with it
-        return scale * math.hypot(*(math.hypot(_beside(s), s.shared * s.kept) for s in read))
-    base = [_divided_by(s) if kind == "norm" else s.scale for s in read]
-    each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
-    if kind == "norm" and each and read[0].level and read[0].contrast is not None:
-        each[0] = max(each[0], read[0].level * read[0].contrast.level)
-    # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
-    shares = sum(each) if kind == "elementwise" else math.hypot(*each)
-    if kind == "average":
-        # independent errors shrink with the root of the count, errors of the weights keep their share
-        count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
-        return math.hypot(scale * shares, read[0].error / math.sqrt(count))
-    if kind == "elementwise" and len(read) == 1:
-        if (factor := scale_factor(node)) is not None:
-            return factor * read[0].error
-        if _squares(node):
-            return 2 * scale * shares  # with the slope 2 x, which makes nothing of what is small
-        # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
-        return max(scale * shares, read[0].error)
-    return scale * shares
-
-
-def _level(kind: str, read: Sequence[ErrorState]) -> float:
-    """What a sum of several errs by at each element alike, and what is left of that where it is only moved."""
-    if kind == "add" and len(read) > 1:
-        return math.hypot(*(_rest_of_error(s) for s in read))
-    return max((min(s.level, s.error) for s in read), default=0.0) if kind in ("move", "add") else 0.0
-
-
-def _divided_by(source: ErrorState) -> float:
-    """What a normalisation divides by: the deviation, of what it takes together where that is known."""
-    if source.contrast is None:
-        return source.deviation
-    return min(source.deviation, source.scale / source.contrast.typical)
-
-
-def _shared(source: ErrorState, chosen: ErrorState) -> float:
-    """What is a share of each element, in a choice among them: where a mask's minimum is left behind, its rounding is too."""
-    return source.shared * min(1.0, chosen.scale / source.scale) if source.scale else source.shared
-
-
-def _rest_of_error(source: ErrorState) -> float:
-    """The rest of its error, which may stand at any element."""
-    # by its factors: the square may be beyond what a number holds, and a power of that raises
-    return math.sqrt(max(source.error - source.shared, 0.0)) * math.sqrt(source.error + source.shared)
-
-
-def _beside(source: ErrorState) -> float:
-    """The same of what is not a fill."""
-    return _rest_of_error(source) if source.ordinary is None else min(_rest_of_error(source), source.ordinary.error)
-
-
-def _louder(source: ErrorState, chosen: ErrorState) -> float:
-    """How much more a choice among values errs than all of them: errors follow sizes, and max pooling takes the largest.
-
-    Never more than if all of the error stood where the choice is made.
-    """
-    if not source.elements or not chosen.elements or source.scale == 0:
-        return 1.0
-    # errors follow sizes, so the largest err as they are larger
-    return max(1.0, min(chosen.scale / source.scale, math.sqrt(source.elements / chosen.elements)))
 
 
 def _stored_error(dtype: str) -> float:
@@ -463,25 +357,6 @@ def _stored_error(dtype: str) -> float:
     if not dtype.startswith(("int", "uint")) or not digits or int(digits) > 16:
         return 0.0
     return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)  # rule 1 of tolerance.py: eight deviations in even steps
-
-
-def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
-    """How much larger the typical error is where it is largest: errors of a sum follow the sizes of its terms.
-
-    A sum over many terms averages over the channels at its place; one over few follows single elements.
-    """
-    if not read:
-        return 1.0
-    if error_class(operation_of(node)) == "linear":
-        summed = summand_count(node, tuple(s.elements for s in read), result.elements)
-        return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
-    if error_class(operation_of(node)) == "norm" and read[0].contrast is not None:
-        contrast = read[0].contrast
-        levels = read[0].level * contrast.level >= read[0].error / (_divided_by(read[0]) or math.inf)
-        return max(
-            *(s.uneven for s in read), contrast.uneven, contrast.level_uneven if read[0].level and levels else 1.0
-        )
-    return max(s.uneven for s in read)
 
 
 def _why_steps(error: float, step: float) -> str:

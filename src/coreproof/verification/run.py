@@ -275,9 +275,11 @@ class VerificationRun:
         self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)
         if judgement.agrees:
             if judgement.filled:
-                error_model.accept(pair.candidate, judgement.whole_error, judgement.rms_error)
+                error_model.accept(
+                    pair.candidate, judgement.whole_error, judgement.rms_error, judgement.required_relative
+                )
             else:
-                error_model.accept(pair.candidate, judgement.rms_error)
+                error_model.accept(pair.candidate, judgement.rms_error, single=judgement.required_relative)
         return judgement, candidate.shape, str(candidate.dtype)
 
     def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:

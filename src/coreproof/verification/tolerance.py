@@ -419,7 +419,10 @@ def _judge_sparse(
         worst = int(wrong[0])
     nan, infinite = ((int(found(a).sum()), int(found(b).sum())) for found in (np.isnan, np.isinf))
     judged = _judgement(a, tolerance, known, beyond, worst, misplaced=wrong.size, nan=nan, infinite=infinite)
-    return replace(judged, at_limit=int(np.count_nonzero(at_limit)))
+    problem = judged.problem
+    if wrong.size and (np.isinf(a) & np.isinf(b) & (a != b)).any():
+        problem += ", or infinite with another sign"
+    return replace(judged, at_limit=int(np.count_nonzero(at_limit)), problem=problem)
 
 
 _LOWEST = np.float64(np.finfo(np.float32).min)
