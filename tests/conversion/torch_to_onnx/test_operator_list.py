@@ -8,6 +8,7 @@ import pytest
 
 from coreproof.conversion.torch_to_onnx.complex_forms import complex_operators
 from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
+from coreproof.model.torch.model import quiet
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
@@ -81,3 +82,73 @@ def test_what_pytorch_takes_apart_itself_is_read_once_an_export_and_is_what_it_r
     with operators_read_once():
         utils._collect_all_valid_cia_ops()
     assert len(readings) == 2, "another export may find operators that were registered in between"
+
+
+def test_ours_stand_before_what_pytorch_knows_and_are_read_once() -> None:
+    from torch.onnx._internal.exporter import _registration
+
+    asked = []
+
+    def ours() -> dict[Any, Any]:
+        asked.append("once")
+        return {torch.ops.aten.relu.default: lambda x: x}
+
+    with operators_read_once(ours):
+        first = _registration.ONNXRegistry.from_torchlib()
+    with operators_read_once(ours):
+        second = _registration.ONNXRegistry.from_torchlib()
+    with operators_read_once():
+        without = _registration.ONNXRegistry.from_torchlib()
+    assert asked == ["once"]
+    assert functions(first) == functions(second) != functions(without)
+    assert functions(first)["aten::relu"][1:] == functions(without)["aten::relu"]
+
+
+class Taken(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Operators that PyTorch takes apart itself, with weights, and one whose form hangs on the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+        self.register_buffer("mask", torch.ones(3, 3).tril().bool())
+
+    def forward(self, x: Any) -> Any:
+        heads = torch.stack((x, self.layer(x)), dim=1)
+        seen = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, self.mask)
+        return torch.einsum("bhik,bhjk->bij", seen, heads).movedim(0, -1).softmax(-1), x.flatten(1).type_as(self.mask)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_what_is_answered_only_where_tensors_can_lie_is_traced_as_it_would_be(free: bool) -> None:
+    def traced() -> list[str]:
+        length = {0: torch.export.Dim("batch", min=1)} if free else None
+        program = torch.export.export(Taken().eval(), (torch.ones(2, 3, 4),), dynamic_shapes=(length,))
+        return [program.graph_module.code, program.run_decompositions().graph_module.code]
+
+    with quiet():
+        whole = traced()
+        with operators_read_once():
+            short = traced()
+    assert short == whole
+    assert "linear" in whole[0]
+    assert "linear" not in whole[1], "it is taken apart"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "here"),
+    [(None, {"CPU", "Meta"}), ("mps", {"CPU", "Meta", "MPS"}), ("privateuseone", {"CPU", "Meta", "PrivateUse1"})],
+)
+def test_operators_are_answered_on_the_devices_that_are_here(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str | None, here: set[str]
+) -> None:
+    from torch.export import exported_program
+
+    device = None if accelerator is None else torch.device(accelerator)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+    before = list(exported_program._AUTOGRAD_ALIAS_BACKEND_KEYS_TO_OVERRIDE)
+    with operators_read_once():
+        autograd = {key.name for key in exported_program._AUTOGRAD_ALIAS_BACKEND_KEYS_TO_OVERRIDE}
+        backends = {key.name for key in exported_program._BACKEND_KEYS_TO_OVERRIDE}
+    assert autograd == {f"Autograd{name}" for name in here}
+    assert backends == here - {"PrivateUse1"}, "PyTorch lists no such backend"
+    assert before == exported_program._AUTOGRAD_ALIAS_BACKEND_KEYS_TO_OVERRIDE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from coreproof.conversion.torch_to_onnx.experts import expert_operators
 from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
-from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
+from coreproof.conversion.torch_to_onnx.operator_list import Written, operators_read_once
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
 from coreproof.conversion.torch_to_onnx.quantised import quantised_operators, refuse_quantised
@@ -135,7 +135,7 @@ def _exported(
     torch = import_torch()
     for inputs in examples:
         try:
-            with quiet(), _small_addends_kept(), kept_whole(), numbers_promoted(), operators_read_once():
+            with quiet(), _small_addends_kept(), kept_whole(), numbers_promoted(), operators_read_once(_translations):
                 program = torch.onnx.export(
                     model.module,
                     inputs,
@@ -144,7 +144,6 @@ def _exported(
                     verbose=False,
                     dynamic_shapes=shapes,
                     input_names=list(model.input_names),
-                    custom_translation_table=_translations(),
                 )
         except Exception:  # whatever the module says to an example that is not its own, its own decides
             if inputs is examples[-1]:
@@ -224,7 +223,7 @@ class _TorchScript(Exception):
     """The module is one that only the older exporter reads."""
 
 
-def _translations() -> dict[Callable[..., object], Callable[..., object]]:
+def _translations() -> Written:
     """How the operators are written in ONNX that PyTorch's own exporter does not know, or writes down as something else."""
     return {
         **keeping_forms(),
