@@ -245,3 +245,61 @@ def test_where_an_interpolation_reads_is_rounded_too(mode: str, length: int, to:
     assert verify(source, onnx_to_coreml(source, to, precision="fp32"), {"x": x})
     turned = {"x": x}, {"x": x[..., ::-1].copy()}
     assert not verify(source, onnx_to_coreml(source, to, precision="fp32"), feeds=turned)
+
+
+TINY = """<ir_version: 8, opset_import: ["": 17]>
+net (float[4,32] x) => (float[4,32] y) { m = Mul(x, k) a = Add(m, one) y = Mul(a, x) }"""
+
+
+def test_a_value_of_which_float16_holds_nothing_is_harmless_where_nothing_hangs_on_it() -> None:
+    """The coefficients of a polynomial: 2.8e-8 is below what float16 has digits for, and what it is added to is not."""
+    source = onnx_model(TINY, k=np.float32(2.8e-8), one=np.float32(1))
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"))
+    assert found, found.summary()
+    assert [row.reference for row in found.rows if row.harmless] == ["m"]
+    assert "leaves float16's range without harm" in found.summary()
+    # an output of which nothing is left is a fault, and so is a coefficient that float16 holds
+    alone = onnx_model(
+        TINY.replace("a = Add(m, one) y = Mul(a, x)", "y = Mul(m, one)"), k=np.float32(2.8e-8), one=np.float32(1)
+    )
+    assert not verify(alone, onnx_to_coreml(alone, "mlprogram", precision="fp16"))
+    other = onnx_to_coreml(onnx_model(TINY, k=np.float32(3e-4), one=np.float32(1)), "mlprogram", precision="fp16")
+    wrong = verify(onnx_model(TINY, k=np.float32(2e-4), one=np.float32(1)), other)
+    assert not wrong
+    assert not any(row.harmless for row in wrong.rows)
+
+
+POWER = """<ir_version: 8, opset_import: ["": 17]>
+net (float[4,64] x) => (float[4,64] y) { a = Abs(x) b = Add(a, k) y = Pow(b, p) }"""
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize("exponent", [3.3, 2.0, 2.5, 0.3])
+@pytest.mark.parametrize("size", [0.05, 1.0, 5.0])
+def test_a_power_errs_by_its_exponent_times_what_it_is_made_of(to: Any, exponent: float, size: float) -> None:
+    source = onnx_model(POWER, k=np.float32(0.1 * size), p=np.float32(exponent))
+    how = {"precision": "fp16"} if to == "mlprogram" else {}
+    fed = {"x": (size * np.random.default_rng(0).normal(size=(4, 64))).astype(np.float32)}
+    found = verify(source, onnx_to_coreml(source, to, **how), fed)
+    assert found, found.summary()
+    typical = found.outputs[0].tolerance.typical
+    assert typical is not None
+    assert typical < (0.06 if to == "mlprogram" else 1e-5)  # |ln x| is 4 at most
+    other = onnx_model(POWER, k=np.float32(0.1 * size), p=np.float32(1.03 * exponent))
+    assert not verify(source, onnx_to_coreml(other, to, **how), fed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_an_index_takes_is_no_whole_number_of_steps(precision: str) -> None:
+    """Numbers that stand at an index are judged as numbers: their index is rounded to whole ones, they are not."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[4,8] x, float[16] t) => (float[4,8] y) { a = Abs(x) b = Floor(a)
+    c = Cast<to = 7>(b) g = Gather(t, c) y = Mul(g, x) }"""
+    source, rng = onnx_model(text), np.random.default_rng(0)
+    fed = {"x": rng.normal(size=(4, 8)).astype(np.float32), "t": rng.normal(size=16).astype(np.float32)}
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision=precision), fed)
+    assert found, found.summary()
+    gathered = next(row for row in found.rows if row.reference == "g")
+    assert gathered.tolerance.step == 0
+    assert gathered.tolerance.typical is not None
+    assert gathered.tolerance.typical < 0.01

@@ -58,3 +58,11 @@ def scale_factor(node: Node) -> float | None:
     if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
         return None
     return 1 / known[0] if word == "realdiv" else known[0]
+
+
+def exponent_of(node: Node) -> float | None:
+    """The known number to whose power the operator raises what it reads; None for everything else."""
+    word = canonical_op(operation_of(node))
+    # a NeuralNetwork's layer scales and shifts what it raises as well
+    number = {"pow": node.attributes.get("y"), "power": node.attributes.get("alpha")}.get(word)
+    return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None

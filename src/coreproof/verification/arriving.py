@@ -7,18 +7,12 @@ from collections.abc import Sequence
 
 from coreproof.conversion.operators import canonical_op, error_class, operation_of
 from coreproof.model.graph import Node
-from coreproof.pairing.operators import scale_factor, summand_count
+from coreproof.model.numbers import share_of
+from coreproof.pairing.operators import exponent_of, scale_factor, summand_count
 from coreproof.verification.error_state import ErrorState
 
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
-
-
-def _squares(node: Node) -> bool:
-    """Whether the operator takes the square of each element."""
-    return canonical_op(operation_of(node)) == "square" or (
-        operation_of(node) == "power" and node.attributes.get("alpha") == 2.0
-    )
 
 
 def gain_of_sum(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
@@ -66,6 +60,9 @@ def carried_error(node: Node, read: Sequence[ErrorState], result: ErrorState) ->
     if canonical_op(operation_of(node)) == "log":
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
+    exponent = exponent_of(node)
+    if exponent is not None:
+        return max(abs(exponent), 1.0) * scale * share_of(read[0].error, read[0].scale) if scale else 0.0
     if kind == "exponential":
         # a softmax leaves behind what a mask makes small, and the rounding of that with it
         return scale * math.hypot(*(math.hypot(_beside(s), s.shared * s.kept) for s in read))
@@ -82,11 +79,22 @@ def carried_error(node: Node, read: Sequence[ErrorState], result: ErrorState) ->
     if kind == "elementwise" and len(read) == 1:
         if (factor := scale_factor(node)) is not None:
             return factor * read[0].error
-        if _squares(node):
+        if canonical_op(operation_of(node)) == "square":
             return 2 * scale * shares  # with the slope 2 x, which makes nothing of what is small
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
+
+
+def exponent_error(exponent: float, base: ErrorState, unit: float) -> float:
+    """What storing an exponent with ``unit`` makes the power err by, as a share: |ln x| of what it is off by.
+
+    Halves and quarters and whole numbers are stored as they are.
+    """
+    if (8 * exponent).is_integer() or not base.scale:
+        return 0.0
+    # a power's size is made by the largest elements, unless its exponent is negative; then by those near the scale, or below
+    return unit * abs(exponent) * max(abs(math.log(base.scale)), abs(math.log(base.peak * base.scale)))
 
 
 def level_after(kind: str, read: Sequence[ErrorState]) -> float:

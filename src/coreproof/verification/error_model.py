@@ -10,9 +10,10 @@ import numpy as np
 from coreproof.conversion.operators import canonical_op, error_class, meaning, operation_of
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF, share_of
-from coreproof.pairing.operators import interpolates, makes_steps, scale_factor, summand_count
+from coreproof.pairing.operators import exponent_of, interpolates, makes_steps, scale_factor, summand_count
 from coreproof.verification.arriving import (
     carried_error,
+    exponent_error,
     gain_of_sum,
     level_after,
     quantisation_steps,
@@ -145,7 +146,8 @@ class ErrorModel:
         """
         known = self._states.get(name)
         if known is not None:
-            found = max(error, known.own)
+            # no other run has another integer where this one had the same
+            found = error if self._dtype(name).startswith(("int", "uint")) else max(error, known.own)
             # what was found is taken to be spread over the elements as what was predicted
             shared = found * min(1.0, known.shared / known.error) if known.error > 0 else 0.0
             part = known.ordinary
@@ -200,7 +202,7 @@ class ErrorModel:
                 return
 
     def _after(self, node: Node, output: str, known: ErrorState | None) -> ErrorState:
-        read = [s for s in (self._states.get(n) for n in node.inputs) if s is not None]
+        read, chosen = self._operands(node, output)
         arriving = max((s.scale for s in read), default=0.0)
         if known is not None:
             measured = known
@@ -216,6 +218,8 @@ class ErrorModel:
         further = self._further.get(output, Further())
         share, floor = self._added_error(node, output, read, measured.elements), self._floor(node, output)
         own = math.hypot(share * summands, further.share * summands, floor)
+        # what stands at another index is another number: two of a size are 1.4 of it apart
+        strayed = math.sqrt(2.0) * scale * max((min(1.0, s.error / s.step) for s in chosen if s.step), default=0.0)
         carried = carried_error(node, without_fills(node, read, measured), measured)
         scaled = len(read) == 1 and read[0].scale > 0 and (self._is_scaled(node) or scale_factor(node) is not None)
         if len(read) == 1 and read[0].scale and self._is_scaled(node):
@@ -228,7 +232,7 @@ class ErrorModel:
         # by so much a compressed weight is off, which what it is added to does not make larger
         known_off = self._weights.get(node.name, Distance())
         off = known_off.absolute if error_class(operation_of(node)) == "add" else known_off.share * summands
-        error, step = math.hypot(carried, own, off), step_after(node, read)
+        error, step = math.hypot(carried, own, off, strayed), step_after(node, read)
         if self._dtype(output) == "bool" or meaning(node.operator).get(
             "compares", False
         ):  # booleans have to be equal, and choose without error
@@ -253,6 +257,15 @@ class ErrorModel:
         return measured._replace(
             error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part
         )
+
+    def _operands(self, node: Node, output: str) -> tuple[list[ErrorState], list[ErrorState]]:
+        """What the operator computes with, and the integers that say which of it a result of floating-point numbers takes."""
+        names = [name for name in node.inputs if name in self._states]
+        whole = ("int", "uint", "bool")
+        chosen = set[str]()
+        if error_class(operation_of(node)) == "move" and "float" in self._dtype(output):
+            chosen = {name for name in names if self._dtype(name).startswith(whole)}
+        return [self._states[n] for n in names if n not in chosen], [self._states[n] for n in names if n in chosen]
 
     def _is_stored(self, name: str) -> bool:
         """Whether a value is a constant, or made of nothing but constants and brought out by nobody."""
@@ -288,6 +301,8 @@ class ErrorModel:
             squares.append(self._weight_error(node) ** 2)
         if kind == "linear" and canonical_op(node.operator).startswith("rnn"):
             squares.append((PER_STEP * U32 * self._steps(node)) ** 2)
+        if (exponent := exponent_of(node)) is not None and read:
+            squares.append(exponent_error(exponent, read[0], unit) ** 2)
         if interpolates(node.operator):
             squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
         if kind == "norm" and read and read[0].contrast is not None:
