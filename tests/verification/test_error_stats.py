@@ -94,3 +94,35 @@ def test_passing_for_certain_is_never_more_than_agreeing(block: int) -> None:
         answers.append(quick)
     assert answers[0]
     assert not answers[-1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("kind", ["far", "at the edge", "equal errors", "close", "fine"])
+def test_float32_decides_as_float64_does(seed: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where float32 cannot tell (elements at the edge of what is allowed), the figures come from float64: bit for bit."""
+    monkeypatch.setattr(module, "BLOCK", 1 << 9)
+    monkeypatch.setattr(module, "_PART", 1 << 7)
+    rng = np.random.default_rng(seed)
+    relative = float(10.0 ** rng.uniform(-6, -1))
+    a = rng.normal(size=(2, 6, 200)).astype(np.float32)
+    spread = {"far": 100 * relative, "close": 0.5 * relative, "fine": 1e-7}.get(kind, relative)
+    factors = np.maximum(rng.uniform(0.5, 2, 6), 1.0) if seed % 2 else np.ones(6)
+    size = np.maximum(np.abs(a), np.sqrt(np.mean(a.astype(np.float64) ** 2))) * factors[:, None]
+    signs = rng.choice([-1, 1], a.shape)
+    off = {
+        "at the edge": spread * size * (1 + 1e-7 * rng.normal(size=a.shape)),
+        "equal errors": np.full(a.shape, spread),
+    }
+    b = (a + signs * off.get(kind, spread * np.abs(rng.normal(size=a.shape)))).astype(np.float32)
+    share = Profile(factors, 1).over(a.shape)
+    x, y = a.reshape(-1), b.reshape(-1)
+    known = error_stats(x, y)
+    assert known is not None
+    found = exceedance(x, y, known, relative, 0.0, share)
+    # the same numbers as float64 arrays are held against the tolerance in float64 throughout
+    wide = exceedance(x.astype(np.float64), y.astype(np.float64), known, relative, 0.0, share)
+    assert found == wide
+    error = np.abs(x.astype(np.float64) - y)
+    allowed = np.maximum(np.abs(x.astype(np.float64)), known.scale) * np.repeat(np.tile(factors, 2), 200)
+    assert found.over == np.count_nonzero(error > relative * allowed)
+    assert found.required_relative == pytest.approx((error / allowed).max(), rel=1e-15)

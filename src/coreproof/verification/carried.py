@@ -10,7 +10,7 @@ what rounding explains in this stretch alone, the candidate computes what it sho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from coreproof.feeding.drawn import Sample
 from coreproof.model.graph import Graph
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.align import Pair
-from coreproof.pairing.taps import as_array, batched, taps_of
+from coreproof.pairing.taps import as_array, batched
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.session import read_inputs
 from coreproof.runtime.subgraph import Subgraph
@@ -110,6 +110,8 @@ class _Trial:
         self.settled: dict[str, Judgement] = {}
         self._hidden: set[str] = set()
         self._narrow = False
+        self._wide: set[str] = set()
+        """Values of the reference that were fed, and that float16 does not have."""
 
     def _clears(self, judgement: Judgement | None, row: Row) -> bool:
         """Whether the stretch's own judgement clears the row: of one with fills, only one that looks beside them too."""
@@ -139,7 +141,7 @@ class _Trial:
         judged = self._judge_all(rows, self._feedable)
         for row in rows:
             if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
-                if self._computed_from_accepted(row):
+                if all(fed.candidate in self._accepted for fed in self._fed_for(row)):
                     self._settle(row, judged[row.candidate])
                 else:
                     doubtful.append(row)
@@ -152,7 +154,7 @@ class _Trial:
                     self._settle(row, judged[row.candidate])
         # once more from values as float16 has them, where what is computed in it reads wide ones
         left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float16"]
-        if left := [row for row in left if self.made_from_accepted(row)]:
+        if left := [row for row in left if self.made_from_accepted(row) and self._may_differ(row)]:
             accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
             self._narrow = True
             judged = self._judge_all(left, accepted)
@@ -166,8 +168,12 @@ class _Trial:
         self.settled[row.candidate] = judgement
         self._accepted.add(row.candidate)
 
-    def _computed_from_accepted(self, row: Row) -> bool:
-        """Whether all that the reference is fed, to compute its partner of the row, is accepted.
+    def _may_differ(self, row: Row) -> bool:
+        """Whether accepted values in float16 could make another number of the row than what was tried already."""
+        return any(fed.candidate not in self._accepted or fed.reference in self._wide for fed in self._fed_for(row))
+
+    def _fed_for(self, row: Row) -> Iterator[Row]:
+        """What the reference is fed, to compute its partner of the row.
 
         What stands nearest before the row in the candidate may be paired with another value than stands there in the reference.
         """
@@ -177,12 +183,11 @@ class _Trial:
             node = graph.producer(front.pop())
             for read in () if node is None else graph.reads(node):
                 fed = self._feedable.get(read)
-                if fed is not None and fed.candidate not in self._accepted:
-                    return False
-                if read not in seen and fed is None:
+                if fed is not None:
+                    yield fed
+                elif read not in seen:
                     seen.add(read)
                     front.append(read)
-        return True
 
     def _judge_all(self, rows: Sequence[Row], feedable: Mapping[str, Row]) -> dict[str, Judgement]:
         """Each of the rows, both sides being fed the candidate's values of ``feedable``; as many at a time as memory holds."""
@@ -221,18 +226,14 @@ class _Trial:
             except InputError:
                 continue
             tasks.append((group, stretch, {n: feedable[n] for n in stretch.inputs if n in feedable}))
-        taps = [
-            taps_of(self._run.candidate_session, [row.candidate for row in (*fed.values(), *group)])
-            for group, _, fed in tasks
-        ]
-        walks = [self._run.candidate_session.walk(candidate_feed, taps) for _, candidate_feed in self._run.feeds]
+        asked = [[row.candidate for row in (*fed.values(), *group)] for group, _, fed in tasks]
+        walks = [self._run.candidate_values(sample, asked) for sample in range(len(self._run.feeds))]
         worst: dict[str, Judgement] = {}
         refused: list[Sequence[Row]] = []
         for group, stretch, fed in tasks:
             try:
                 for sample, walk in enumerate(walks):
-                    candidate_values = {name: as_array(value) for name, value in next(walk).items()}
-                    self._judge(sample, stretch, fed, group, candidate_values, worst)
+                    self._judge(sample, stretch, fed, group, next(walk), worst)
             except RunError:
                 refused.append(group)
                 break  # the walks are out of step
@@ -258,13 +259,18 @@ class _Trial:
         run, (_, candidate_feed) = self._run, self._run.feeds[sample]
         entered = read_inputs(run.reference.signature, run.with_candidate_memory(sample), run.reference.name)
         given = {**self._constants, **_as_stored(run, entered, candidate_feed)}
+        halves = any(row.dtype == "float16" for row in group)
         for name, row in fed.items():
             shape, dtype = run.kinds[sample][row.reference]
             back = arrange_back(candidate_values[row.candidate], self._pairs[row.candidate].axes, shape)
-            given[name] = back.astype(dtype, copy=False)
-            if self._narrow and back.dtype == np.float32:
+            given[name] = own = back.astype(dtype, copy=False)
+            if halves and back.dtype == np.float32:
                 with np.errstate(over="ignore"):
-                    given[name] = back.astype(np.float16).astype(dtype)
+                    rounded = back.astype(np.float16).astype(dtype)
+                if self._narrow:
+                    given[name] = rounded
+                elif not np.array_equal(rounded, own, equal_nan=True):
+                    self._wide.add(name)
         reference_values = stretch.run(given)
         error_model = run.error_model(sample)
         for name, value in candidate_feed.items():

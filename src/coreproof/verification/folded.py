@@ -28,17 +28,23 @@ def folded_values(model: Model) -> Mapping[str, tuple[Array, Array]]:
     if not isinstance(model, OnnxModel):
         return {}
     graph, domains = model.ir.graph, dict(model.ir.opset_imports)
+    entered = {v.name for v in graph.inputs}
+    # read when a node of constants alone asks for them: most weights are read by none
+    stored = {
+        name: value.const_value
+        for name, value in graph.initializers.items()
+        if value.const_value is not None and name not in entered and _is_plain(value.const_value)
+    }
     single: dict[str, Array] = {}
     double: dict[str, Array] = {}
-    for name, value in graph.initializers.items():
-        if value.const_value is not None and _is_plain(value.const_value) and value not in graph.inputs:
-            single[name] = value.const_value.numpy()
-            double[name] = _wide(single[name])
     computed: set[str] = set()
     for node in graph:
         names = [None if v is None else v.name or "" for v in node.inputs]
-        if any(n is not None and n not in single for n in names):
+        if any(n is not None and n not in single and n not in stored for n in names):
             continue
+        for name in {n for n in names if n is not None} - single.keys():
+            single[name] = stored[name].numpy()
+            double[name] = _wide(single[name])
         operands = [None if n is None else single[n] for n in names]
         if not is_foldable(node, operands) or any(o is not None and o.dtype.kind not in "fiub" for o in operands):
             continue

@@ -41,6 +41,9 @@ from coreproof.verification.tolerance import Judgement, Tolerance, judge, judge_
 
 Array = np.ndarray
 
+_NOTHING_KEPT: tuple[int, dict[str, Array]] = (-1, {})
+"""The values that a side is remembered with, and of which sample: those of none."""
+
 
 class VerificationRun:
     """Two models, how they run, what they are fed, and per sample the predicted error of what was seen so far.
@@ -94,7 +97,7 @@ class VerificationRun:
         self.compressed = compressed or Compressed()
         self._further = further_errors(self.pairs, reference, candidate, self.stored)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
-        self._kept: tuple[int, dict[str, Array]] = (-1, {})
+        self._kept = [_NOTHING_KEPT, _NOTHING_KEPT]
         self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = [{} for _ in feeds]
         """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
         self._measures: list[dict[str, ErrorState]] = [{} for _ in feeds]
@@ -155,7 +158,7 @@ class VerificationRun:
         self._measures = [{} for _ in pairs]
         self._scales = [{} for _ in pairs]
         self.kinds = [{} for _ in pairs]
-        self._kept = (-1, {})
+        self._kept = [_NOTHING_KEPT, _NOTHING_KEPT]
         self.unanswered = set()
 
     def unpair(self, names: Collection[str]) -> None:
@@ -192,8 +195,8 @@ class VerificationRun:
         groups = list(self._groups())
         asked = [[pair.reference for pair in pairs] for pairs, _ in groups]
         reference_walks = [self.reference_values(sample, asked) for sample in range(len(self.feeds))]
-        taps = [taps_of(self.candidate_session, (*(p.candidate for p in pairs), *alone)) for pairs, alone in groups]
-        candidate_walks = [self.candidate_session.walk(fed, taps) for _, fed in self.feeds]
+        asked = [[*(pair.candidate for pair in pairs), *alone] for pairs, alone in groups]
+        candidate_walks = [self.candidate_values(sample, asked) for sample in range(len(self.feeds))]
         for group, alone in groups:
             rows.extend(self._batch(error_models, group, alone, reference_walks, candidate_walks))
             progress(what, len(rows), len(self.pairs))
@@ -238,7 +241,7 @@ class VerificationRun:
         group: Sequence[Pair],
         alone: Sequence[str],
         reference_walks: Sequence[Iterator[dict[str, Array]]],
-        candidate_walks: Sequence[Iterator[dict[str, object]]],
+        candidate_walks: Sequence[Iterator[dict[str, Array]]],
     ) -> list[Row]:
         """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
@@ -253,12 +256,10 @@ class VerificationRun:
                 afford_comparing(pair.reference, reference[pair.reference].nbytes, self.reference_session)
             candidate = next(candidate_walk)
             for name in alone:
-                self._scales[sample][name] = error_model.note_scale(name, as_array(candidate.pop(name)))
+                self._scales[sample][name] = error_model.note_scale(name, candidate.pop(name))
             for pair in sorted(group, key=lambda pair: self.places.get(pair.candidate, math.inf)):
                 kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
-                found = self._judge_sample(
-                    pair, reference[pair.reference], as_array(candidate[pair.candidate]), error_model
-                )
+                found = self._judge_sample(pair, reference[pair.reference], candidate[pair.candidate], error_model)
                 needed[pair] = most(needed.get(pair), needs(found[0]))
                 # a row stands for all samples: it tells the worst of them
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
@@ -284,23 +285,30 @@ class VerificationRun:
 
     def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
         """What the reference has at these values, group by group in one pass; the last ones are kept for who asks again."""
+        return self._values(0, sample, groups)
+
+    def candidate_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
+        """The same of the candidate, by its own names."""
+        return self._values(1, sample, groups)
+
+    def _values(self, side: int, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
+        running, fed = (self.reference_session, self.candidate_session)[side], self.feeds[sample][side]
         wanted = [list(dict.fromkeys(names)) for names in groups]
-        if self._kept[0] == sample and all(self._kept[1].keys() >= set(names) for names in wanted):
-            kept = self._kept[1]
+        known, kept = self._kept[side]
+        if known == sample and all(kept.keys() >= set(names) for names in wanted):
             yield from ({name: kept[name] for name in names} for names in wanted)
             return
-        self._kept = (-1, {})
-        walk = self.reference_session.walk(
-            self.feeds[sample][0], [taps_of(self.reference_session, names) for names in wanted]
-        )
+        del kept
+        self._kept[side] = _NOTHING_KEPT
+        walk = running.walk(fed, [taps_of(running, names) for names in wanted])
         for at, names in enumerate(wanted):
             outcome = next(walk)
             if at < len(wanted) - 1 and any(name not in outcome for name in names):  # outputs come with the last group
-                outcome = {**self.reference_session.run(self.feeds[sample][0]), **outcome}
-            self._kept = (sample, {name: as_array(outcome.pop(name)) for name in names})
+                outcome = {**running.run(fed), **outcome}
+            self._kept[side] = (sample, {name: as_array(outcome.pop(name)) for name in names})
             del outcome
-            yield self._kept[1]
-            self._kept = (-1, {})  # before the next ones are computed
+            yield self._kept[side][1]
+            self._kept[side] = _NOTHING_KEPT  # before the next ones are computed
 
     def judge(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
