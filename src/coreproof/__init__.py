@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from coreproof.proof.chain import prove as prove
     from coreproof.proof.check import check_proof as check_proof
     from coreproof.proof.difference import compare_proofs as compare_proofs
+    from coreproof.proof.migration import migrate as migrate
     from coreproof.reduction.shrink import shrink as shrink
     from coreproof.report.page import page as page
     from coreproof.runtime.open import session as session
@@ -67,6 +68,7 @@ _HOMES = {
     "join": "coreproof.editing.verbs.pipelines",
     "join_functions": "coreproof.editing.verbs.functions",
     "load": "coreproof.model.load",
+    "migrate": "coreproof.proof.migration",
     "page": "coreproof.report.page",
     "patch_coremltools": "coreproof.runtime.patch",
     "predict": "coreproof.feeding.predict",

@@ -13,6 +13,7 @@ import coreproof as cp
 from coreproof.errors import RunError, UnsupportedModelError
 from coreproof.runtime.coreai import CoreAISession
 from tests.aimodels import SMALL, assembled, needs_coreai
+from tests.build import mil
 from tests.conversion.coreai_to_onnx.functions import function, model, op
 
 X = np.array([[1, 2, 3], [-1, 0.5, 4]], np.float32)
@@ -91,7 +92,7 @@ def test_a_process_that_ended_is_told_and_the_next_run_has_another(small: Path) 
     with cp.session(small, engine="coreai") as session:
         assert isinstance(session, CoreAISession)
         session.run({"x": X})
-        process = session._child._process
+        process = session.stored.child._process
         assert process is not None
         os.kill(process.pid, signal.SIGABRT)
         process.wait()
@@ -103,10 +104,10 @@ def test_an_abort_within_a_run_is_an_error_with_its_signal(small: Path, monkeypa
     with cp.session(small, engine="coreai") as session:
         assert isinstance(session, CoreAISession)
         session.run({"x": X})
-        ask = session._child.ask
+        ask = session.stored.child.ask
 
         def stricken(request: dict[str, object], seconds: float) -> object:
-            process = session._child._process
+            process = session.stored.child._process
             assert process is not None
             # it stands still, so that the request reaches it, and ends while it is answered
             os.kill(process.pid, signal.SIGSTOP)
@@ -114,15 +115,49 @@ def test_an_abort_within_a_run_is_an_error_with_its_signal(small: Path, monkeypa
             os.kill(process.pid, signal.SIGCONT)
             return ask(request, seconds)
 
-        monkeypatch.setattr(session._child, "ask", stricken)
+        monkeypatch.setattr(session.stored.child, "ask", stricken)
         with pytest.raises(RunError, match=r"signal 6"):
             session.run({"x": X})
 
 
 @needs_coreai
-def test_inner_values_are_refused(small: Path) -> None:
-    with cp.session(small, engine="coreai") as session, pytest.raises(RunError, match="inner values"):
-        session.run({"x": X}, taps=("mul",))
+def test_inner_values_are_those_of_the_program(small: Path) -> None:
+    with cp.session(small, engine="coreai") as apples, cp.session(small) as ours:
+        assert {"mul", "invoke"} <= apples.tappable
+        found, expected = (running.run({"x": X}, taps=("mul",)) for running in (apples, ours))
+        np.testing.assert_allclose(found["mul"], 2 * X * [[1, -2, 3], [4, 5, -6]], rtol=1e-6)
+        np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-6)
+        # in groups, as verify asks for them
+        *_, last = apples.walk({"x": X}, [("mul",), ()])
+        np.testing.assert_allclose(last["y"], EXPECTED, rtol=1e-6)
+        with pytest.raises(RunError, match="these inner values"):
+            apples.run({"x": X}, taps=("nothing",))
+
+
+@needs_coreai
+def test_inner_values_of_a_model_that_remembers_leave_its_states_alone(tmp_path: Path) -> None:
+    path, x = assembled(tmp_path / "s.aimodel", STATEFUL), np.array([1, 2], np.float32)
+    with cp.session(path, engine="coreai") as session:
+        state = session.state()
+        for turn in (1, 2):
+            found = session.run({"x": x}, taps=("read_handle",), state=state)
+            np.testing.assert_array_equal(found["read_handle"], x * (turn - 1))
+            np.testing.assert_array_equal(state["s"], x * turn)
+
+
+@needs_coreai
+def test_half_width_is_judged_by_the_sums_that_the_engine_makes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    weight = (rng.normal(size=(4, 900)) / 30).astype(np.float16)
+    old = mil(tmp_path, lambda mb, x: mb.linear(x=x, weight=weight, name="y"), (2, 900), half=True)
+    new = cp.convert(old, "coreai")
+    assert new.save(tmp_path / "new.aimodel").exists()
+    found = cp.verify(old, new, candidate_engine="coreai")
+    assert found.agrees
+    # against the weights of another model it is a divergence, however wide the sums
+    weight[:, 7] += 1
+    other = mil(tmp_path / "other", lambda mb, x: mb.linear(x=x, weight=weight, name="y"), (2, 900), half=True)
+    assert not cp.verify(other, new, candidate_engine="coreai").agrees
 
 
 def test_what_lies_nowhere_is_refused() -> None:

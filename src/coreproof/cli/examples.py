@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, str] = {
     "prove": "coreproof prove my_model.py:model --photos photos --out proof",
     "check": "coreproof check model.onnx --target iOS16",
     "convert": "coreproof convert model.onnx model.mlpackage --precision fp16",
+    "migrate": "coreproof migrate model.mlpackage model.aimodel --photos photos",
     "show": "coreproof show model.mlpackage",
     "predict": "coreproof predict model.mlpackage photo.jpg",
     "verify": "coreproof verify model.onnx model.mlpackage --require 0.99",

@@ -21,7 +21,7 @@ from coreproof.errors import InputError
 READING = ("check", "show", "predict", "verify", "doctor", "diff", "check-proof", "compare-proofs")
 """Verbs that write nothing, unless an option of theirs says so."""
 
-WRITING = ("init", "prove", "convert", "edit", "split", "join", "upgrade", "shrink", "compare", "app")
+WRITING = ("init", "prove", "convert", "migrate", "edit", "split", "join", "upgrade", "shrink", "compare", "app")
 
 OUTPUTS = frozenset(
     (

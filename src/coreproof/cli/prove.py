@@ -90,8 +90,9 @@ def command(
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console, print_whole
     from coreproof.model.load import load
-    from coreproof.proof.chain import LEFT_OUT, UNNAMED, prove
+    from coreproof.proof.chain import UNNAMED, prove
     from coreproof.proof.checks import of_proof, survives
+    from coreproof.proof.steps import LEFT_OUT
     from coreproof.report.repeat import repeatable
 
     check_report_places(reporting, replace=overwrite)

@@ -94,7 +94,7 @@ def convert(
         exported = with_fixed_lengths(made, shapes) if shapes else made
         exported.made_from = _outlines(given, source)
         return exported
-    if not source.is_source and not (to == "coreai" and source.is_network):
+    if not source.is_source and not (to == "coreai" and source.is_coreml):
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
             f"there is no way from {source.format} to {to}",
@@ -136,14 +136,16 @@ def convert(
 
 def _program_to_coreai(model: Model, source: Model | None = None) -> Model:
     """The Core AI model of an ML Program, and of what that was made of."""
-    from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai, left_behind
+    from coreproof.conversion.mil_to_coreai.convert import coreml_to_coreai
+    from coreproof.conversion.mil_to_coreai.left_behind import kind_left_behind, left_behind
     from coreproof.model.coreml.model import CoreMLModel
 
     assert isinstance(model, CoreMLModel)
     made = coreml_to_coreai(model)
     if source is not None:
         # what the program between has lost already
-        made.notes = tuple(dict.fromkeys((*made.notes, *left_behind(source.signature))))
+        gone = (*kind_left_behind(source), *left_behind(source.signature))
+        made.notes = tuple(dict.fromkeys((*made.notes, *map(str, gone))))
     return made
 
 

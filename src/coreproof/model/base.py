@@ -111,9 +111,14 @@ class Model(NotebookView, ABC):
         return self.format == "mlprogram"
 
     @property
+    def is_pipeline(self) -> bool:
+        """Whether it is a Core ML pipeline: several models, one behind the other."""
+        return self.format == "pipeline"
+
+    @property
     def is_coreml(self) -> bool:
         """Whether it is a Core ML model of any kind."""
-        return self.is_coreml_graph or self.format in ("pipeline", "classic")
+        return self.is_coreml_graph or self.is_pipeline or self.format == "classic"
 
     @property
     def is_coreml_graph(self) -> bool:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
 
 from coreproof.conversion.convert import Target, convert
 from coreproof.conversion.description import Description
@@ -28,14 +24,14 @@ from coreproof.conversion.torch_to_onnx.kept_export import (
 from coreproof.errors import CoreproofError, InputError, OutputExistsError
 from coreproof.feeding.drawn import Inputs
 from coreproof.feeding.example_feeds import SAID
-from coreproof.feeding.photos import Photos, list_photos
+from coreproof.feeding.photos import list_photos
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
 from coreproof.model.arguments import of_kind, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count, refuse_misfit
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing_together
-from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind, refuse_photos_folder
+from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, refuse_photos_folder
 from coreproof.model.files.paths import file_name
 from coreproof.model.load import load
 from coreproof.model.onnx.data_files import data_file
@@ -43,22 +39,14 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.model.torch.model import TorchModel
-from coreproof.model.weakness import qualified
-from coreproof.pairing.taps import as_array
-from coreproof.proof.document import SPOKEN, spoken
+from coreproof.proof.document import SPOKEN
 from coreproof.proof.document import Proof as Proof
 from coreproof.proof.document import ProofStep as ProofStep
 from coreproof.proof.foundation import foundation_of
 from coreproof.proof.shipping import Shipping
-from coreproof.runtime.open import session
-from coreproof.verification.steady import unsteady
-from coreproof.verification.verify import verify
-from coreproof.verification.weaknesses import weaknesses_alone
+from coreproof.proof.steps import ProofSteps, write_proof
 
 if TYPE_CHECKING:
-    from coreproof.comparison.answers import Answer
-    from coreproof.comparison.comparison import Comparison
-    from coreproof.comparison.over_inputs import InputComparison
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
 _FORMATS: Mapping[Target, tuple[str, str]] = {
@@ -68,7 +56,6 @@ _FORMATS: Mapping[Target, tuple[str, str]] = {
 }
 """What each format is called, and how its files end."""
 
-LEFT_OUT = "photo left out: "
 UNNAMED = "its classes have no names, and an app will show numbers: give --labels FILE, or cp.Source(..., labels=(...))"
 ROWS = "with a batch the models give rows of scores: a Core ML classifier names the class of one sample at a time (--batch 1)"
 
@@ -153,7 +140,19 @@ def prove(
     fed = ProofFeeds(loaded, pictures, inputs, loaded.feeding, samples, origin)
     packages: list[str] = []
     with replacing_together(out, packages) as stage:
-        chain = _Chain(loaded, pictures, fed, out, stage, shipping, progress, announce, replace, fresh, freeze)
+        chain = _Chain(
+            loaded,
+            pictures,
+            fed,
+            out,
+            stage,
+            progress,
+            announce,
+            replace,
+            shipping=shipping,
+            fresh=fresh,
+            freeze=freeze,
+        )
         chain.obtain()
         chain.carry(witness=witness)
         comparison, over = chain.compare(), chain.compare_over_inputs()
@@ -161,60 +160,19 @@ def prove(
         rests_on = foundation_of(plain, pictures, fed, chain.stored, stage, asked | shipping.to_json())
         answers = chain.answers() if comparison is None and over is None else ()
         proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, over, chain.models, rests_on, answers)
-        _write(proof, stage)
+        write_proof(proof, stage)
         packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
     chain.follow()
     return proof
 
 
-def _write(proof: Proof, stage: Path) -> None:
-    from coreproof.report.page import write_page
-
-    (stage / "proof.json").write_text(json.dumps(proof.to_json(), indent=1, default=str))
-    if proof.comparison is not None:
-        proof.comparison.save_json(stage)
-    write_page(
-        stage,
-        proof=proof.to_json(),
-        comparison=proof.comparison,
-        over_inputs=proof.over_inputs,
-        answers=proof.answers,
-        called=SPOKEN,
-        place=proof.folder,
-    )
-
-
 @dataclass
-class _Chain:
-    """The models made so far, by the short names that the matrix uses, and the steps that made them.
+class _Chain(ProofSteps):
+    """The chain from PyTorch or ONNX to what Apple's frameworks run."""
 
-    ``stored`` says where each model will stand in ``out``; until all are there they stand in ``stage``.
-    """
-
-    source: Model
-    photos: Photos | None
-    fed: ProofFeeds
-    out: Path
-    stage: Path
-    shipping: Shipping
-    progress: Progress | None
-    announce: Callable[[ProofStep], None] | None
-    replace: bool
-    fresh: bool
-    freeze: Mapping[str, bool]
-    stored: dict[str, str] = field(default_factory=dict)
-    steps: list[ProofStep] = field(default_factory=list)
-    models: dict[str, Model] = field(default_factory=dict)
-
-    # steps
-
-    def add(self, step: ProofStep, started: float | None = None) -> None:
-        """Keeps a step, with the time since it was ``started``, and announces it."""
-        if started is not None:
-            step = dataclasses.replace(step, seconds=time.monotonic() - started)
-        self.steps.append(step)
-        if self.announce is not None:
-            self.announce(step)
+    shipping: Shipping = field(default_factory=Shipping)
+    fresh: bool = False
+    freeze: Mapping[str, bool] = field(default_factory=dict)
 
     def obtain(self) -> None:
         """The source itself: what it is, and that it computes finite, repeatable numbers."""
@@ -224,24 +182,9 @@ class _Chain:
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         fed = f"fed {self.fed.feeding}" if self.photos is not None else f"inputs: {self.fed.said}"
         text = f"{self.source.name} as {name}: {features}"
-        notes = (*self.source.notes, fed, *self._left_out(), *self._about_classes())
+        notes = (*self.source.notes, fed, *self.left_out(), *self._about_classes())
         self.add(ProofStep("Obtain", "obtain", text, candidate=name, notes=notes), started)
-        started = time.monotonic()
-        with session(self.source) as running:
-            sample = self.fed.samples_for(self.source)[0]
-            problem = unsteady(self.source, running, sample)
-            # twice: what is drawn anew in each run cannot be verified by anything behind
-            first, second = running.run(sample), running.run(sample)
-            engines = (running.engine,)
-        # what is drawn anew in each run cannot be held against anything, and NaN may stand at the same places
-        apart = (name for name, value in first.items() if not _same(as_array(value), as_array(second[name])))
-        if problem is None and (output := next(apart, None)) is not None:
-            problem = f"output {output!r} differs between two runs on the same input"
-        weak = weaknesses_alone([first])
-        text = problem or "; ".join(w.text for w in weak) or "outputs are finite, repeatable, and not constant"
-        self.add(
-            ProofStep("Sanity", "check", text, problem is None, candidate=name, engines=engines, weak=weak), started
-        )
+        self.sanity_step(name)
 
     def _about_classes(self) -> Iterator[str]:
         if class_count(self.source.signature) is None:
@@ -250,9 +193,6 @@ class _Chain:
             yield UNNAMED
         if self.source.signature.labels and self.shipping.takes_several:
             yield ROWS
-
-    def _left_out(self) -> list[str]:
-        return [f"{LEFT_OUT}{name}: {why}" for name, why in self.fed.unreadable.items()]
 
     def carry(self, *, witness: bool) -> None:
         """Every conversion, each verified against the step before."""
@@ -277,7 +217,7 @@ class _Chain:
         word, suffix = _FORMATS[to]
         title = f"Convert to {SPOKEN[name]} ({word})" if to != "onnx" else f"Convert to {word}"
         try:
-            path = self._place(name, f"{name}{suffix}")
+            path = self.place(name, f"{name}{suffix}")
             if isinstance(source, TorchModel):
                 model = self._export(source, path)
             else:
@@ -334,45 +274,12 @@ class _Chain:
             keep_export(source, model, path, self.stage / FOLDER, digest)
         return model
 
-    def _place(self, name: str, file: str) -> Path:
-        """Where a model is written until all are there; what stands at its own place is looked at first."""
-        check_output(self.out / "models" / file, model_kind(file), replace=self.replace)
-        self.stored[name] = f"models/{file}"
-        (self.stage / "models").mkdir(exist_ok=True)
-        return self.stage / "models" / file
-
-    def follow(self) -> None:
-        """Opens the stored models where they are now."""
-        for name, place in self.stored.items():
-            # what was loaded names its place in the stage, which is gone
-            before, now = self.models[name], load(self.out / place)
-            now.name, now.notes, now.untrained = before.name, before.notes, before.untrained
-            now.take_provenance(before)
-            self.models[name] = now
-
-    def verify_step(self, name: str, reference: str) -> None:
-        """A conversion held against the step before, value by value."""
-        started = time.monotonic()
-        a, b = self.models[reference], self.models[name]
-        found = verify(a, b, feeds=self.fed.between(a, b), progress=self.progress)
-        step = ProofStep(
-            f"Verify {spoken(name)} against {spoken(reference)}",
-            "verify",
-            found.summary().splitlines()[0],
-            found.agrees,
-            reference=reference,
-            candidate=name,
-            engines=found.engines,
-            verification=found,
-        )
-        self.add(step, started)
-
     def witness_step(self, source: TorchModel) -> None:
         """What coremltools makes of the module itself: a second opinion, that proves nothing of ours."""
         from coreproof.conversion.coremltools_route import coremltools_route
 
         started, title = time.monotonic(), "Witness: coremltools' own route"
-        path = self._place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
+        path = self.place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
         try:
             model = coremltools_route(source, path, target=self.shipping.target)
         except CoreproofError as error:
@@ -388,55 +295,6 @@ class _Chain:
         self.add(ProofStep(title, "witness", text, candidate="ct", notes=model.notes), started)
         # against the module: it was made of that, by no way of ours
         self.verify_step("ct", "torchm")
-
-    def compare(self) -> Comparison | None:
-        """All models over all photos, where the model is a classifier."""
-        from coreproof.comparison.compare import compare
-        from coreproof.comparison.lineup import lineup_of
-
-        missing = "no photos were given" if self.photos is None else "the model is no classifier"
-        if self.fed.is_folder:
-            return None
-        if self.photos is None or class_count(self.source.signature) is None:
-            self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
-            return None
-        started = time.monotonic()
-        lineup = lineup_of(self.models, self.fed.feeding, SPOKEN)
-        found = compare(lineup, self.photos, store=self.out / "store", progress=self.progress)
-        weak = found.weaknesses
-        skipped = f", {found.skipped_count:,} left out" if found.skipped_count else ""
-        text = qualified(f"{len(self.models)} models over {found.count:,} photos{skipped}", weak)
-        self.add(ProofStep("Compare predictions", "compare", text, weak=weak), started)
-        return found
-
-    def compare_over_inputs(self) -> InputComparison | None:
-        """All models over all inputs of a folder, output by output."""
-        from coreproof.comparison.over_inputs import over_inputs
-
-        if not self.fed.is_folder:
-            return None
-        started = time.monotonic()
-        found = over_inputs(self.models, self.fed.named, progress=self.progress, called=SPOKEN)
-        found = dataclasses.replace(found, origin=self.fed.origin)
-        text = qualified(found.text, found.weaknesses)
-        self.add(ProofStep("Compare over inputs", "compare", text, weak=found.weaknesses), started)
-        return found
-
-    def answers(self) -> tuple[Answer, ...]:
-        """What the source, and of our Core ML models the one furthest from its reference, say of the first few inputs."""
-        from coreproof.comparison.answers import MOST, answers_of
-
-        # coremltools' own is a witness, and an export's outputs are those of the source
-        verified = {
-            s.candidate: s.verification for s in self.steps if s.verification is not None and s.candidate != "ct"
-        }
-        made = {name: found for name, found in verified.items() if not self.models[name].is_onnx} or verified
-        if not made:
-            return ()
-        furthest = max(made, key=lambda name: made[name].furthest)
-        source = "torchm" if self.source.is_torch else "onnxm"
-        samples = self.fed.shown(self.source, self.models[furthest], MOST)
-        return answers_of({source: self.source, furthest: self.models[furthest]}, samples)
 
     def _labels(self) -> Sequence[str] | Sequence[int] | None:
         """What the classifiers that are made call their classes; None where the models are none, and only note them."""
@@ -468,10 +326,6 @@ def _source(model: Model) -> Model:
             fix="compare a Core ML model with its source by: coreproof verify SOURCE MODEL",
         )
     return model
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def _labelled(source: Model, labels: Sequence[str] | None) -> Model:

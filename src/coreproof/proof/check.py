@@ -11,6 +11,7 @@ from coreproof.errors import InputError
 from coreproof.feeding.drawn import Inputs
 from coreproof.feeding.photos import list_photos
 from coreproof.feeding.proof_feeds import ProofFeeds
+from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.digest import model_digest
 from coreproof.model.load import load
 from coreproof.model.notebook_view import Spoken
@@ -18,8 +19,9 @@ from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.model.versions import versions
 from coreproof.proof.chain import prove
-from coreproof.proof.difference import compare_proofs
+from coreproof.proof.difference import ProofDifference, compare_proofs
 from coreproof.proof.foundation import Foundation, file_digest, inputs_digest
+from coreproof.proof.migration import VERB, migrate
 from coreproof.proof.shipping import Shipping
 from coreproof.proof.stored import StoredProof, read_proof
 
@@ -115,7 +117,8 @@ def check_proof(
         return ProofCheck(
             str(proof), (*lines, Ground("steps", None, "not carried out again: no source was given")), repeated=False
         )
-    loaded = opened(load(source))
+    carried = grounds.options.get("verb") == VERB
+    loaded = load(source) if carried else opened(load(source))
     same = model_digest(loaded) == grounds.source
     lines.append(Ground("source", same, "the same content" if same else f"another content than that of {stored.title}"))
     given = {"photos": photos, "arrays": inputs}.get(grounds.fed)
@@ -128,7 +131,8 @@ def check_proof(
         fed = ProofFeeds(loaded, pictures, inputs, grounds.feeding or loaded.feeding, _samples(grounds))
         same = inputs_digest(pictures, fed) == grounds.inputs
         lines.append(Ground(grounds.fed, same, "the same content" if same else "other ones than those of the proof"))
-    lines += _again(stored, grounds, source, photos, inputs, progress)
+    again = _migrated_again if carried else _again
+    lines += again(stored, grounds, source, photos, inputs, progress)
     return ProofCheck(str(proof), tuple(lines), repeated=True)
 
 
@@ -197,6 +201,38 @@ def _again(
             progress=progress,
         )
         found = compare_proofs(stored.path, folder)
+    yield from _changes(found)
+
+
+def _migrated_again(
+    stored: StoredProof,
+    grounds: Foundation,
+    source: object,
+    photos: str | Path | None,
+    inputs: str | Path | Inputs | None,
+    progress: Progress | None,
+) -> Iterator[Ground]:
+    """The same of a model that was carried over to Core AI."""
+    precision, shapes = grounds.options.get("precision"), grounds.options.get("shapes")
+    with tempfile.TemporaryDirectory() as folder:
+        migrate(
+            source,
+            Path(folder) / "again.aimodel",
+            folder,
+            photos=photos,
+            inputs=inputs,
+            samples=_samples(grounds),
+            feeding=grounds.feeding,
+            limit=_limit(grounds),
+            precision=None if precision is None else one_of(precision, PRECISIONS, "precision"),
+            shapes={str(name): str(asked) for name, asked in shapes.items()} if isinstance(shapes, dict) else None,
+            progress=progress,
+        )
+        found = compare_proofs(stored.path, folder)
+    yield from _changes(found)
+
+
+def _changes(found: ProofDifference) -> Iterator[Ground]:
     # versions are told above, digests of models scatter with them, and the options are those of the proof
     own = {"source", "inputs"}
     changes = [c for c in found.changes if c.what not in own and not c.what.startswith(("version of ", "option "))]

@@ -26,7 +26,11 @@ SPOKEN = {
     **{f"{of}2c": "Core ML float32" for of in "to"},
     **{f"{of}2c16": "Core ML float16" for of in "to"},
     **{f"{of}2nn": "Core ML NeuralNetwork" for of in "to"},
+    **{f"{of}2a": "Core AI" for of in "toc"},
     "ct": "coremltools",
+    "cat": "coreai-torch",
+    "cml": "Core ML",
+    "apple": "Core AI by Apple's interpreter",
 }
 """What people call the models of a chain, by the short names that stand in matrices and in documents."""
 

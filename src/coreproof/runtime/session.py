@@ -43,7 +43,8 @@ class Session(Closing, ABC):
     """A model made ready to run. Sessions are context managers; closing one frees the engine.
 
     ``engine`` says in words who computes ("PyTorch", "ONNX Runtime", "coreproof's runtime (ONNX Runtime)", "Core ML"),
-    for reports. ``tappable`` are the inner values that ``run`` can bring out as well. ``concurrent`` says whether several
+    for reports. ``sums_as_stored`` says that it sums products of matrices in the width in which the program stores them, where
+    others take float32. ``tappable`` are the inner values that ``run`` can bring out as well. ``concurrent`` says whether several
     threads may call ``run`` at once. What an engine computes from can be read where it is known: ``executable`` is the
     graph that it runs, ``model`` what it runs as it is stored, ``recording`` the saved run that answers.
     """
@@ -51,6 +52,7 @@ class Session(Closing, ABC):
     engine: str
     signature: Signature
     concurrent: bool = False
+    sums_as_stored: bool = False
     executable: Executable | None = None
     model: Model | None = None
     recording: Recording | None = None

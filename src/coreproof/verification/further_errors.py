@@ -8,6 +8,9 @@ pi N u / sqrt(3 * 5) in the root mean square, sqrt(5) times as much at the last 
 
 A loop that computes its state T times rounds it T times. Where its body neither amplifies nor forgets, roundings in random
 directions add up to sqrt(T) of one.
+
+An engine that sums a product of matrices in the width in which the program stores it rounds each of the K partial sums to that:
+u * sqrt(K / 2) of its size (rule 2 of tolerance.py, with the u of the format).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import Pair
-from coreproof.pairing.operators import interpolates
+from coreproof.pairing.operators import interpolates, summand_count
 from coreproof.verification.fused import fused_scales
 
 _BLUESTEIN = math.pi / math.sqrt(5.0)
@@ -45,9 +48,17 @@ class Further(NamedTuple):
 
 
 def further_errors(
-    pairs: Sequence[Pair], reference: Model, candidate: Model, stored: Mapping[str, str]
+    pairs: Sequence[Pair],
+    reference: Model,
+    candidate: Model,
+    stored: Mapping[str, str],
+    *,
+    sums_as_stored: bool = False,
 ) -> Mapping[str, Further]:
-    """By the candidate's values; ``stored`` says in which format each is kept, the coarser of the two sides'."""
+    """By the candidate's values; ``stored`` says in which format each is kept, the coarser of the two sides'.
+
+    ``sums_as_stored``: either side's engine sums products of matrices in that format.
+    """
     found = {name: Further(share) for name, share in fused_scales(candidate).items()}
     transformed = _transforms(reference)
     found.update({p.candidate: transformed[p.reference] for p in pairs if p.reference in transformed})
@@ -57,7 +68,20 @@ def further_errors(
         # a list that it collects says no format: it is that of the state
         unit = max(UNIT_ROUNDOFF.get(stored.get(name, ""), UNIT_ROUNDOFF["float32"]) for name in node.outputs)
         found.update(dict.fromkeys(node.outputs, Further(unit * math.sqrt(rounds))))
+    if sums_as_stored:
+        found.update(_sums(candidate.graph, stored))
     return found
+
+
+def _sums(graph: Graph, stored: Mapping[str, str]) -> Iterator[tuple[str, Further]]:
+    """The products of matrices that are stored in less than float32."""
+    for node in graph.nodes:
+        unit = max((UNIT_ROUNDOFF.get(stored.get(name, ""), 0.0) for name in node.outputs), default=0.0)
+        if canonical_op(node.operator) == "linear" and unit > UNIT_ROUNDOFF["float32"]:
+            value = graph.values.get(node.inputs[0]) if node.inputs else None
+            length = value.shape[-1] if value is not None and value.shape else None
+            terms = length if isinstance(length, int) else summand_count(node, (), None)
+            yield from dict.fromkeys(node.outputs, Further(unit * math.sqrt(terms / 2))).items()
 
 
 def _places(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[str, Further]]:

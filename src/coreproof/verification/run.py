@@ -95,7 +95,8 @@ class VerificationRun:
         self._ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
         self.compressed = compressed or Compressed()
-        self._further = further_errors(self.pairs, reference, candidate, self.stored)
+        narrow = reference_session.sums_as_stored or candidate_session.sums_as_stored
+        self._further = further_errors(self.pairs, reference, candidate, self.stored, sums_as_stored=narrow)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
         self._kept = [_NOTHING_KEPT, _NOTHING_KEPT]
         self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = [{} for _ in feeds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coreproof.conversion.mil_to_coreai.left_behind import left_behind
 from coreproof.conversion.mil_to_coreai.program import missing_in, translate_function
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreai.child import require_packages
@@ -10,7 +11,6 @@ from coreproof.model.coreai.program import StoredProgram
 from coreproof.model.coreai.stored import stored_model
 from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.features import Signature
 from coreproof.model.formats import program as mil
 
 
@@ -32,7 +32,7 @@ def coreml_to_coreai(model: CoreMLModel) -> CoreAIModel:
     made.labels = model.signature.labels or model.labels
     made.feeding = model.feeding
     made.untrained = model.untrained
-    made.notes = (*model.notes, *left_behind(model.signature))
+    made.notes = (*model.notes, *map(str, left_behind(model.signature)))
     made.provenance = {value: value for value in made.graph.values if value in model.graph.values}
     made.made_from = frozenset({model.graph.outline})
     return made
@@ -53,19 +53,3 @@ def translated(model: CoreMLModel) -> StoredProgram:
             for name in sorted(functions, key=lambda name: (name != first, name))
         )
     )
-
-
-def left_behind(signature: Signature) -> tuple[str, ...]:
-    """What a source declares of its features and a Core AI program does not."""
-    notes = [
-        f"{f.name}: a picture to its source, and here the tensor of its pixels, {f.image.colour}, 0 to 255"
-        for f in signature.inputs
-        if f.image is not None
-    ]
-    if signature.labels:
-        notes.append("its labels are not in the file: Core AI knows no classifiers")
-    if free := [f.name for f in signature.inputs if f.enumerated or any(r.low != r.high for r in f.ranges)]:
-        notes.append(f"{', '.join(free)}: which lengths are allowed is not in the file, a length is free or it is not")
-    if optional := [f.name for f in signature.inputs if f.optional]:
-        notes.append(f"{', '.join(optional)}: may be left out of the source, and has to be fed here")
-    return tuple(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class CoreAIModel(Model):
     """A Core AI model; ``program`` are its functions, of which ``function`` is the one that every verb works on.
 
     ``files`` is the folder that holds it: ``path``, or one of this run's own, which ``keep_alive`` keeps, until it is saved.
+    ``opened_states``: the states that are inputs here and none in ``files``, each with the output that holds it after a run.
     """
 
     format = "coreai"
@@ -37,8 +39,9 @@ class CoreAIModel(Model):
     ) -> None:
         super().__init__(name if function is None else f"{name.partition(SIGN)[0]}{SIGN}{function}", path)
         self.files = path if files is None else files
-        self._kept = keep_alive
+        self.keep_alive = keep_alive
         self._named = function is not None
+        self.opened_states: Mapping[str, str] = {}
         self.program = program
         self.function = _chosen(program, function, str(path or name))
 
@@ -77,7 +80,7 @@ class CoreAIModel(Model):
     def at_function(self, name: str) -> CoreAIModel:
         """The same model at another function. Raises ConversionError where there is none such."""
         return CoreAIModel(
-            self.program, name=self.name, path=self.path, function=name, files=self.files, keep_alive=self._kept
+            self.program, name=self.name, path=self.path, function=name, files=self.files, keep_alive=self.keep_alive
         )
 
     def _kind(self, target: Path) -> Kind:
@@ -85,6 +88,7 @@ class CoreAIModel(Model):
 
     def write(self, fresh: Path, target: Path) -> None:
         """Copies the folder that it was read from: nothing in it is changed."""
+        assert not self.opened_states, "the files are those of the model with its states closed"
         if self.files is None or not self.files.is_dir():
             raise UnreadableModelError("the folder that the model was read from is gone", where=self.where)
         shutil.copytree(self.files, fresh)

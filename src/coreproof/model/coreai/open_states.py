@@ -29,8 +29,15 @@ def open_states(model: CoreAIModel) -> tuple[CoreAIModel, Mapping[str, str]]:
         return model, {}
     function, pairs = _opened(model.function, states, model.where)
     program = StoredProgram(tuple(function if f.name == function.name else f for f in model.program.functions))
-    made = CoreAIModel(program, name=model.name, path=model.path, function=function.name)
-    made.name = model.name
+    made = CoreAIModel(
+        program,
+        name=model.name,
+        path=model.path,
+        function=function.name,
+        files=model.files,
+        keep_alive=model.keep_alive,
+    )
+    made.name, made.opened_states = model.name, pairs
     made.take_provenance(model)
     made.labels, made.feeding, made.untrained = model.labels, model.feeding, model.untrained
     return made, pairs
