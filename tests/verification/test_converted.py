@@ -13,6 +13,7 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.errors import ConversionError
+from coreproof.feeding.drawn import random_sample
 from coreproof.verification.converted import check_conversion
 from tests.build import conv_relu_onnx, onnx_model
 from tests.cli.conftest import Ran
@@ -127,3 +128,25 @@ def test_beside_an_output_without_a_number_the_others_are_checked() -> None:
     made = cp.convert(_with_constant("0.0, 0.0", "0.0, 0.0"), "mlprogram", precision="fp32")
     assert "checked: ran once" in made.notes[-1]
     assert "not checked: 'c'" in made.notes[-1]
+
+
+def test_what_is_made_of_an_infinity_is_not_held_against_the_source() -> None:
+    """A whole number of an infinity is no part of ONNX's definitions: another draw, on which all is finite, is."""
+    model = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[3] x) => (float[3] y, bool[3] b)'
+        " { r = Round(x) y = Div(one, r) n = Cast<to=7>(y) b = Less(n, zero) }",
+        one=np.float32(7),
+        zero=np.int64(-1),
+    )
+    drawn = random_sample(cp.load(model).signature, cp.load(model).signature)[0]["x"]
+    assert (np.round(np.asarray(drawn)) == 0).any(), "the first draw divides by zero"
+    made = cp.convert(model, "neuralnetwork")
+    assert made.notes[-1].startswith("checked: ran once on drawn input")
+    # and it is still a check
+    other = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[3] x) => (float[3] y, bool[3] b)'
+        " { r = Round(x) y = Div(one, r) n = Cast<to=7>(y) b = Less(zero, n) }",
+        one=np.float32(7),
+        zero=np.int64(-1),
+    )
+    assert not check_conversion(cp.load(other), cp.load(made))

@@ -79,3 +79,19 @@ def test_places_at_which_a_long_axis_is_read_are_rounded(to: Any, options: Any) 
     found = cp.verify(source, onnx_to_coreml(source, to, **options))
     assert found, found.summary()
     assert (found.rows[-1].tolerance.typical or 1.0) < 1e-3
+
+
+def test_a_long_axis_is_known_where_the_file_says_no_shape_between_its_nodes() -> None:
+    """Two products take the place of the resize: the second one reads what the first made short."""
+    text = (
+        f"{HEAD} (float[1,9,63,4] x) => (float[1,9,1,455] y)"
+        " { a = Neg(x) r = Resize<mode='cubic', coordinate_transformation_mode='half_pixel'>(a, , , s) y = Neg(r) }"
+    ).replace("'", '"')
+    source = onnx_model(text, s=np.array([1, 9, 1, 455], np.int64))
+    made = onnx_to_coreml(source, "mlprogram", precision="fp32")
+    x = np.random.default_rng(0).normal(size=(1, 9, 63, 4)).astype(np.float32)
+    x[:, :, 30], x[:, :, 32] = 3, -3  # steep, where the place is known to 1e-6
+    found = cp.verify(source, made, {"x": x})
+    assert found, found.summary()
+    turned = {"x": x}, {"x": x[..., ::-1].copy()}
+    assert not cp.verify(source, made, feeds=turned)

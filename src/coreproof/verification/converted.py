@@ -43,6 +43,9 @@ _AS_FAR_OFF = 8
 
 _DRAWN = "drawn input"
 
+_AGAIN = ((0, True), (1, False), (2, False))
+"""Draws, by number and whether without zeros, for a source that answers the first one with what is not finite."""
+
 
 @dataclass(frozen=True)
 class ConversionCheck:
@@ -88,7 +91,7 @@ def check_conversion(
     with reference:
         try:
             fed, source_sample, made_sample = _that_runs(
-                source, made, reference, (fed, source_sample, made_sample), images or {}
+                source, made, reference, signature, roles, (fed, source_sample, made_sample), images or {}
             )
             changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
@@ -162,25 +165,60 @@ def _fed_once(
 ) -> tuple[str, Sample, Sample]:
     """What both are fed, in words and as each takes it: the example where branches were frozen as that goes, else a draw."""
     if not isinstance(source, TorchModel) or not source.frozen_branches:
-        graphs = [source.graph, made.graph]
-        drawn, made_sample = random_sample(signature, made.signature, roles=roles, graphs=graphs)
-        return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in drawn.items()}, made_sample
+        return _drawn(source, made, signature, roles, images)
     fed = _example(source, made, images)
     return fed.said.replace("the frozen", "its frozen"), *fed.pairs[0]
 
 
-def _that_runs(
-    source: Model, made: Model, reference: Session, fed: tuple[str, Sample, Sample], images: Images
+def _drawn(
+    source: Model,
+    made: Model,
+    signature: Signature,
+    roles: Mapping[str, Role],
+    images: Images,
+    number: int = 0,
+    *,
+    clean: bool = False,
 ) -> tuple[str, Sample, Sample]:
-    """What both are fed, where the source runs on it; else the example of a module, which may take nothing that is drawn."""
+    graphs = [source.graph, made.graph]
+    drawn, made_sample = random_sample(
+        signature, made.signature, roles=roles, graphs=graphs, number=number, clean=clean
+    )
+    return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in drawn.items()}, made_sample
+
+
+def _that_runs(
+    source: Model,
+    made: Model,
+    reference: Session,
+    signature: Signature,
+    roles: Mapping[str, Role],
+    fed: tuple[str, Sample, Sample],
+    images: Images,
+) -> tuple[str, Sample, Sample]:
+    """What both are fed, where the source runs on it; else the example of a module, which may take nothing that is drawn.
+
+    What is drawn is drawn again where the answer is not finite throughout: what is made of an infinity further on, a whole
+    number or a comparison, is no part of ONNX's definitions.
+    """
     try:
-        reference.run(fed[1])
+        answer = reference.run(fed[1])
     except RunError:
         if not isinstance(source, TorchModel):
             raise
         fed = "its example inputs", *_example(source, made, images).pairs[0]
         reference.run(fed[1])
-    return fed
+        return fed
+    if fed[0] != _DRAWN or all(map(is_finite, answer.values())):
+        return fed
+    for number, clean in _AGAIN:
+        other = _drawn(source, made, signature, roles, images, number, clean=clean)
+        try:
+            if all(map(is_finite, reference.run(other[1]).values())):
+                return other
+        except RunError:
+            continue
+    return fed  # it answers so whatever it is fed
 
 
 def _example(source: TorchModel, made: Model, images: Images) -> Feeds:

@@ -86,14 +86,18 @@ def _sums(graph: Graph, stored: Mapping[str, str]) -> Iterator[tuple[str, Furthe
 
 def _places(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[str, Further]]:
     """What the reference reads between neighbours, at places that it rounds, and the candidate by exact weights (a product)."""
+    partners = {pair.reference: pair.candidate for pair in pairs}
     for pair in pairs:
         made, meant = candidate.producer(pair.candidate), reference.producer(pair.reference)
         if made is None or meant is None or not interpolates(meant.operator) or interpolates(made.operator):
             continue
         if str(meant.attributes.get("mode", "")).lower() == "nearest":
             continue
-        # shapes between the nodes of a file may be unknown; those of the weights are not
-        longest = longest_place(meant, reference) or longest_place(made, candidate) or _longest_weight(made, candidate)
+        # a file may leave out the shape of what is read, of which the other side knows it; a product of its own reads what an
+        # earlier one made shorter
+        read = partners.get(meant.inputs[0], "") if meant.inputs else ""
+        longest = longest_place(meant, reference) or _longest(read, candidate)
+        longest = longest or longest_place(made, candidate) or _longest_weight(made, candidate)
         yield pair.candidate, Further(PER_PLACE * UNIT_ROUNDOFF["float32"] * longest)
 
 
@@ -106,7 +110,11 @@ def _longest_weight(node: Node, graph: Graph) -> int:
 
 def longest_place(node: Node, graph: Graph) -> int:
     """The largest place at which an interpolation reads: the longest axis behind batch and channels; 0 where it is not known."""
-    value = graph.values.get(node.inputs[0]) if node.inputs else None
+    return _longest(node.inputs[0], graph) if node.inputs else 0
+
+
+def _longest(name: str, graph: Graph) -> int:
+    value = graph.values.get(name)
     lengths = [n for n in (value.shape or ())[2:] if isinstance(n, int)] if value is not None else []
     return max(lengths, default=0)
 
