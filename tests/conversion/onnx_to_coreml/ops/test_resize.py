@@ -301,3 +301,23 @@ def test_a_region_is_cut_out_for_lengths_that_are_given() -> None:
     np.testing.assert_allclose(
         found, interpolated(PICTURE, (3, 5), "bilinear", align_corners=True), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("of", "size"), [((1, 4096), (32, 1)), ((4, 1001), (4, 1002)), ((3000, 2), (1, 2)), ((2, 3), (4, 7))]
+)
+def test_a_factor_just_above_a_whole_one_is_no_whole_one(of: tuple[int, int], size: tuple[int, int]) -> None:
+    """In a NeuralNetwork, coremltools would cut 1 / 4096 to 0, and 1002 / 1001 to 1."""
+    x = np.random.default_rng(1).standard_normal((1, 2, *of)).astype(np.float32)
+    check_node(
+        "Resize",
+        {"x": x},
+        interpolated(x, size, "bilinear", align_corners=False),
+        {"sizes": sizes_of(x, size)},
+        order=["x", "", "", "sizes"],
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+        rtol=0,
+        # PyTorch and ONNX Runtime know the 1,000th place to 2^-14 in float32, and neighbours lie up to 6 apart
+        atol=2**-14 * 6,
+    )

@@ -8,7 +8,7 @@ exact for every mode, every axis and every coordinate transformation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -229,8 +229,8 @@ def _weighted(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) -
     last = [a for a in plans if a.index >= rank - 2 and not _is_identity(matrices[a.index])]
     if rank >= 3 and last and is_known(x.shape[-1]) and is_known(x.shape[-2]):
         grid = next((g for g in _GRIDS if all(_samples_like(a, matrices[a.index], g) for a in last)), None)
-        if grid is not None:
-            targets = {a.index: a.target for a in last}
+        targets = {a.index: a.target for a in last}
+        if grid is not None and _is_written(ctx, x, targets, grid):
             x = _native(ctx, x, targets.get(rank - 2, int(x.shape[-2])), targets.get(rank - 1, int(x.shape[-1])), grid)
             matrices = {a: m for a, m in matrices.items() if a not in targets}
     for index, matrix in matrices.items():
@@ -258,6 +258,15 @@ def _samples_like(axis: Axis, matrix: Array, grid: str) -> bool:
     # Core ML's layers repeat the border where they look beyond it
     own = weights(np.clip(places, 0, axis.length - 1), axis.length, scale, Sampling("linear", grid))
     return bool(np.allclose(own, matrix, atol=1e-6, rtol=0))
+
+
+def _is_written(ctx: Context, x: Operand, targets: Mapping[int, int], grid: str) -> bool:
+    """Whether a NeuralNetwork keeps the factors: coremltools cuts both to whole ones where neither is 0.001 above one."""
+    if not ctx.is_network or grid != "half_pixel":
+        return True
+    lengths = {axis: int(x.shape[axis]) for axis in (ctx.rank(x) - 2, ctx.rank(x) - 1)}
+    above = [(float(_factor(targets.get(axis, n), n)) % 1) for axis, n in lengths.items()]
+    return not any(above) or max(above) > 0.001
 
 
 def _native(ctx: Context, x: Operand, height: int, width: int, grid: str) -> Operand:
