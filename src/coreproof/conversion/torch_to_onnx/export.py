@@ -22,6 +22,7 @@ from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
 from coreproof.conversion.torch_to_onnx.quantised import quantised_operators, refuse_quantised
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
+from coreproof.conversion.torch_to_onnx.rewrites import exact_rewrites
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
 from coreproof.conversion.torch_to_onnx.special import special_operators
 from coreproof.conversion.torch_to_onnx.writing import NowhereRightError
@@ -82,7 +83,7 @@ def torch_to_onnx(
         program = _exported(model, shapes, _longer(model, free or {}), optimize=fold_batchnorm)
         exported = program.model
         if not fold_batchnorm:
-            with _small_addends_kept():
+            with exact_rewrites():
                 optimizer.optimize(exported)
         _adopt_constants(exported.graph)
         # kept, so that inner values are compared by the names of this very trace
@@ -135,7 +136,7 @@ def _exported(
     torch = import_torch()
     for inputs in examples:
         try:
-            with quiet(), _small_addends_kept(), kept_whole(), numbers_promoted(), operators_read_once(_translations):
+            with quiet(), exact_rewrites(), kept_whole(), numbers_promoted(), operators_read_once(_translations):
                 program = torch.onnx.export(
                     model.module,
                     inputs,
@@ -367,24 +368,6 @@ def _adopt_constants(graph: ir.Graph) -> None:
         value.name = free_name(value.name or "constant", taken)
         taken.add(value.name)
         graph.register_initializer(value)
-
-
-@contextmanager
-def _small_addends_kept() -> Iterator[None]:
-    """Lets the exporter's rewrites take nothing but zero for zero.
-
-    They compare constants with an absolute tolerance of 1e-8, and so drop ``x + 1e-12``: the epsilon of a norm that is
-    written out. The model then divides by zero where it did not.
-    """
-    from onnxscript.rewriter import _pattern_ir  # noqa: PLC2701 - it has no public name
-
-    pattern = _pattern_ir.Constant
-    tolerance = "_abs_tol"
-    setattr(pattern, tolerance, property(lambda _: 0.0, lambda self, given: self.__dict__.update({tolerance: given})))
-    try:
-        yield
-    finally:
-        delattr(pattern, tolerance)
 
 
 @contextmanager
