@@ -13,7 +13,7 @@ from coreproof.errors import InputError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from coreproof.runtime.subgraph import Subgraph, run_subgraph
-from tests.build import FLOAT, Net, residual_net
+from tests.build import FLOAT, Net, onnx_model, residual_net
 
 FORMATS = {
     "onnx": {},
@@ -116,3 +116,23 @@ def test_a_classifier_is_cut_at_its_scores() -> None:
     assert scores is not None
     made = run_subgraph(model, {"sum3": np.ones((1, 16, 12, 12), np.float32)}, [scores])[scores]
     assert made.size == 10
+
+
+def test_what_is_made_again_is_rounded_only_where_it_is_the_rounded_value_that_is_asked_for() -> None:
+    """A wide value and its half are made by one layer: asked for together, each is what the model has there."""
+    source = onnx_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        net (float[4,8] x) => (float[4,8] y, float[4,8] z) {
+        m = Mul(x, k) h = Cast<to = 10>(m) a = Neg(h) y = Cast<to = 1>(a) z = Exp(m) }""",
+        k=np.float32(1.1),
+    )
+    net = cp.convert(source, "mlprogram", precision="fp32")
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    with session(net) as whole:
+        expected = whole.run({"x": x}, ["m", "h"])
+        assert np.asarray(expected["h"]).dtype == np.float16 or not np.array_equal(expected["m"], expected["h"])
+        for asked in (["m", "h"], ["h", "m"], ["m"], ["h"]):
+            with Subgraph(whole, ["x", "m", "h"], asked, remake=True) as part:
+                made = part.run({"x": x, **{name: np.asarray(value) for name, value in expected.items()}})
+            for name in asked:
+                assert np.array_equal(made[name], expected[name]), (asked, name)

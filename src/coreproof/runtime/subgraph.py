@@ -67,13 +67,11 @@ class Subgraph(Closing):
         fed = set(cuts.values())
         self._rounded: set[str] = set()
         if remake:
-            self._outputs = {name: self._computed_name(value, fed) for name, value in self._outputs.items()}
+            self._outputs = {name: self._computed_name(name, value, fed) for name, value in asked.items()}
         needed, self._computed = self._needed(fed)
         # what nobody reads is not fed either, and goes by its own name
-        unread = {
-            recomputed(cut): value for value in asked.values() if (cut := _entry_point(self._pool, value)) not in needed
-        }
-        self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
+        unread = {name for name, value in asked.items() if _entry_point(self._pool, value) not in needed}
+        self._outputs = {name: asked[name] if name in unread else value for name, value in self._outputs.items()}
         self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
         self._cuts = {name: cuts[name] for name in self.inputs}
         self._session: tuple[ExternalInputs, Runnable] | None = None
@@ -137,18 +135,18 @@ class Subgraph(Closing):
                 found=", ".join(unknown),
             )
 
-    def _computed_name(self, value: str, fed: Collection[str]) -> str:
+    def _computed_name(self, own: str, value: str, fed: Collection[str]) -> str:
         """The name under which the graph makes ``value`` itself, although it, or what it is rounded from, is fed."""
         cut = _entry_point(self._pool, value)
         if cut not in fed or self._pool.values[cut].producer() is None:
             return value
         if cut != value:
-            self._rounded.add(recomputed(cut))
+            self._rounded.add(own)  # what it is rounded from may be asked for as well
         return recomputed(cut)
 
     def _stored(self, own: str, array: Array) -> Array:
         """A value that was made before its rounding, rounded as the graph would have."""
-        if self._outputs[own] not in self._rounded:
+        if own not in self._rounded:
             return array
         with np.errstate(over="ignore"):  # beyond 65504 is infinite in float16, and so in the model
             return array.astype(np.float16).astype(array.dtype)
