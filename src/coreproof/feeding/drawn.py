@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -190,7 +191,8 @@ class Draft:
         self.matched = match_inputs(reference.signature, candidate.signature)
         self.roles = roles_for(reference, candidate, sessions)
         self.graphs = [reference.graph, candidate.graph]
-        self.ends = Ends(self.matched, self.graphs, lambda: self._count(sessions))
+        # all of it by name: a function that held this draft would hold the models with it in a circle
+        self.ends = Ends(self.matched, self.graphs, partial(_count, reference, candidate, seed, self.roles, sessions))
         self.shapes = self.ends.shapes
         self._plans = list(self._planned())
         self.pairs = [self._drawn(plan, clean=False) for plan in self._plans]
@@ -209,10 +211,6 @@ class Draft:
             names = ", ".join(self._plans[number].said for number in left_out)
             said += f"; left out, for want of a finite answer of the reference: {names}"
         return said + "".join(f"; {note}" for note in self.ends.notes)
-
-    def _count(self, sessions: Sessions | None) -> int:
-        samples = self._drawn(_Plan(0, "usual", "as usual"), clean=False)
-        return count_elements((of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of)
 
     def _planned(self) -> Iterator[_Plan]:
         numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
@@ -260,6 +258,22 @@ class Draft:
             {**reference, **{name: np.zeros_like(np.asarray(reference[name])) for name, _ in zeroed}},
             {**candidate, **{name: np.zeros_like(np.asarray(candidate[name])) for _, name in zeroed}},
         )
+
+
+def _count(
+    reference: Model,
+    candidate: Model,
+    seed: int,
+    roles: Mapping[str, Role],
+    sessions: Sessions | None,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> int:
+    """Elements of all inner values at these shapes, of the session that has more of them."""
+    graphs = [reference.graph, candidate.graph]
+    samples = random_sample(
+        reference.signature, candidate.signature, seed, roles, number=0, shapes=shapes, graphs=graphs, clean=False
+    )
+    return count_elements((of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of)
 
 
 def is_finite(value: object) -> bool:

@@ -27,15 +27,15 @@ _SHARE = 4
 class Ends:
     """The shapes to draw for pairs of inputs, by the reference's names; ``notes`` say where the high end was reduced.
 
-    ``count`` tells how many elements the inner values of a run have in all, at the usual lengths: it is asked where the graphs
-    do not state all of their shapes.
+    ``count`` tells how many elements the inner values of a run have in all at the shapes that it is given, the usual ones: it is
+    asked where the graphs do not state all of their shapes.
     """
 
     def __init__(
         self,
         matched: Sequence[tuple[Feature, Feature]],
         graphs: Sequence[Graph],
-        count: Callable[[], int] = lambda: 0,
+        count: Callable[[Shapes], int] = lambda _: 0,
     ) -> None:
         self.matched, self.graphs, self.count = matched, graphs, count
         self.notes: list[str] = []
@@ -63,7 +63,7 @@ class Ends:
     def _inner_elements(self) -> int:
         """Elements of all inner values at the usual lengths, where some of their shapes are not declared."""
         values = (value for graph in self.graphs for value in graph.values.values() if not value.constant)
-        return 0 if all(_elements(value.shape) for value in values) else self.count()
+        return 0 if all(_elements(value.shape) for value in values) else self.count(self.shapes("usual"))
 
     def _affordable(self, high: Shapes) -> Shapes:
         """The lengths of the high end, nearer to the usual ones where the values of a run would take too much memory."""

@@ -14,6 +14,7 @@ from coreproof.conversion.coreml_to_onnx.classic.held import fed_as
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel
 from coreproof.errors import RunError
 from coreproof.model.base import Model
+from coreproof.model.collector import let_go_when_dropped
 from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Signature
 from coreproof.model.onnx.model import OnnxModel
@@ -124,6 +125,7 @@ def compile_model(model: Model, precision: Literal["stored", "fp32"], function: 
 def executable_of(model: Model, lowered: LoweredModel) -> Executable:
     """What runs of a Core ML or Core AI model that was lowered."""
     engine = "coreproof's runtime (ONNX Runtime)"
+    let_go_when_dropped(lowered.model)
     return Executable(
         lowered.model, lowered.signature, lowered.values, model.name, engine, lowered.states, lowered.dictionaries
     )

@@ -66,7 +66,7 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
     The high end is reduced where memory does not allow it, and ``said`` says so.
     """
     graphs = [pair.source.graph, pair.made.graph]
-    ends = Ends(match_inputs(pair.taken, pair.made.signature), graphs, lambda: _count(pair, ends.shapes("usual")))
+    ends = Ends(match_inputs(pair.taken, pair.made.signature), graphs, lambda usual: _count(pair, usual))
     usual = ends.shapes("usual")
     seen = [usual]
     for end in ENDS:

@@ -290,7 +290,7 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
     ends = Ends(
         match_inputs(signature, candidate.signature),
         [reference.graph, candidate.graph],
-        lambda: count_elements([(run.candidate_session, run.feeds[0][1])]),
+        lambda _: count_elements([(run.candidate_session, run.feeds[0][1])]),
     )
     example = {f.name: f.shape for f in reference.signature.inputs}
     asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]

@@ -34,7 +34,7 @@ from coreproof.conversion.onnx_to_coreml.texts import number_texts
 from coreproof.conversion.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
-from coreproof.model.collector import only_what_is_new
+from coreproof.model.collector import left_in_circles, only_what_is_new
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.files.label_file import repeated
@@ -153,6 +153,7 @@ def onnx_to_coreml(
         classifier = classes if labels is None else named_anew(classes, labels, predicted_label, softmax)
         if weights is None:
             spec = network_spec(built, planned, pictures, classifier, version)
+            left_in_circles(spec.ByteSize())  # coremltools' program, which holds the weights too
         else:
             spec = program_spec(built, planned, pictures, classifier, version, weights)
     remembered.apply(spec, built, model.name)

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.base import Model
+from coreproof.model.collector import note_when_dropped
 from coreproof.model.coreml.noted_labels import noted_labels, noted_untrained
 from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Shape, Signature
@@ -57,6 +58,7 @@ class OnnxModel(Model):
         super().__init__(name, path, notes)
         self.folder = folder if folder is not None or path is None else path.parent
         self.ir = model
+        note_when_dropped(model)
         self.feeding = feeding or noted_feeding(model.metadata_props)
         self.labels = labels
         self.untrained = noted_untrained(model.metadata_props)
