@@ -15,12 +15,17 @@ from coreproof.model.notebook_view import NotebookView
 
 @dataclass(frozen=True)
 class Value:
-    """A named tensor inside a model. ``dtype`` is a numpy name; unknown parts are None."""
+    """A named tensor inside a model. ``dtype`` is a numpy name; unknown parts are None.
+
+    ``unnamed``: the file gives it no name; it is called so by whoever read it, after what makes it and a count, and a value that
+    is called the same elsewhere is another one.
+    """
 
     name: str
     dtype: str | None = None
     shape: Shape | None = None
     constant: bool = False
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)

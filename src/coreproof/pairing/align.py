@@ -64,6 +64,12 @@ class ValueIndex:
             and not self._is_text(node, output)
         )
 
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        """Those that the model itself names: what a reader called after its operation is another value elsewhere."""
+        values = self.graph.values
+        return tuple(name for name in self.inner_values if name not in values or not values[name].unnamed)
+
     def _is_text(self, node: Node, output: str) -> bool:
         """Whether it holds the names of classes, which no number is compared with."""
         value = self.graph.values.get(output)
@@ -142,7 +148,7 @@ def _by_origin(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[s
     known = set(values) if not own or reference.graph.outline in own else set[str]()
     akin = not own or not others or not own.isdisjoint(others)
     of_reference = {reference.origin[name]: name for name in values if name in reference.origin}
-    seen: set[str] = set()
+    seen, named = set[str](), frozenset(candidate.named)
     for name in candidate.inner_values:
         origin = candidate.origin.get(name)
         partner: str | None = None
@@ -151,7 +157,7 @@ def _by_origin(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[s
             partner = origin
         elif origin is not None and akin and origin in of_reference:
             partner = of_reference[origin]
-        elif name in of_reference and _fits(reference, candidate, of_reference[name], name):
+        elif name in of_reference and name in named and _fits(reference, candidate, of_reference[name], name):
             partner, how = of_reference[name], "name"
         if partner is not None and partner not in seen:
             seen.add(partner)
@@ -182,8 +188,8 @@ def canonical(name: str) -> str:
 
 
 def _by_name(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[str, str]]:
-    partners = reference.inner_values
-    own = candidate.inner_values
+    partners = reference.named
+    own = candidate.named
     exact = set(partners)
     for name in own:
         if name in exact and _fits(reference, candidate, name, name):

@@ -196,3 +196,46 @@ def test_without_the_package_the_error_names_the_line_that_installs_it() -> None
     with pytest.raises(MissingDependencyError, match=r"pip install 'coreproof\[coreai\]'"):
         cp.convert(net, "coreai")
     assert cp.check(net, "coreai")
+
+
+@needs_coreai
+def test_a_value_that_only_the_reader_calls_so_is_no_partner_of_another_that_is_called_the_same(tmp_path: Path) -> None:
+    """What Core AI calls "transpose_1" after its operation, ONNX's exporters call so by a count of theirs."""
+
+    def build(mb: Any, x: Any) -> Any:
+        turned = mb.transpose(x=mb.transpose(x=x, perm=[1, 0], name="far"), perm=[1, 0], name="transpose_1")
+        return mb.exp(
+            x=mb.matmul(x=mb.sub(x=turned, y=0.5, name="near"), y=np.eye(3, dtype=np.float32), transpose_y=True)
+        )
+
+    made = coreml_to_coreai(mil(tmp_path, build, (2, 3)))
+    named = {value.name for value in made.graph.values.values() if not value.unnamed}
+    # MIL's own names are kept through the file, also those that look like a count
+    assert {"far", "transpose_1", "near"} <= named
+    assert any(value.unnamed for value in made.graph.values.values() if not value.constant)
+    other = onnx_net(
+        [
+            ("Exp", "x", "e", {}),
+            ("Transpose", "e", "broadcasting_sub", {"perm": [1, 0]}),
+            ("Neg", "broadcasting_sub", "y", {}),
+        ],
+        {"x": [2, 3]},
+        {"y": [3, 2]},
+    )
+    unlike = cp.verify(other, made)
+    assert not {row.candidate for row in unlike.rows if row.how == "name"} - named
+
+
+@needs_coreai
+def test_a_mask_of_truths_that_lies_beside_the_graph_is_read_back(tmp_path: Path) -> None:
+    mask = np.triu(np.ones((40, 40), bool), 1)
+
+    def build(mb: Any, x: Any) -> Any:
+        return mb.select(cond=mask, a=np.float32(-1), b=x)
+
+    model = mil(tmp_path, build, (40, 40))
+    made, x = coreml_to_coreai(model), RNG.standard_normal((40, 40)).astype(np.float32)
+    for engine in ("auto", "coreai"):
+        with cp.session(made, engine=engine) as running:
+            (found,) = running.run({"a": x}).values()
+        np.testing.assert_array_equal(found, np.where(mask, np.float32(-1), x))

@@ -54,3 +54,14 @@ def test_signed_elements_of_four_bits_keep_their_sign() -> None:
 def test_bytes_that_do_not_fit_are_refused(data: bytes, kind: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         stored_array(data, kind)
+
+
+def test_truth_values_beside_a_graph_have_a_bit_or_a_byte_each() -> None:
+    truths = np.array([[True, False, False], [True, True, False]])
+    packed = np.packbits(truths.reshape(-1), bitorder="little").tobytes()
+    for data in (packed, truths.astype(np.uint8).tobytes()):
+        found = stored_array(data, "tensor<2x3xi1>")
+        assert found.dtype == np.bool_
+        np.testing.assert_array_equal(found, truths)
+    with pytest.raises(ValueError, match="has 3 bytes"):
+        stored_array(b"abc", "tensor<2x3xi1>")

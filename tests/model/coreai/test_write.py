@@ -18,7 +18,7 @@ from tests.aimodels import SMALL, assembled, needs_coreai
 
 
 def test_names_that_are_noted_are_read_again() -> None:
-    found = read_location(location_of(["first", "layer/second"]))
+    found = read_location(location_of({0: "first", 1: "layer/second"}))
     assert dict(found.made) == {0: "first", 1: "layer/second"}
     assert found.source is None
 

@@ -123,6 +123,8 @@ def _named(
         block=block(StoredBlock(tuple(inputs.values()), tuple(body))),
         types={names[fresh]: held for fresh, held in scope.types.items()},
         others={names[fresh]: text for fresh, text in scope.others.items()},
+        # what MIL has no value for
+        unnamed=frozenset(n for f in (*scope.types, *scope.others) if (n := names[f]).startswith("%")),
     )
 
 

@@ -24,6 +24,7 @@ from coreproof.errors import RunError
 from coreproof.model.coreai.arrays import ArrayFile, Place, at, mapped, written
 from coreproof.model.coreai.element_types import tensor_type
 from coreproof.model.coreai.literals import dense_array, stored_array
+from coreproof.model.coreai.locations import without_locations
 from coreproof.model.files.entries import Entry, parse_json
 
 _BUFFERED = {"f16", "f32", "f64", "i1", "ui1", *(f"{sign}i{bits}" for sign in "su" for bits in (8, 16, 32, 64))}
@@ -346,7 +347,7 @@ def serve() -> None:
         except Exception as error:  # the packages raise what they like
             # of what they wrap it in, the first that went wrong says most
             cause = error.__cause__ or error
-            answer = {"error": str(cause).strip() or type(cause).__name__}
+            answer = {"error": without_locations(str(cause)).strip() or type(cause).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -46,6 +46,7 @@ def _number(text: str, dtype: np.dtype) -> complex:
 def stored_array(data: bytes, kind: str) -> np.ndarray:
     """The array that bytes hold which are kept beside a graph: elements of less than a byte share bytes, lowest bits first.
 
+    Truth values may also have a byte each, as the bindings write those of an array.
     Raises ValueError where there are other than as many bytes as the type takes.
     """
     held = _known(kind)
@@ -53,6 +54,8 @@ def stored_array(data: bytes, kind: str) -> np.ndarray:
     if width % 8 == 0:
         return _full(np.frombuffer(data, dtype), shape)
     count = int(np.prod(shape, dtype=np.int64))
+    if width == 1 and len(data) == count:
+        return _full((np.frombuffer(data, np.uint8) != 0).astype(dtype), shape)
     if len(data) != -(-count * width // 8):
         raise ValueError(f"a constant of {kind} has {len(data)} bytes")
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[: count * width].reshape(count, width)

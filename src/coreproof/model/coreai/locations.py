@@ -14,7 +14,7 @@ locations that are names are refused when a program is stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _NAMED = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?:\)|\()')
@@ -28,6 +28,9 @@ _STACK = re.compile(r'<"call_stack": \["([^"]*)"')
 
 
 _OURS = 'name = "coreproof"}'
+
+
+_WHOLE = re.compile(r"\S*\.location<loc\(.*?\}\]>\]>?:? ?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,18 @@ def read_location(text: str) -> Location:
     return Location(made, ", ".join(words) or None)
 
 
-def location_of(names: Sequence[str]) -> str:
-    """The text of the location of an operation whose results bear these names."""
-    sources = ", ".join(f'{{id = {i} : ui64, identifiers = ["{name}"], {_OURS}' for i, name in enumerate(names))
+def location_of(names: Mapping[int, str]) -> str:
+    """The text of the location of an operation whose results bear these names, by their places."""
+    sources = ", ".join(f'{{id = {i} : ui64, identifiers = ["{name}"], {_OURS}' for i, name in names.items())
     maps = ", ".join(
         f'{{source = {{id = {i} : ui64, level = "coreproof", output = 0 : ui32}}, '
         f'target = {{level = "coreai", output = {i} : ui32}}}}'
-        for i in range(len(names))
+        for i in names
     )
     said = f'<"sources": [{sources}]>, <"output_maps": [{maps}]>'
     return f'#debuginfo.location<loc("-":0:0) in unit metadata = [{said}]>'
+
+
+def without_locations(message: str) -> str:
+    """What the bindings say of an operation, without where it comes from, which is long and names our own values."""
+    return _WHOLE.sub("", message)

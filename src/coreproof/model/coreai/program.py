@@ -40,7 +40,8 @@ class Function:
     """A graph of a program. ``inputs`` and ``outputs`` are the names it declares, with the value that each is.
 
     ``private``: only other functions of the program invoke it. ``types`` are those of all its values that are tensors or
-    states, ``others`` those of the rest, as MLIR writes them.
+    states, ``others`` those of the rest, as MLIR writes them. ``unnamed`` are the values that are called after their operation,
+    because nothing in the file names them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Function:
     block: StoredBlock
     types: Mapping[str, TensorType]
     others: Mapping[str, str] = field(default_factory=dict)
+    unnamed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class _Reader:
         self._counts: dict[str, int] = {}
         self._types: dict[str, TensorType] = {}
         self._others: dict[str, str] = {}
+        self._unnamed: set[str] = set()
 
     def function(self, told: Entry) -> Function:
         attributes = {name: value.text() for name, value in told["attributes"].table().items()}
@@ -124,12 +125,13 @@ class _Reader:
             block=block,
             types=self._types,
             others=self._others,
+            unnamed=frozenset(self._unnamed),
         )
 
     def _block(self, told: Entry, depth: int) -> StoredBlock:
         if depth > _DEEPEST:
             raise self._fail("blocks that are nested too deeply")
-        arguments = tuple(self._value(a, "argument") for a in told["arguments"].each())
+        arguments = tuple(self._value(a, None, "argument") for a in told["arguments"].each())
         return StoredBlock(arguments, tuple(self._operation(o, depth) for o in told["operations"].each()))
 
     def _operation(self, told: Entry, depth: int) -> StoredOperation:
@@ -139,9 +141,7 @@ class _Reader:
         if kind == "coreai.constant" and told["constant"].value is not None:
             constant = at(self._constants, told["constant"])
         blocks, attributes = told.get("blocks"), told.get("attributes")
-        results = tuple(
-            self._value(r, location.made.get(i) or self._plain(kind)) for i, r in enumerate(told["results"].each())
-        )
+        results = tuple(self._value(r, location.made.get(i), kind) for i, r in enumerate(told["results"].each()))
         return StoredOperation(
             name=results[0] if results else self._unique(_short(kind)),
             kind=kind,
@@ -158,12 +158,15 @@ class _Reader:
             raise self._fail(f"a value {number} that nothing makes")
         return self._names[number]
 
-    def _value(self, told: Entry, called: str) -> str:
-        """The name of a value that is met for the first time, and its type noted."""
+    def _value(self, told: Entry, noted: str | None, maker: str) -> str:
+        """The name of a value that is met for the first time, and its type noted; without one it bears its ``maker``'s."""
         number, kind = _number(told), told.each(2)[1].text()
         if number in self._names:
             raise self._fail(f"a value {number} that is made twice")
-        name = self._wanted.get(number) or self._unique(called)
+        plain = self._plain(maker) if noted is None else noted
+        name = self._wanted.get(number) or self._unique(plain)
+        if noted is None and number not in self._wanted:
+            self._unnamed.add(name)
         self._names[number] = name
         if (held := tensor_type(kind)) is not None:
             self._types[name] = held

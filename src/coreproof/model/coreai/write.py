@@ -11,7 +11,6 @@ from coreproof.model.coreai.arrays import ArrayFile
 from coreproof.model.coreai.child import Child
 from coreproof.model.coreai.locations import location_of
 from coreproof.model.coreai.program import Function, StoredBlock, StoredOperation, StoredProgram, operations
-from coreproof.model.formats.coreai import short
 
 _SECONDS = 60.0
 _BYTES_A_SECOND = 5_000_000
@@ -85,10 +84,7 @@ class _Teller:
             "operation": operation.kind,
             "operands": [self._numbers[name] for name in operation.operands],
             "results": [self._value(name) for name in operation.results],
-            # what is only called after its operation needs no name of its own
-            "location": ""
-            if all(_is_plain(name, operation.kind) for name in operation.results)
-            else location_of(operation.results),
+            "location": self._location(operation.results),
             "attributes": dict(operation.attributes),
             "blocks": [self._block(block) for block in operation.blocks],
         }
@@ -96,16 +92,17 @@ class _Teller:
             told["constant"] = self._constants.add(operation.constant)
         return told
 
+    def _location(self, results: Sequence[str]) -> str:
+        """Where the names of the results are noted; of those that have none, nothing is."""
+        named = {at: name for at, name in enumerate(results) if name not in self._function.unnamed}
+        return location_of(named) if named else ""
+
     def _value(self, name: str) -> list[object]:
         return [self._numbers.setdefault(name, len(self._numbers)), self._type(name)]
 
     def _type(self, name: str) -> str:
         held = self._function.types.get(name)
         return self._function.others[name] if held is None else held.text
-
-
-def _is_plain(name: str, kind: str) -> bool:
-    return name.rstrip("0123456789").removesuffix("_") == short(kind)
 
 
 def _quoted(text: str) -> str:

@@ -134,5 +134,8 @@ def _constants(block: StoredBlock) -> Iterable[tuple[str, np.ndarray]]:
 
 
 def _values(function: Function, constants: Mapping[str, np.ndarray]) -> dict[str, Value]:
-    values = {name: Value(name, held.dtype, held.shape, name in constants) for name, held in function.types.items()}
+    values = {
+        name: Value(name, held.dtype, held.shape, name in constants, name in function.unnamed)
+        for name, held in function.types.items()
+    }
     return {**values, **{name: Value(name) for name in function.others}}
