@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from coreproof.conversion.coremltools_import import import_coremltools
 from coreproof.model.collector import only_what_is_new
 from tests import drawn
 from tests.forked import Commands, commands
@@ -30,6 +32,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _frozen = 0
 """How many modules there were when garbage was last looked for among what they made."""
 _set_aside = ExitStack()
+
+
+def pytest_sessionstart() -> None:
+    """A worker imports, for all its tests, what each of them would import with more than it needs."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with suppress(ImportError):
+            importlib.import_module("torch")
+        import_coremltools()
 
 
 def pytest_collection_finish() -> None:
