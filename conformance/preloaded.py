@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from contextlib import suppress
 
-from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
+from coreproof.conversion.torch_to_onnx.operator_list import add_ours
 from coreproof.model.torch.model import import_torchvision, quiet
+from coreproof.model.torch.operator_list import operators_read_once
 
 LIBRARIES = (
     "torch",
@@ -31,7 +32,7 @@ def load() -> None:
     for library in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(library)
-    with quiet(), operators_read_once():
+    with quiet(), operators_read_once(add_ours):
         importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry.from_torchlib()
 
 

@@ -11,22 +11,11 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
-from coreproof.conversion.torch_to_onnx.experts import expert_operators
-from coreproof.conversion.torch_to_onnx.factored import factor_operators
-from coreproof.conversion.torch_to_onnx.forms import keeping_forms
-from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
-from coreproof.conversion.torch_to_onnx.operator_list import Written, operators_read_once
-from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
-from coreproof.conversion.torch_to_onnx.placed import placing_operators
-from coreproof.conversion.torch_to_onnx.quantised import quantised_operators, refuse_quantised
-from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
+from coreproof.conversion.torch_to_onnx.operator_list import add_ours
+from coreproof.conversion.torch_to_onnx.quantised import refuse_quantised
 from coreproof.conversion.torch_to_onnx.rewrites import exact_rewrites
-from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
-from coreproof.conversion.torch_to_onnx.special import special_operators
 from coreproof.conversion.torch_to_onnx.writing import NowhereRightError
-from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
 from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
@@ -35,6 +24,7 @@ from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
+from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.script_view import is_scripted
@@ -136,7 +126,7 @@ def _exported(
     torch = import_torch()
     for inputs in examples:
         try:
-            with quiet(), exact_rewrites(), kept_whole(), numbers_promoted(), operators_read_once(_translations):
+            with quiet(), exact_rewrites(), kept_whole(), numbers_promoted(), operators_read_once(add_ours):
                 program = torch.onnx.export(
                     model.module,
                     inputs,
@@ -222,24 +212,6 @@ def _otherwise(
 
 class _TorchScript(Exception):
     """The module is one that only the older exporter reads."""
-
-
-def _translations() -> Written:
-    """How the operators are written in ONNX that PyTorch's own exporter does not know, or writes down as something else."""
-    return {
-        **keeping_forms(),
-        **rewritten_operators(),
-        **ordered_operators(),
-        **matrix_operators(),
-        **written_out_operators(),
-        **adaptive_operators(),
-        **expert_operators(),
-        **recurrent_operators(),
-        **special_operators(),
-        **factor_operators(),
-        **placing_operators(),
-        **quantised_operators(),
-    }
 
 
 def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tuple[object, ...]:
