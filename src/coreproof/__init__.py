@@ -15,6 +15,7 @@ from coreproof.version import __version__ as __version__
 if TYPE_CHECKING:
     from coreproof.comparison.compare import compare as compare
     from coreproof.comparison.over_inputs import compare_inputs as compare_inputs
+    from coreproof.conversion.advice import advise as advise
     from coreproof.conversion.check import check as check
     from coreproof.conversion.coreml_to_onnx.custom import CustomLayer as CustomLayer
     from coreproof.conversion.coreml_to_onnx.custom import register_custom_layer as register_custom_layer
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from coreproof.verification.verify import verify as verify
 
 _HOMES = {
+    "advise": "coreproof.conversion.advice",
     "app": "coreproof.handover.app",
     "check": "coreproof.conversion.check",
     "check_proof": "coreproof.proof.check",

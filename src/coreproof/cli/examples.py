@@ -10,6 +10,7 @@ EXAMPLES: Mapping[str, str] = {
     "init": "coreproof init my_model.py --size 224",
     "prove": "coreproof prove my_model.py:model --photos photos --out proof",
     "check": "coreproof check model.onnx --target iOS16",
+    "advise": "coreproof advise model.mlpackage --min-ios 17",
     "convert": "coreproof convert model.onnx model.mlpackage --precision fp16",
     "migrate": "coreproof migrate model.mlpackage model.aimodel --photos photos",
     "show": "coreproof show model.mlpackage",

@@ -18,7 +18,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from coreproof.cli.verbs import VERBS
 from coreproof.errors import InputError
 
-READING = ("check", "show", "predict", "verify", "doctor", "diff", "check-proof", "compare-proofs")
+READING = ("check", "advise", "show", "predict", "verify", "doctor", "diff", "check-proof", "compare-proofs")
 """Verbs that write nothing, unless an option of theirs says so."""
 
 WRITING = ("init", "prove", "convert", "migrate", "edit", "split", "join", "upgrade", "shrink", "compare", "app")

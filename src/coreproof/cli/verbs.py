@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coreproof.cli import app as app_
 from coreproof.cli import (
+    advise,
     check,
     compare,
     convert,
@@ -23,11 +23,13 @@ from coreproof.cli import (
     verify,
     view,
 )
+from coreproof.cli import app as app_
 
 VERBS: dict[str, Callable[..., None]] = {
     "init": init.command,
     "prove": prove.command,
     "check": check.command,
+    "advise": advise.command,
     "convert": convert.command,
     "migrate": migrate.command,
     "show": show.command,

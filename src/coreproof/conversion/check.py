@@ -128,7 +128,7 @@ def check(
     if to == "coreai" and source.is_program:
         failed = _translated(source)
         return Checked(source.name, to, None, () if failed is None else _obstacles(failed), ())
-    if to != "onnx" and not source.is_source and not (to == "coreai" and source.is_network):
+    if to != "onnx" and not source.is_source and not (to == "coreai" and source.is_coreml):
         raise ConversionError(
             f"there is no way from {source.format} to {to}", where=source.name, expected="an ONNX or PyTorch model"
         )
