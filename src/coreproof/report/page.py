@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
@@ -157,8 +158,9 @@ def _link(comparison: Comparison | None, folder: Path) -> str | None:
         return comparison.store.resolve().as_uri()
 
 
+@cache
 def environment() -> jinja2.Environment:
-    """The templates of pages, and how they print numbers and text."""
+    """The templates of pages, and how they print numbers and text; to compile them takes longer than to fill one."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=jinja2.select_autoescape(["html", "j2"]),
