@@ -6,6 +6,7 @@ python notebooks/render.py [--out FOLDER] [NOTEBOOK...]
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import sys
 import time
@@ -23,6 +24,7 @@ from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
 LIMIT_SECONDS = 1200
+AT_ONCE = 2
 LIGHT, DARK = "xcode", "github-dark"
 PAGE = """<!doctype html>
 <html lang="en">
@@ -73,27 +75,44 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "notebooks")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    if not asyncio.run(_all(options.notebooks, options.out)):
+        sys.exit(1)
+
+
+async def _all(notebooks: list[Path], out: Path) -> bool:
+    """The first one alone, since it makes what the others work on where that is not there; then a core each."""
     console = Console(stderr=True)
-    for path in options.notebooks:
-        started = time.monotonic()
-        notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(
-            notebook,
-            timeout=LIMIT_SECONDS,
-            coalesce_streams=True,
-            resources={"metadata": {"path": str(path.parent)}},
-            extra_arguments=["--log-level=ERROR"],
-        )
-        try:
-            with console.status(f"{path.name}"):
-                client.execute()
-        except CellExecutionError as error:
-            console.print(f"✗ {path.name}", style="red")
-            console.print(str(error), markup=False, highlight=False)
-            sys.exit(1)
-        page = options.out / f"{path.stem}.html"
-        page.write_text(render(notebook, path, options.notebooks), encoding="utf-8")
-        console.print(f"✓ {page.name} in {time.monotonic() - started:.0f} s")
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def whole(path: Path) -> bool:
+        async with free:
+            return await _one(path, notebooks, out, console)
+
+    with console.status(f"{len(notebooks)} notebooks"):
+        return await whole(notebooks[0]) and all(await asyncio.gather(*map(whole, notebooks[1:])))
+
+
+async def _one(path: Path, notebooks: list[Path], out: Path, console: Console) -> bool:
+    """Runs a notebook and writes its page; whether no cell failed."""
+    started = time.monotonic()
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=LIMIT_SECONDS,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
+    )
+    try:
+        await client.async_execute()
+    except CellExecutionError as error:
+        console.print(f"✗ {path.name}", style="red")
+        console.print(str(error), markup=False, highlight=False)
+        return False
+    page = out / f"{path.stem}.html"
+    page.write_text(render(notebook, path, notebooks), encoding="utf-8")
+    console.print(f"✓ {page.name} in {time.monotonic() - started:.0f} s")
+    return True
 
 
 def render(notebook: nbformat.NotebookNode, path: Path, all_notebooks: list[Path]) -> str:
