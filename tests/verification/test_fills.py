@@ -8,7 +8,7 @@ import pytest
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.converted import check_conversion
-from coreproof.verification.fills import ordinary_part
+from coreproof.verification.fills import _sizes, ordinary_part
 from coreproof.verification.tolerance import Tolerance, judge
 from coreproof.verification.verify import verify
 from tests.build import graph_model, weights
@@ -184,3 +184,15 @@ def test_a_few_numbers_of_several_sizes_hold_no_fills(size: int) -> None:
     assert sum(ordinary_part(values, float(np.abs(values).max())) is not None for values in drawn) <= 5
     drawn[:, 0] = -1e9
     assert all(ordinary_part(values, 1e9) is not None for values in drawn)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_octaves_are_the_same_from_the_bits(seed: int) -> None:
+    """Float32 is counted by its bits, other formats with frexp: zeros, infinities and the smallest numbers included."""
+    rng = np.random.default_rng(seed)
+    block = (rng.normal(size=500) * 2.0 ** rng.integers(-100, 100, 500)).astype(np.float32)
+    strange = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, np.finfo(np.float32).max, np.finfo(np.float32).tiny]
+    block[: len(strange)] = strange
+    if seed % 2:  # below these, the exponent says nothing
+        block[20:30] = np.float32(1e-42)
+    assert _sizes(block, {3: 1}) == _sizes(block.astype(np.float64), {3: 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import overload
 
 import numpy as np
@@ -29,6 +30,12 @@ OVERFLOW: Mapping[str, float] = {
     "bfloat16": (2.0 - 2.0**-8) * 2.0**127,
 }
 """From this size on a format rounds to infinity: half a step beyond its largest finite number (IEEE 754, 4.3.1)."""
+
+
+@cache
+def dtype_name(dtype: np.dtype) -> str:
+    """The name of a dtype. NumPy puts it together anew each time, which takes longer than looking at a small value."""
+    return str(dtype)
 
 
 def to_float16(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from coreproof.conversion.operators import canonical_op, error_class, meaning, operation_of
 from coreproof.model.graph import Graph, Node
-from coreproof.model.numbers import UNIT_ROUNDOFF, share_of
+from coreproof.model.numbers import UNIT_ROUNDOFF, dtype_name, share_of
 from coreproof.pairing.operators import exponent_of, interpolates, makes_steps, scale_factor, summand_count
 from coreproof.verification.arriving import (
     carried_error,
@@ -110,7 +110,7 @@ class ErrorModel:
         if reference.dtype.kind in "iu" and not step:
             return EXACT
         error = known.error if known is not None else unit * scale
-        reference_unit = UNIT_ROUNDOFF.get(str(reference.dtype), 0.0)
+        reference_unit = UNIT_ROUNDOFF.get(dtype_name(reference.dtype), 0.0)
         if reference_unit > unit:  # the reference itself is rounded to fewer bits than what it is compared with
             unit, error = reference_unit, math.hypot(error, reference_unit * scale)
         # nothing to be a share of: the bound is absolute

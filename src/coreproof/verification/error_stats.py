@@ -62,6 +62,10 @@ class ChannelScale:
         picked: Array = expanded[first : first + stop - start]
         return picked
 
+    def in_float32(self) -> ChannelScale:
+        """The same factors in float32."""
+        return replace(self, per_channel=self.per_channel.astype(np.float32))
+
     def at(self, places: Array) -> Array:
         """The factors of the elements at these places in stored order."""
         picked: Array = self.per_channel[places // self.run % self.per_channel.size]
@@ -186,6 +190,7 @@ def exceedance(
         return Exceedance(0, 0, 0.0, 0.0)
     scale = known.scale
     narrow = a.dtype == b.dtype == np.float32 and not absolute and relative > 0 and _SAFE[0] < scale < _SAFE[1]
+    rounded = channel_scale if channel_scale is None or not narrow else channel_scale.in_float32()
     found = Exceedance(0, 0, -math.inf, 0.0)
     # the block with the largest error first: most others need not be looked at then
     for index in sorted(range(len(known.peaks)), key=lambda i: -known.peaks[i]):
@@ -198,7 +203,7 @@ def exceedance(
         last = min((index + 1) * BLOCK, a.size)
         for start in range(index * BLOCK, last, _PART):
             stop = min(start + _PART, last)
-            part = _Part(a[start:stop], b[start:stop], scale, channel_scale, relative, start)
+            part = _Part(a[start:stop], b[start:stop], scale, channel_scale, rounded, relative, start)
             found = part.narrow(found) if narrow else part.wide(found, absolute)
     return replace(found, required_absolute=max(0.0, found.required_absolute))
 
@@ -218,18 +223,16 @@ class _Part:
     b: Array
     scale: float
     channel_scale: ChannelScale | None
+    rounded_scale: ChannelScale | None
     relative: float
     start: int
 
-    def _factors(self, dtype: type[np.floating]) -> Array | None:
-        if self.channel_scale is None:
-            return None
-        kept = replace(self.channel_scale, per_channel=self.channel_scale.per_channel.astype(dtype, copy=False))
-        return kept.factors(self.start, self.start + self.a.size)
+    def _factors(self, of: ChannelScale | None) -> Array | None:
+        return None if of is None else of.factors(self.start, self.start + self.a.size)
 
     def wide(self, before: Exceedance, absolute: float) -> Exceedance:
         """Those of the parts before and of this one, in float64."""
-        figures = _error_and_size(self.a, self.b, self.scale, self._factors(np.float64))
+        figures = _error_and_size(self.a, self.b, self.scale, self._factors(self.channel_scale))
         found = block_exceedance(*figures, self.relative, absolute)
         further = found.required_absolute > before.required_absolute
         return Exceedance(
@@ -252,7 +255,7 @@ class _Part:
         size = np.abs(self.a)
         # numpy is four times as fast with an array of one number as with the number
         np.maximum(size, np.full_like(size, scale), out=size)
-        if (factors := self._factors(np.float32)) is not None:
+        if (factors := self._factors(self.rounded_scale)) is not None:
             size *= factors
         ratio = np.divide(error, size)
         surely = ratio > np.float32(relative * (1 + _NARROW))
@@ -260,25 +263,24 @@ class _Part:
         over = int(np.count_nonzero(surely))
         if np.count_nonzero(reach) > over:
             over += self._exactly(np.flatnonzero(reach & ~surely)).over
-        found = replace(before, over=before.over + over)
+        over += before.over
+        required, worst, largest = before.required_relative, before.worst, before.required_absolute
         highest = float(ratio.max()) if more else 0.0
         if highest * (1 + _NARROW) > before.required_relative:
             near = self._exactly(_nearly(ratio, highest * (1 - _NARROW)))
-            found = replace(found, required_relative=max(before.required_relative, near.required_relative))
+            required = max(required, near.required_relative)
         if further:
             size *= np.float32(relative)
             beyond = np.subtract(error, size, out=size)
             # of an element as far out as the furthest, the tolerance is at most the error less that
             furthest = float(beyond.max())
             slack = _NARROW * (2 * peak + abs(furthest))
-            if furthest + slack <= before.required_absolute:
-                return found
-            places = _nearly(beyond, furthest - slack)
-            near = self._exactly(places)
-            if near.required_absolute > before.required_absolute:
-                worst = self.start + int(places[near.worst])
-                found = replace(found, worst=worst, required_absolute=near.required_absolute)
-        return found
+            if furthest + slack > largest:
+                places = _nearly(beyond, furthest - slack)
+                near = self._exactly(places)
+                if near.required_absolute > largest:
+                    worst, largest = self.start + int(places[near.worst]), near.required_absolute
+        return Exceedance(over, worst, largest, required)
 
     def _exactly(self, places: Array) -> Exceedance:
         """The figures of the elements at these places of the part, in float64."""

@@ -95,6 +95,10 @@ _ZERO = -(1 << 16)
 
 def _sizes(block: np.ndarray, octaves: dict[int, int]) -> dict[int, int]:
     """How many finite elements lie in each octave, added to ``octaves``."""
+    if block.dtype == np.float32:
+        found = _float32_sizes(block, octaves)
+        if found is not None:
+            return found
     zeros = block == 0
     _, exponents = np.frexp(block[np.isfinite(block) & ~zeros])
     if exponents.size:
@@ -104,6 +108,25 @@ def _sizes(block: np.ndarray, octaves: dict[int, int]) -> dict[int, int]:
                 octaves[octave] = octaves.get(octave, 0) + count
     if zeros.any():
         octaves[_ZERO] = octaves.get(_ZERO, 0) + int(np.count_nonzero(zeros))
+    return octaves
+
+
+_EXPONENTS, _MANTISSA, _BIAS = 0xFF, 23, 126
+
+
+def _float32_sizes(block: np.ndarray, octaves: dict[int, int]) -> dict[int, int] | None:
+    """The same from the bits, several times as fast; None for numbers whose exponent does not say their size."""
+    counts = np.bincount(
+        np.ascontiguousarray(block).view(np.uint32) >> _MANTISSA & _EXPONENTS, minlength=_EXPONENTS + 1
+    )
+    zeros = int(counts[0])
+    if zeros and zeros != block.size - np.count_nonzero(block):
+        return None
+    for exponent in np.flatnonzero(counts[1:_EXPONENTS]).tolist():
+        octave = exponent + 1 - _BIAS
+        octaves[octave] = octaves.get(octave, 0) + int(counts[exponent + 1])
+    if zeros:
+        octaves[_ZERO] = octaves.get(_ZERO, 0) + zeros
     return octaves
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Sample, is_finite
 from coreproof.model.base import Model
-from coreproof.model.numbers import rms
+from coreproof.model.numbers import dtype_name, rms
 from coreproof.model.progress import Progress
 from coreproof.pairing.align import Pair, align, value_index
 from coreproof.pairing.taps import (
@@ -282,7 +282,7 @@ class VerificationRun:
                 )
             else:
                 error_model.accept(pair.candidate, judgement.rms_error, single=judgement.required_relative)
-        return judgement, candidate.shape, str(candidate.dtype)
+        return judgement, candidate.shape, dtype_name(candidate.dtype)
 
     def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
         """What the reference has at these values, group by group in one pass; the last ones are kept for who asks again."""

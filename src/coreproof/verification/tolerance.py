@@ -239,9 +239,10 @@ def judge(
         different = int(np.sum(a.astype(str).ravel() != b.astype(str).ravel()))
         return _unlike(a, tolerance, f"{different} of {a.size} differ") if different else _equal(a, tolerance)
     # integers that are equal need no figures in float64
-    b = _masked_alike(a, b.reshape(a.shape))
+    b = b.reshape(a.shape)
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
+    b = b if tolerance.filled is None else _masked_alike(a, b)
     channel_scale = None if profile is None else profile.over(a.shape)
     limit = OVERFLOW.get(stored or "", math.inf)
     part = None if tolerance.filled is None else ordinary_part(a, largest_finite(a))
@@ -301,6 +302,8 @@ def _judge_numbers(
     limit: float = math.inf,
 ) -> Judgement:
     known = error_stats(a.reshape(-1), b.reshape(-1))
+    if known is None and (masked := _masked_alike(a, b)) is not b:
+        b, known = masked, error_stats(a.reshape(-1), masked.reshape(-1))
     # NaN, infinities, or numbers whose squares overflow: the fast way says nothing of them
     if known is None:
         afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
@@ -335,7 +338,7 @@ def _judge_beside_fills(
     return replace(
         judged,
         tolerance=tolerance,
-        worst=tuple(int(i) for i in np.unravel_index(places[judged.worst[0]], a.shape)) if judged.worst else (),
+        worst=_index(int(places[judged.worst[0]]), a.shape) if judged.worst else (),
         nan=whole.nan,
         infinite=whole.infinite,
         at_limit=whole.at_limit,
@@ -374,7 +377,7 @@ def _judgement(
         scale=known.scale,
         required_absolute=max(0.0, beyond.required_absolute),
         required_relative=beyond.required_relative,
-        worst=() if worst is None else tuple(int(i) for i in np.unravel_index(worst, a.shape)),
+        worst=() if worst is None else _index(worst, a.shape),
         nan=nan,
         infinite=infinite,
         misplaced=misplaced,
@@ -383,6 +386,15 @@ def _judgement(
         low=known.low,
         high=known.high,
     )
+
+
+def _index(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of an element in stored order; numpy's own takes ten times as long for one."""
+    found = []
+    for length in reversed(shape):
+        place, at = divmod(place, length)
+        found.append(at)
+    return tuple(reversed(found))
 
 
 def _problem(misplaced: int, over: int, elements: int, rms_error: float, tolerance: Tolerance, scale: float) -> str:
