@@ -53,6 +53,7 @@ _FORMATS: Mapping[Target, tuple[str, str]] = {
     "onnx": ("ONNX", ".onnx"),
     "mlprogram": ("ML Program", ".mlpackage"),
     "neuralnetwork": ("NeuralNetwork", ".mlmodel"),
+    "coreai": ("Core AI", ".aimodel"),
 }
 """What each format is called, and how its files end."""
 
@@ -205,9 +206,11 @@ class _Chain(ProofSteps):
         for name, to, precision in self.shipping.conversions(prefix):
             if self.convert_step(name, self.models[reference], to, precision) is not None:
                 self.verify_step(name, reference)
-        # of our sources coremltools converts PyTorch's alone; it has given up ONNX
+                if to == "coreai":
+                    self.verify_step(name, reference, engine="coreai", called="apple")
+        # of our sources Apple's tools convert PyTorch's alone; coremltools has given up ONNX
         if witness and isinstance(self.source, TorchModel):
-            self.witness_step(self.source)
+            self.witness_steps(self.source)
 
     def convert_step(
         self, name: str, source: Model, to: Target, precision: Literal["fp16", "fp32"] | None = None
@@ -215,14 +218,16 @@ class _Chain(ProofSteps):
         """A conversion, written and read back; None where the format cannot express the model."""
         started = time.monotonic()
         word, suffix = _FORMATS[to]
-        title = f"Convert to {SPOKEN[name]} ({word})" if to != "onnx" else f"Convert to {word}"
+        title = f"Convert to {SPOKEN[name]} ({word})" if to not in ("onnx", "coreai") else f"Convert to {SPOKEN[name]}"
         try:
             path = self.place(name, f"{name}{suffix}")
             if isinstance(source, TorchModel):
                 model = self._export(source, path)
             else:
                 target = self.shipping.target if to == "mlprogram" else None
-                images, batch, labels = self._images(), self.shipping.batch, self._labels()
+                batch = self.shipping.batch
+                # Core AI takes numbers, and knows no classes
+                images, labels = (None, None) if to == "coreai" else (self._images(), self._labels())
                 model = convert(
                     source, to, precision=precision, target=target, images=images, batch=batch, labels=labels
                 )
@@ -274,27 +279,42 @@ class _Chain(ProofSteps):
             keep_export(source, model, path, self.stage / FOLDER, digest)
         return model
 
-    def witness_step(self, source: TorchModel) -> None:
-        """What coremltools makes of the module itself: a second opinion, that proves nothing of ours."""
+    def witness_steps(self, source: TorchModel) -> None:
+        """What others make of the module itself: second opinions, that prove nothing of ours.
+
+        They are held against the module: they were made of that, by no way of ours.
+        """
+        from coreproof.conversion import coreai_torch_route as coreai
         from coreproof.conversion.coremltools_route import coremltools_route
 
-        started, title = time.monotonic(), "Witness: coremltools' own route"
-        path = self.place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
+        target = self.shipping.target
+        file = f"{file_name(source.name)}-coremltools-fp16.mlpackage"
+        if self.witness_step("ct", "coremltools'", file, lambda path: coremltools_route(source, path, target=target)):
+            self.verify_step("ct", "torchm")
+        if coreai.is_installed():
+            file = f"{file_name(source.name)}-coreai-torch.aimodel"
+            if self.witness_step("cat", "coreai-torch's", file, lambda path: coreai.coreai_torch_route(source, path)):
+                # by Apple's own interpreter: nothing of ours is in between
+                self.verify_step("cat", "torchm", engine="coreai")
+
+    def witness_step(self, name: str, called: str, file: str, make: Callable[[Path], Model]) -> bool:
+        """One such opinion; whether there is one."""
+        started, title = time.monotonic(), f"Witness: {called} own route"
+        path = self.place(name, file)
         try:
-            model = coremltools_route(source, path, target=self.shipping.target)
+            model = make(path)
         except CoreproofError as error:
             # no model stands there: nothing is to be opened in the end
-            del self.stored["ct"]
+            del self.stored[name]
             shutil.rmtree(path, ignore_errors=True)
             text, notes = f"fails on this model: {error.found}", tuple(str(error).splitlines())
-            self.add(ProofStep(title, "witness", text, candidate="ct", notes=notes), started)
-            return
-        model.untrained = source.untrained
-        self.models["ct"] = model
-        text = f"ct: {len(model.graph.nodes)} layers"
-        self.add(ProofStep(title, "witness", text, candidate="ct", notes=model.notes), started)
-        # against the module: it was made of that, by no way of ours
-        self.verify_step("ct", "torchm")
+            self.add(ProofStep(title, "witness", text, candidate=name, notes=notes), started)
+            return False
+        model.untrained = self.source.untrained
+        self.models[name] = model
+        text = f"{name}: {len(model.graph.nodes)} layers"
+        self.add(ProofStep(title, "witness", text, candidate=name, notes=model.notes), started)
+        return True
 
     def _labels(self) -> Sequence[str] | Sequence[int] | None:
         """What the classifiers that are made call their classes; None where the models are none, and only note them."""

@@ -13,6 +13,7 @@ from coreproof.conversion.shapes import allowed_batches
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
+from coreproof.model.coreai.child import has_packages
 from coreproof.model.coreml.model import CoreMLModel
 
 Half = Literal["fp16", "fp32"]
@@ -40,14 +41,18 @@ class Shipping:
             allowed_batches(self.batch)
 
     def conversions(self, prefix: str) -> tuple[tuple[str, Target, Half], ...]:
-        """Short name, format and precision of each model that is made."""
+        """Short name, format and precision of each model that is made; of Core AI's where Apple's package is installed."""
         programs: tuple[tuple[str, Target, Half], ...] = (
             (f"{prefix}c", "mlprogram", "fp32"),
             (f"{prefix}c16", "mlprogram", "fp16"),
         )
         asked = None if self.precision is None else self.precision.replace("float", "fp")
         wanted = tuple(each for each in programs if asked in (None, each[2]))
-        return (*wanted, (f"{prefix}nn", "neuralnetwork", "fp32"))
+        networks: tuple[tuple[str, Target, Half], ...] = (*wanted, (f"{prefix}nn", "neuralnetwork", "fp32"))
+        # half width where it is not refused, as an app ships it
+        return (
+            (*networks, (f"{prefix}a", "coreai", "fp32" if asked == "fp32" else "fp16")) if has_packages() else networks
+        )
 
     @property
     def takes_several(self) -> bool:

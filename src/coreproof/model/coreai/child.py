@@ -27,9 +27,14 @@ _A_BYTE_OF_THE_MODEL = 12
 _SAID = 300
 
 
+def has_packages() -> bool:
+    """Whether Apple's package is there."""
+    return find_spec("coreai") is not None
+
+
 def require_packages() -> None:
     """Raises MissingDependencyError, with the line that installs it, where Apple's package is not there."""
-    if find_spec("coreai") is None:
+    if not has_packages():
         raise MissingDependencyError(
             "Core AI models are read by Apple's package coreai-core, which is not installed",
             expected="Linux on x86-64 with glibc 2.34 or later, or macOS 26 on Apple silicon",
