@@ -140,3 +140,23 @@ def shape(t: Translation, *, x: Operand, output_dtype: str = "int32") -> Operand
     if None not in lengths:
         return si(t.fixed(lengths))
     return t.cast(t.op("get_shape", x, shape=[len(lengths)], element="ui32"), "si32")
+
+
+@translates("reshape_like")
+def reshape_like(
+    t: Translation,
+    *,
+    x: Operand,
+    ref_tensors: Sequence[Operand],
+    begins: Sequence[int],
+    ends: Sequence[int],
+    end_masks: Sequence[bool],
+) -> Tensor:
+    """The lengths of parts of other tensors' shapes, one behind the other; one that is known at run time only is what is left."""
+    wanted: list[int | None] = []
+    for tensor, begin, end, to_the_end in zip(ref_tensors, begins, ends, end_masks, strict=True):
+        shape = t.shape(tensor)
+        wanted += shape[int(begin) : len(shape) if to_the_end else int(end)]
+    if wanted.count(None) == 1:
+        wanted[wanted.index(None)] = -1
+    return t.reshape(x, t.fixed(wanted, "lengths that are taken over have to be known"))

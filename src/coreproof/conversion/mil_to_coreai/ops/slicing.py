@@ -171,3 +171,16 @@ def reverse(t: Translation, *, x: Operand, axes: Operand = None) -> Tensor:
     value = t.value(x)
     over = t.axes(None if axes is None else t.constant(axes, "axes"), len(value.shape))
     return t.op("reverse", value, si(over), shape=value.shape) if over else value
+
+
+@translates("reverse_sequence")
+def reverse_sequence(t: Translation, *, x: Operand, lengths: Operand, seq_axis: int = 0, batch_axis: int = 0) -> Tensor:
+    """Place ``s`` of a row takes what stands at ``length - 1 - s``, as far as the row's length goes; behind it nothing moves."""
+    value = t.value(x)
+    whole, rank = t.fixed(value.shape), len(value.shape)
+    time, batch = int(seq_axis) % rank, int(batch_axis) % rank
+    steps = si(np.arange(whole[time])).reshape([-1 if a == time else 1 for a in range(rank)])
+    ends = t.reshape(t.cast(t.value(lengths), "si32"), [whole[batch] if a == batch else 1 for a in range(rank)])
+    turned = t.binary("sub", t.binary("sub", ends, si(1)), steps)
+    places = t.where(t.binary("greater", ends, steps, "i1"), turned, steps)
+    return t.op("gather_along_axis", value, t.broadcast_to(places, whole), si(time), shape=value.shape)
