@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from coreproof.model.torch import operator_list
 from coreproof.model.torch.model import quiet
 from coreproof.model.torch.operator_list import operators_read_once
 
@@ -28,6 +29,40 @@ def test_the_list_is_read_once_and_is_the_one_that_pytorch_reads(monkeypatch: py
         second = registry().from_torchlib()
     assert functions(first) == functions(second) == functions(anew)
     assert second.opset_version == anew.opset_version
+
+
+def test_no_source_is_parsed_for_what_a_function_says_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxscript._internal import values
+    from torch.onnx._internal.exporter import _registration
+
+    traced = values.TracedOnnxFunction
+    before = vars(traced)["function_ir"]
+    anew = _registration.ONNXRegistry.from_torchlib()
+    monkeypatch.setattr(operator_list, "_READ", {})
+    monkeypatch.setattr(
+        traced, "function_ir", property(lambda self: pytest.fail(f"the source of {self.name} is parsed"))
+    )
+    with operators_read_once():
+        read = _registration.ONNXRegistry.from_torchlib()
+    monkeypatch.setattr(traced, "function_ir", before)
+    assert functions(read) == functions(anew)
+    signatures = {
+        name: [(meta.signature, meta.is_complex, meta.opset_introduced) for meta in metas]
+        for name, metas in anew.functions.items()
+    }
+    for name, metas in read.functions.items():
+        assert [(meta.signature, meta.is_complex, meta.opset_introduced) for meta in metas] == signatures[name], name
+    function = next(
+        meta.onnx_function
+        for metas in read.functions.values()
+        for meta in metas
+        if isinstance(meta.onnx_function, traced)
+    )
+    with operator_list._domains_known():
+        short = function.function_ir
+    whole = function.function_ir
+    assert short.domain == whole.domain
+    assert short.name == whole.name, "what is not known is asked of the source"
 
 
 def test_what_one_export_adds_is_not_in_the_next_ones_list() -> None:

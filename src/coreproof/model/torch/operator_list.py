@@ -70,7 +70,8 @@ def operators_read_once(add: Callable[[OperatorList], None] = as_it_is) -> Itera
         if plain not in _READ:
             for other in [key for key in _READ if key[1] != among]:
                 del _READ[other]
-            _READ[plain] = read(*arguments, **named)
+            with _domains_known():
+                _READ[plain] = read(*arguments, **named)
         if added not in _READ:
             _READ[added] = _own(_READ[plain])
             add(_READ[added])
@@ -84,6 +85,44 @@ def operators_read_once(add: Callable[[OperatorList], None] = as_it_is) -> Itera
         for listed in _ANSWERED_ON:
             if (keys := getattr(exported_program, listed, None)) is not None:
                 patches.enter_context(patch.object(exported_program, listed, [key for key in keys if _is_here(key)]))
+        yield
+
+
+class _Function(Protocol):
+    """onnxscript's ``TracedOnnxFunction``."""
+
+    opset: _Opset
+
+
+class _Opset(Protocol):
+    domain: str
+
+
+class _Described:
+    """What a function says of itself: its domain at once, and what only its source says when that is asked for."""
+
+    def __init__(self, function: _Function, whole: Callable[[_Function], object]) -> None:
+        self.domain = function.opset.domain
+        self._function, self._whole = function, whole
+
+    def __getattr__(self, name: str) -> object:
+        asked: object = getattr(self._whole(self._function), name)
+        return asked
+
+
+@contextmanager
+def _domains_known() -> Iterator[None]:
+    """Within it, no source is parsed for the domain of a function, which is its opset's: most of what reading the list takes."""
+    from onnxscript._internal import values  # noqa: PLC2701 - it has no public name
+
+    traced = values.TracedOnnxFunction
+    described = vars(traced).get("function_ir")
+    if (
+        not isinstance(described, property) or (whole := described.fget) is None
+    ):  # another release may have no such step
+        yield
+        return
+    with patch.object(traced, "function_ir", property(lambda function: _Described(function, whole))):
         yield
 
 
