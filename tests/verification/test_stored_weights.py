@@ -21,6 +21,7 @@ from coreproof.model.other_weights import with_weights
 from coreproof.model.torch.model import TorchModel
 from coreproof.verification.compressed_weights import _GATES, _Order
 from coreproof.verification.verify import verify
+from coreproof.verification.weaknesses import weaknesses_of
 from tests.build import graph_model
 
 
@@ -183,3 +184,48 @@ def test_recurrent_weights_are_exchanged_in_whatever_order_their_gates_stand(
     # a gate in another's place is no matter of bits
     swapped = _recurrent(operator, (1, 0, *gates[2:]))
     assert not verify(source, cp.convert(swapped, "mlprogram", precision="fp32", compress=scheme)).agrees
+
+
+@pytest.mark.parametrize("scheme", ["linear:8", "palettize:4"])
+@pytest.mark.parametrize("gates", [(0, 1, 2), (2, 0, 1)])
+def test_gates_that_are_written_out_step_by_step_are_exchanged_too(gates: tuple[int, ...], scheme: Any) -> None:
+    """Before iOS 17 a GRU is written out: each gate's numbers stand by themselves, once for every step that reads them."""
+    source = _recurrent("GRU", gates)
+    made = cp.convert(source, "mlprogram", precision="fp32", compress=scheme, target="iOS16")
+    assert "gru" not in {node.operator for node in made.graph.nodes}
+    found = verify(source, made)
+    assert found.agrees, found.summary()
+    assert not found.compressed.unexplained
+    assert found.compressed.exchanged == found.compressed.explained.keys()
+    assert all(row.judgement.rms_relative_error < 1e-5 for row in found.rows)
+    swapped = _recurrent("GRU", (gates[1], gates[0], gates[2]))
+    assert not verify(
+        source, cp.convert(swapped, "mlprogram", precision="fp32", compress=scheme, target="iOS16")
+    ).agrees
+
+
+def test_a_weight_that_its_bits_do_not_explain_is_in_the_first_sentence_where_values_agree() -> None:
+    rows = ()
+    said = weaknesses_of(rows, 3, untrained=False, unexplained=("linear_1",))
+    assert [(w.kind, w.fails) for w in said] == [("compression", False)]
+    assert said[0].text == "1 compressed weight differs from the other side's by more than bits explain: 'linear_1'"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_row_of_a_pruned_weight_that_is_another_is_no_factor_of_all_rows(precision: Any) -> None:
+    """Numbers that pruning keeps are known to float16: what they are off by is a factor of one row, and not of most."""
+    weight = (0.2 * np.random.default_rng(0).normal(size=(32, 24))).astype(np.float32)
+    text = "net (float[6,32] x) => (float[6,24] y) { y = MatMul(x, w) }"
+    source = graph_model(text, w=weight)
+    good = cp.convert(source, "mlprogram", precision=precision, compress="prune:0.5")
+    assert verify(source, good).agrees
+    other = weight.copy()
+    other[:, 3] *= 1.05
+    bad = cp.convert(graph_model(text, w=other), "mlprogram", precision=precision, compress="prune:0.5")
+    assert not verify(source, bad).agrees
+    # a normalisation that a converter folded into all rows is still found
+    folded = weight * np.random.default_rng(1).uniform(0.5, 2.0, 24).astype(np.float32)
+    normed = "net (float[6,32] x) => (float[6,24] y) { a = MatMul(x, w) y = Mul(a, k) }"
+    made = cp.convert(graph_model(text, w=folded), "mlprogram", precision=precision, compress="prune:0.5")
+    known = graph_model(normed, w=weight, k=(folded / weight).mean(0))
+    assert verify(known, made).compressed.pruned

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 from typing import NamedTuple, TypeAlias
@@ -28,7 +29,7 @@ import numpy.typing as npt
 from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import WeightRef, all_weights
-from coreproof.model.numbers import rms
+from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 
 Array = npt.NDArray[np.float64]
 
@@ -55,13 +56,22 @@ class Distance(NamedTuple):
     absolute: float = 0.0
 
 
+class GateBlock(NamedTuple):
+    """A gate of a recurrent layer's weight: which of how many, and the shape of the whole."""
+
+    gate: int
+    gates: int
+    shape: tuple[int, ...]
+
+
 class Stored(NamedTuple):
-    """A constant of the reference, and the numbers that a layer of the candidate stores in its place, in its own order."""
+    """A constant of the reference, or a ``block`` of it, and the numbers that a layer of the candidate stores in its place."""
 
     constant: str
     layer: str
     parameter: str
     read: Callable[[], Array]
+    block: GateBlock | None = None
 
 
 class Compressed(NamedTuple):
@@ -98,9 +108,10 @@ class _Weight(NamedTuple):
     layer: str
     parameter: str
     reference: WeightRef
-    gated: bool
+    gates: int
     folded: Callable[[], Array] | None
     """The factors of the normalisation that alone reads what the layer makes, which a converter folds into its weight."""
+    block: GateBlock | None = None
 
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
@@ -160,10 +171,10 @@ def _weights(model: Model) -> Iterator[_Weight]:
     for layer, parameters in known.items():
         if operators.get(layer, "").startswith("constexpr_") or operators.get(layer) in ("DequantizeLinear", "const"):
             continue
-        gated = canonical_op(operators.get(layer, "")) in ("lstm", "gru")
+        gates = {"lstm": 4, "gru": 3}.get(canonical_op(operators.get(layer, "")), 0)
         for parameter, weight in parameters.items():
             if weight.size > 1:
-                yield _Weight(layer, parameter, weight, gated, folded.get(layer))
+                yield _Weight(layer, parameter, weight, gates, folded.get(layer))
 
 
 def _normalisations(model: Model, known: Mapping[str, Mapping[str, WeightRef]]) -> dict[str, Callable[[], Array]]:
@@ -193,8 +204,10 @@ def _factors(vectors: Sequence[WeightRef], epsilon: float) -> Array:
 def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned: bool = False) -> Compressed:
     """How far each lies from the one that it was made from; ``turned``: the others are the candidate's."""
     by_size: dict[int, list[_Sketched]] = {}
-    for other in others:
-        if other.reference.size in {w.reference.size for w in squeezed}:
+    sizes = {weight.reference.size for weight in squeezed}
+    # a layer that is written out step by step holds its gates one by one
+    for other in (*others, *(block for weight in others for block in _blocks(weight))):
+        if other.reference.size in sizes:
             by_size.setdefault(other.reference.size, []).append((other, {}))
     explained: dict[str, Distance] = {}
     unexplained: list[str] = []
@@ -235,9 +248,27 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             bound.add(layer)
         else:
             read = partial(_as_stored, weight.reference, other.reference, order, factors)
-            stored.append(Stored(constant, layer, weight.parameter, read))
+            stored.append(Stored(constant, layer, weight.parameter, read, other.block))
     free = tuple(each for each in stored if each.layer not in bound)
     return Compressed(explained, tuple(dict.fromkeys(unexplained)), tuple(dict.fromkeys(pruned)), free)
+
+
+def _blocks(weight: _Weight) -> Iterator[_Weight]:
+    """The gates of a recurrent layer's weight, [..., gates * units, read], each as one by itself."""
+    shape = weight.reference.shape
+    if not weight.gates or len(shape) < 2 or shape[-2] % weight.gates:
+        return
+    units = shape[-2] // weight.gates
+    count = weight.reference.size // (units * shape[-1])
+    for index in range(count):
+
+        def read(index: int = index) -> Array:
+            gate: Array = np.asarray(weight.reference.read()).reshape(count, units, shape[-1])[index]
+            return gate
+
+        block = replace(weight.reference, shape=(units, shape[-1]), read=read, steps=None)
+        name = f"{weight.parameter}/{index}"
+        yield weight._replace(parameter=name, reference=block, gates=0, block=GateBlock(index, count, shape))
 
 
 def _as_stored(weight: WeightRef, other: WeightRef, order: _Order, factors: Array | None) -> Array:
@@ -278,7 +309,7 @@ def _made_from(
     for other, sketches in others:
         if now.shape not in sketches:
             dense = _dense(other.reference)
-            orders = _orders(dense, now.shape, weight.gated)
+            orders = _orders(dense, now.shape, gated=bool(weight.gates or other.gates))
             sketches[now.shape] = [(o, _looked_at(o.of(dense, now.shape), rows, columns)) for o in orders]
         fresh = (other.layer, other.parameter) not in taken
         for order, sketch in sketches[now.shape]:
@@ -325,7 +356,7 @@ _Sketched: TypeAlias = tuple[_Weight, dict[tuple[int, ...], list[tuple[_Order, A
 """A weight, and what it looks like in each order, by the shape that it is to have."""
 
 
-def _orders(weight: Array, shape: tuple[int, ...], gated: bool) -> list[_Order]:
+def _orders(weight: Array, shape: tuple[int, ...], *, gated: bool) -> list[_Order]:
     """The orders in which another tool may keep a weight."""
     found = [_Order(), *(_Order(axes) for axes in ((0, 1), (-1, -2)) if weight.ndim >= 2)]
     return [*found, *(_Order(None, gates) for gates in _GATES if gated and shape[0] % len(gates) == 0)]
@@ -375,8 +406,11 @@ def _fits(
         power = np.square(kept).sum(rest, keepdims=True)
         products = (now * kept).sum(rest, keepdims=True)
         factors = np.divide(products, power, out=np.ones_like(power), where=power > 0)
-        # a factor is known as well as the channel's numbers are, each rounded by a step over sqrt(12)
-        rounded = np.square(np.nan_to_num(steps)).mean(rest, keepdims=True) / 12
+        # a factor is known as well as the channel's numbers are, each rounded by a step over sqrt(12), that of float16 at least
+        rounded = (
+            np.square(np.hypot(np.nan_to_num(steps), 2 * UNIT_ROUNDOFF["float16"] * kept)).mean(rest, keepdims=True)
+            / 12
+        )
         unsure = np.sqrt(np.divide(rounded, power, out=np.zeros_like(power), where=power > 0))
         if np.median(np.abs(factors - 1) - _SURE * unsure) > 0:
             yield meant * factors, factors, True

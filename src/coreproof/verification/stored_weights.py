@@ -21,7 +21,7 @@ from coreproof.model.other_weights import with_weights
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array
 from coreproof.runtime.session import Session
-from coreproof.verification.compressed_weights import Compressed, compressed_weights
+from coreproof.verification.compressed_weights import Compressed, Stored, compressed_weights
 from coreproof.verification.match_by_value import arrange
 from coreproof.verification.tolerance import EXACT, VACUOUS, judge
 
@@ -63,14 +63,36 @@ def with_numbers_of(reference: Model, found: Compressed) -> tuple[Model, Compres
     readers = _readers(reference)
     wanted: dict[str, Array] = {}
     for constant in dict.fromkeys(stored.constant for stored in found.stored):
-        offered = [stored.read() for stored in found.stored if stored.constant == constant]
-        if len(offered) == len(readers[constant]) and all(np.array_equal(offered[0], other) for other in offered[1:]):
-            wanted[constant] = offered[0].astype(np.float32)
+        offered = [stored for stored in found.stored if stored.constant == constant]
+        numbers = _whole(offered) if offered[0].block is not None else _same(offered)
+        # gates are read by as many layers as there are steps, all of which are the one layer
+        if numbers is not None and len(readers[constant]) == (len(offered) if offered[0].block is None else 1):
+            wanted[constant] = numbers.astype(np.float32)
     made, done = with_weights(reference, wanted)
     if not done:
         return reference, found
     left = {stored.layer for stored in found.stored if stored.constant not in done}
     return made, found._replace(exchanged=frozenset(s.layer for s in found.stored) - left)
+
+
+def _same(offered: Sequence[Stored]) -> Array | None:
+    """What all of the layers store; None where they do not store the same."""
+    first = offered[0].read()
+    return first if all(np.array_equal(first, other.read()) for other in offered[1:]) else None
+
+
+def _whole(offered: Sequence[Stored]) -> Array | None:
+    """A weight of which layers store the gates one by one; None where one is lacking, or stored otherwise by another layer."""
+    known = offered[0].block
+    if known is None or any(stored.block is None for stored in offered):
+        return None
+    blocks = [_same(same) if same else None for same in (_of_block(offered, gate) for gate in range(known.gates))]
+    whole = [block for block in blocks if block is not None]
+    return np.stack(whole).reshape(known.shape) if len(whole) == known.gates else None
+
+
+def _of_block(offered: Sequence[Stored], gate: int) -> list[Stored]:
+    return [stored for stored in offered if stored.block is not None and stored.block.gate == gate]
 
 
 def _readers(model: Model) -> dict[str, set[str]]:

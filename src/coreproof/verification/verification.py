@@ -103,7 +103,7 @@ class Verification(Spoken, NotebookView):
         """Why the agreement proves little, the outputs that prove nothing first; empty where the two diverge."""
         if not self.agrees:
             return ()
-        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone, self.loss)
+        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone, self.loss, self.compressed.unexplained)
 
     @property
     def proves(self) -> bool:
@@ -281,6 +281,9 @@ def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, .
     rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
     # what is said of a whole verification, and of no single row, counts once
     others = together(
-        w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "uncompared", "tolerance") and not w.fails
+        w
+        for f in agreeing
+        for w in f.weaknesses
+        if w.kind in ("unmoved", "uncompared", "tolerance", "compression") and not w.fails
     )
     return (*outputs, *others, *rest)

@@ -24,9 +24,17 @@ _INNER: dict[Kind, str] = {
 
 
 def weaknesses_of(
-    rows: Sequence[Row], samples: int, untrained: bool, lone: Sequence[str] = (), loss: Loss | None = None
+    rows: Sequence[Row],
+    samples: int,
+    untrained: bool,
+    lone: Sequence[str] = (),
+    loss: Loss | None = None,
+    unexplained: Sequence[str] = (),
 ) -> tuple[Weakness, ...]:
-    """Why the agreement of these rows proves little: outputs one by one, inner values counted. ``loss``: of compression."""
+    """Why the agreement of these rows proves little: outputs one by one, inner values counted.
+
+    ``loss``: of compression; ``unexplained`` are layers whose compressed weight differs by more than its bits explain.
+    """
     outputs = [row for row in rows if row.how == "output" and row.agrees]
     found = []
     for row in outputs:
@@ -49,6 +57,10 @@ def weaknesses_of(
         found.append(Weakness("unmoved", text, tuple(names), fails=every))
     if loss is not None and loss.ruins:
         found.append(Weakness("compression", str(loss), (loss.output,), fails=True))
+    if unexplained:
+        many = f"{len(unexplained)} compressed weight{'s differ' if len(unexplained) > 1 else ' differs'}"
+        text = f"{many} from the other side's by more than bits explain: {listed(unexplained)}"
+        found.append(Weakness("compression", text, tuple(unexplained)))
     if lone:
         found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone)))
     for kind, words in _INNER.items():
