@@ -141,7 +141,7 @@ def check_conversion(
                 "what was made does not run, so that it is not handed out",
                 where=error.where or made.name,
                 expected=error.expected,
-                found=error.problem,
+                found=": ".join(part for part in map(str, (error.problem, error.found or "")) if part),
                 fix=error.fix or "please report it with the model: `coreproof shrink` makes a small one of it",
             ) from error
     if ends.problem is not None:
