@@ -16,7 +16,7 @@ import numpy as np
 
 from coreproof.conversion.operators import default, meaning
 from coreproof.errors import CoreproofError
-from coreproof.model.graph import Graph, Node
+from coreproof.model.graph import Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.verification.match_by_value import arrange
@@ -40,7 +40,7 @@ def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
 
     A tolerance that the caller gave is the caller's: nothing is excused then.
     """
-    found = [choice for row in rows if not row.agrees and (choice := _choice(run.candidate.graph, row)) is not None]
+    found = [choice for row in rows if not row.agrees and (choice := _choice(run, row)) is not None]
     if not found or run.tolerance is not None:
         return tuple(rows)
     by_name = {row.candidate: row for row in rows}
@@ -55,8 +55,11 @@ def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     return tuple(replace(row, switched=settled.get(row.candidate, 0)) for row in rows)
 
 
-def _choice(graph: Graph, row: Row) -> _Choice | None:
-    """What the row's indices choose among; None for a row that holds none."""
+def _choice(run: VerificationRun, row: Row) -> _Choice | None:
+    """What the row's indices, or its class, choose among; None for a row that holds none."""
+    graph, classes = run.candidate.graph, run.candidate_session.signature
+    if row.candidate == classes.predicted_label and classes.scores is not None:
+        return _Choice(row, (classes.scores,), -1)
     name, node = row.candidate, graph.producer(row.candidate)
     # casts and reshapes of indices: what was chosen among stands before them
     while node is not None and meaning(node.operator).get("keeps_order", False) and node.inputs:
@@ -90,6 +93,14 @@ def _switched_count(run: VerificationRun, choice: _Choice, sample: int, rows: Ma
     )
     data = [as_array(fed[name] if name in fed else made[name]) for name in choice.data]
     candidate, reference = as_array(made[row.candidate]), arrange(reference_values[row.reference], pair.axes)
+    classes = run.candidate_session.signature
+    if row.candidate == classes.predicted_label:
+        names = list(map(str, classes.labels or ()))
+        said = [str(value.reshape(-1)[0]) for value in (candidate, reference) if value.size == 1]
+        if len(said) < 2 or not set(said) <= set(names):
+            return None
+        candidate, reference = (np.array([names.index(name)]) for name in said)
+        data = [values.reshape(-1) for values in data]
     apart = max(_apart(run, name, values, rows) for name, values in zip(choice.data, data, strict=True))
     if choice.axis is None:
         return _between_near(reference, candidate, data[0], data[1], apart)

@@ -15,6 +15,7 @@ from coreproof.model.base import Model
 from coreproof.model.numbers import dtype_name, rms
 from coreproof.model.progress import Progress
 from coreproof.pairing.align import Pair, align, value_index
+from coreproof.pairing.class_names import handed_out_as_scores, label_pairs, other_names
 from coreproof.pairing.taps import (
     afford_comparing,
     as_array,
@@ -37,7 +38,7 @@ from coreproof.verification.error_state import ErrorState
 from coreproof.verification.further_errors import further_errors
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
 from coreproof.verification.row import Row, most, needs
-from coreproof.verification.tolerance import Judgement, Tolerance, judge, judge_range, passes
+from coreproof.verification.tolerance import Judgement, Tolerance, disagreement, judge, judge_range, passes
 
 Array = np.ndarray
 
@@ -78,8 +79,18 @@ class VerificationRun:
         self.unanswered: set[int] = set()
         self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
         self.candidate_index = value_index(candidate, candidate_session.tappable, engine_shapes(candidate_session))
-        self.outputs = match_outputs(reference_session, candidate_session)
-        self.lone = lone_outputs(reference_session, candidate_session, self.outputs)
+        scores = match_outputs(reference_session, candidate_session)
+        self.outputs = [*scores, *label_pairs(reference_session, candidate_session, scores)]
+        classes = candidate_session.signature
+        named = {p.candidate for p in self.outputs} & {classes.scores, classes.predicted_label}
+        lone = lone_outputs(reference_session, candidate_session, self.outputs)
+        # the numbers of a dictionary are compared as the scores that it is made of
+        known = handed_out_as_scores(reference_session, candidate_session) if classes.scores in named else set()
+        self.lone = tuple(name for name in lone if name not in known)
+        self.label = classes.predicted_label if classes.predicted_label in named else None
+        """The candidate's output that names the winning class: it is looked up behind the network."""
+        holder = classes.scores if classes.scores in named else self.label
+        self._misnamed = {holder: other_names(reference_session.signature, classes)}
         ends = {p.candidate for p in self.outputs}
         aligned = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
         self.inner = aligned if outputs_only else [*aligned, *self._before_casts(aligned)]
@@ -319,13 +330,17 @@ class VerificationRun:
     def judge_fault(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement | None:
         """As ``judge``, but None where they agree."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
-        if passes(reference, candidate, tolerance):  # most do, and nobody asks for their figures
+        if not self._misnamed.get(pair.candidate) and passes(
+            reference, candidate, tolerance
+        ):  # most do, and nobody asks for their figures
             return None
         judgement = self._judge_within(pair, reference, candidate, tolerance)
         return None if judgement.agrees else judgement
 
     def _judge_within(self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance) -> Judgement:
         profile = self.profiles.get(pair.candidate)
+        if pair.how == "output" and (problem := self._misnamed.get(pair.candidate)):
+            return disagreement(reference, tolerance, problem)
         judgement = judge(reference, candidate, tolerance, profile, self._ranges[pair.candidate])
         # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"

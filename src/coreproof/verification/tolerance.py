@@ -231,13 +231,13 @@ def judge(
     """
     a, b = np.asarray(reference), np.asarray(candidate)
     if built := unlike(reference, candidate):
-        return _unlike(a, tolerance, built)
+        return disagreement(a, tolerance, built)
     # dimensions of length 1 come and go with the format; the number of elements does not
     if a.size != b.size:
-        return _unlike(a, tolerance, f"shapes differ: {_shape(a)} and {_shape(b)}")
+        return disagreement(a, tolerance, f"shapes differ: {_shape(a)} and {_shape(b)}")
     if _is_text(a) or _is_text(b):
         different = int(np.sum(a.astype(str).ravel() != b.astype(str).ravel()))
-        return _unlike(a, tolerance, f"{different} of {a.size} differ") if different else _equal(a, tolerance)
+        return disagreement(a, tolerance, f"{different} of {a.size} differ") if different else _equal(a, tolerance)
     # integers that are equal need no figures in float64
     b = b.reshape(a.shape)
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
@@ -470,7 +470,8 @@ def _equal(a: Array, tolerance: Tolerance) -> Judgement:
     return _judge_numbers(a, a, tolerance)
 
 
-def _unlike(a: Array, tolerance: Tolerance, problem: str) -> Judgement:
+def disagreement(a: Array, tolerance: Tolerance, problem: str) -> Judgement:
+    """Of values that no tolerance makes equal: shapes, keys or names of classes differ."""
     nan = math.nan
     return Judgement(
         False, tolerance, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, (), (0, 0), (0, 0), 0, int(a.size), problem

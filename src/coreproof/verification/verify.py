@@ -327,6 +327,9 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
 
     ``dismissed`` are pairs that earlier draws showed to be none.
     """
+    # the winning class is named behind the graph: there is no layer to feed, or to blame
+    classes = tuple(row for row in settle_choices(run, judged) if row.candidate == run.label)
+    judged = tuple(row for row in judged if row.candidate != run.label)
     rows = settle_choices(run, settle_carried(run, judged))
     # a switched index is right, so what is made from it may be judged on the same indices
     if any(row.switched for row in rows):
@@ -347,7 +350,7 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
     return Verification(
         reference=run.reference.name,
         candidate=run.candidate.name,
-        rows=rows,
+        rows=(*rows, *classes),
         inputs="",
         engines=(run.reference_session.engine, run.candidate_session.engine),
         unpaired=len(run.alone) + len(contradicted),

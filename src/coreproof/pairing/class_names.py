@@ -1,0 +1,79 @@
+"""The classes that two models name: whether both give their scores the same names, and which outputs hold the winning one.
+
+Scores are compared number by number, in their order. A classifier hands them out under names, as a Core ML model with class
+labels and an ONNX model that ends in a ZipMap do; scores that are equal under names that are not are other answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coreproof.model.features import Signature
+from coreproof.pairing.align import Pair
+from coreproof.runtime.session import Session
+
+_TOLD = 3
+"""Classes that are told where the names of two models differ."""
+
+
+def other_names(reference: Signature, candidate: Signature) -> str:
+    """In what the names of the classes differ, in words; empty where they do not, or where one side has none.
+
+    Names that have nothing in common are another language, or numbers on one side: who named the classes anew meant it, and
+    ``renamed`` says so.
+    """
+    one, other = _handed_out(reference), _handed_out(candidate)
+    if not one or not other or one == other or not set(one) & set(other):
+        return ""
+    if len(one) != len(other):
+        return f"the classes differ: {len(one)} in the reference, {len(other)} in the candidate"
+    apart = [at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+    told = "; ".join(
+        f"score {at} is {one[at]!r} in the reference, {other[at]!r} in the candidate" for at in apart[:_TOLD]
+    )
+    more = f"; and {len(apart) - _TOLD} more" if len(apart) > _TOLD else ""
+    return f"{len(apart)} of {len(one)} classes bear another name: {told}{more}"
+
+
+def renamed(reference: Signature, candidate: Signature) -> bool:
+    """Whether both sides name their classes, and no name is the same."""
+    one, other = _handed_out(reference), _handed_out(candidate)
+    return bool(one) and bool(other) and not set(one) & set(other)
+
+
+def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -> list[Pair]:
+    """The outputs of both that hold the winning class, where the two name their classes alike; at most one pair.
+
+    That of a Core ML classifier has a part in its signature of its own; of another model it is the output of the same name.
+    """
+    if not _handed_out(candidate.signature) or renamed(reference.signature, candidate.signature):
+        return []
+    own = candidate.signature.predicted_label
+    named = {feature.name for feature in reference.signature.outputs}
+    theirs = own if own in named else reference.signature.predicted_label
+    if own is None or theirs is None or any(p.reference == theirs or p.candidate == own for p in taken):
+        return []
+    # a class that the reference numbers, and the candidate names as its user asked
+    if _is_text(reference.signature, theirs) != _is_text(candidate.signature, own):
+        return []
+    return [Pair(theirs, own, "output")]
+
+
+def handed_out_as_scores(reference: Session, candidate: Session) -> set[str]:
+    """The dictionaries of class to score on either side: their numbers are compared as scores, their keys as names."""
+    both = reference.signature, candidate.signature
+    if not all(map(_handed_out, both)):
+        return set()
+    return {f.name for signature in both for f in signature.outputs if f.kind in ("dictionary", "sequence")}
+
+
+def _is_text(signature: Signature, name: str) -> bool:
+    found = next((f for f in signature.outputs if f.name == name), None)
+    return found is not None and (found.kind == "string" or found.dtype in ("string", "str", "object"))
+
+
+def _handed_out(signature: Signature) -> tuple[str, ...]:
+    """The names that the model's own outputs give its classes; what its file only notes of them is no answer."""
+    gives = signature.probabilities is not None or signature.predicted_label is not None
+    zipped = any(feature.kind in ("dictionary", "sequence") for feature in signature.outputs)
+    return tuple(map(str, signature.labels or ())) if gives or zipped else ()

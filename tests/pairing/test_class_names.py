@@ -1,0 +1,103 @@
+"""Classifiers whose scores are equal and whose classes bear other names are other models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import coreproof as cp
+from tests.build import onnx_model
+
+FORMATS: list[dict[str, Any]] = [{"to": "mlprogram", "precision": "fp32"}, {"to": "mlprogram"}, {"to": "neuralnetwork"}]
+NAMES = ["cat", "dog", "eel"]
+
+
+def scores() -> Any:
+    return onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,4] x) => (float[1,3] p) { s = MatMul(x, w) p = Softmax(s) }',
+        w=np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32),
+    )
+
+
+def zipped(*names: str | int) -> onnx.ModelProto:
+    """A classifier as scikit-learn's converter writes it: the winning class, and a dictionary of class to share."""
+    kind = "string" if isinstance(names[0], str) else "int64"
+    name_type = TensorProto.STRING if kind == "string" else TensorProto.INT64
+    w = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["probabilities"]),
+        helper.make_node("ArgMax", ["probabilities"], ["place"], axis=1, keepdims=0),
+        helper.make_node("ArrayFeatureExtractor", ["classes", "place"], ["named"], domain="ai.onnx.ml"),
+        helper.make_node("Reshape", ["named", "one"], ["label"]),
+        helper.make_node(
+            "ZipMap", ["probabilities"], ["shares"], domain="ai.onnx.ml", **{f"classlabels_{kind}s": list(names)}
+        ),
+    ]
+    map_type = helper.make_map_type_proto(name_type, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    outputs = [
+        helper.make_tensor_value_info("label", name_type, [1]),
+        helper.make_value_info("shares", helper.make_sequence_type_proto(map_type)),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(w, "w"),
+        helper.make_tensor("classes", name_type, [3], [n.encode() if isinstance(n, str) else n for n in names]),
+        onnx.numpy_helper.from_array(np.array([1]), "one"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])], outputs, constants
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_two_classifiers_of_one_network_that_name_its_classes_otherwise(how: dict[str, Any]) -> None:
+    right, swapped = (cp.convert(scores(), labels=names, **how) for names in (NAMES, ["dog", "cat", "eel"]))
+    assert cp.verify(right, right)
+    found = cp.verify(right, swapped)
+    assert not found
+    assert (
+        "2 of 3 classes bear another name: score 0 is 'cat' in the reference, 'dog' in the candidate" in found.summary()
+    )
+    assert "it would have passed" not in found.summary()
+    # who named all of them anew meant it
+    assert cp.verify(right, cp.convert(scores(), labels=["chat", "chien", "anguille"], **how))
+    fewer = cp.verify(right, cp.convert(scores(), labels=["cat", "dog", "cow"], **how))
+    assert "1 of 3 classes bear another name: score 2 is 'eel'" in fewer.summary()
+
+
+@pytest.mark.parametrize("names", [("cat", "dog", "eel"), (7, 3, 5)], ids=["texts", "numbers"])
+@pytest.mark.parametrize("how", FORMATS)
+def test_a_classifier_is_held_against_the_names_of_its_source(how: dict[str, Any], names: tuple[Any, ...]) -> None:
+    source = zipped(*names)
+    made = cp.convert(source, **how)
+    found = cp.verify(source, made)
+    assert found, found.summary()
+    assert "compared with nothing" not in found.summary()
+    assert {row.reference for row in found.outputs} >= {"label"}
+    other = cp.verify(zipped(names[1], names[0], names[2]), made)
+    assert not other
+    assert "2 of 3 classes bear another name" in other.summary()
+
+
+def test_two_classes_of_equal_scores_may_change_places() -> None:
+    """Which of two equal numbers is the larger is no difference of the models; which of two that lie apart is, is one."""
+    tied = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]], np.float32)
+    text = '<ir_version: 8, opset_import: ["": 17]> net (float[1,4] x) => (float[1,3] p) { s = MatMul(x, w) p = Softmax(s) }'
+    model = cp.convert(onnx_model(text, w=tied), "mlprogram", precision="fp32", labels=NAMES)
+    barely = tied.copy()
+    barely[0, 1] = np.nextafter(np.float32(1), np.float32(2))
+    other = cp.convert(onnx_model(text, w=barely), "mlprogram", precision="fp32", labels=NAMES)
+    x = {"x": np.array([[2, 0, 0, 0]], np.float32)}
+    assert cp.session(model).run(x)["classLabel"] != cp.session(other).run(x)["classLabel"]
+    found = cp.verify(model, other, x)
+    assert found, found.summary()
+    assert "1 index result differs only between numbers that rounding cannot tell apart" in found.summary()
+    clearly = tied.copy()
+    clearly[0, 1] = 1.5
+    assert not cp.verify(model, cp.convert(onnx_model(text, w=clearly), "mlprogram", precision="fp32", labels=NAMES), x)
