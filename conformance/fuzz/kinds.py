@@ -8,11 +8,13 @@ from functools import cached_property
 
 from conformance.fuzz import cases_documents as documents
 from conformance.fuzz import verbs
+from conformance.fuzz.cases_coreai import aimodel_cases
 from conformance.fuzz.cases_coreml import mlmodel_cases
 from conformance.fuzz.cases_onnx import onnx_cases
 from conformance.fuzz.cases_program import mlpackage_cases
 from conformance.fuzz.files import Case
 from conformance.fuzz.verbs import Verb
+from coreproof.model.coreai.child import has_packages
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ KINDS: dict[str, Kind] = {
         Kind("onnx", onnx_cases, verbs.ONNX, 24),
         Kind("mlmodel", mlmodel_cases, verbs.COREML, 20),
         Kind("mlpackage", mlpackage_cases, verbs.COREML, 16),
+        # read and written by Apple's package alone
+        *([Kind("aimodel", aimodel_cases, verbs.COREAI, 4)] if has_packages() else []),
         Kind("pt2", documents.program_cases, verbs.TORCH, 4),
         Kind("script", documents.script_cases, verbs.SCRIPT, 2),
         Kind("recording", documents.recording_cases, verbs.RECORDING, 6),

@@ -10,6 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import coreproof as cp
 from conformance.fuzz.files import Case
 
@@ -206,6 +208,15 @@ def _half(scene: Scene) -> None:
     command("verify", scene.path, "--half")
 
 
+def _interpreted(scene: Scene) -> None:
+    """By Apple's own interpreter, in its child process."""
+    with cp.session(scene.model, engine="coreai") as running:
+        fed = {
+            f.name: np.ones([n if isinstance(n, int) else 2 for n in f.shape or ()]) for f in running.signature.inputs
+        }
+        running.run(fed, state=running.state() or None)
+
+
 _SHOWN = (
     Verb("load", _load),
     Verb("show", lambda s: command("show", s.path)),
@@ -254,6 +265,15 @@ COREML = (
     Verb("join", _join, 4),
     Verb("command", lambda s: command("split", s.path, s.out / "stages"), 8),
     *_CHANGED,
+)
+COREAI = (
+    *_SHOWN,
+    Verb("run", _run),
+    Verb("predict", _predict, 2),
+    Verb("verify2", lambda s: command("verify", s.path, s.original), 4),
+    Verb("diff2", lambda s: command("diff", s.path, s.original), 2),
+    Verb("convert", _onnx),
+    Verb("apple", _interpreted, 2),
 )
 TORCH = (
     Verb("load", _load),

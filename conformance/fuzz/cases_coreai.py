@@ -1,0 +1,80 @@
+"""Healthy .aimodel folders: a convolution in half width, branches, a program that remembers; they take Apple's package."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from conformance.fuzz.files import Case, Files, read
+from coreproof.errors import RunError
+from coreproof.model.coreai.child import Child
+
+_REMEMBERS = """
+module {
+  coreai.graph @main(%s: !coreai.handle<tensor<2xf32>> {coreai.name = "s"}, %x: tensor<2xf32> {coreai.name = "x"})
+      -> (tensor<2xf32> {coreai.name = "y"}, !coreai.token) {
+    %t0 = coreai.create_token : !coreai.token
+    %old, %t1 = coreai.read_handle %s, %t0 : (!coreai.handle<tensor<2xf32>>, !coreai.token) -> (tensor<2xf32>, !coreai.token)
+    %new = coreai.add %old, %x : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+    %t2 = coreai.write_handle %s, %new, %t1 : (!coreai.handle<tensor<2xf32>>, tensor<2xf32>, !coreai.token) -> !coreai.token
+    coreai.output %new, %t2 : tensor<2xf32>, !coreai.token
+  }
+}
+"""
+_BRANCHES = """
+module {
+  coreai.graph private noinline @twice(%arg0: tensor<2x3xf32> {coreai.name = "input"}) -> tensor<2x3xf32> {
+    %0 = coreai.add %arg0, %arg0 : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+    coreai.output %0 : tensor<2x3xf32>
+  }
+  coreai.graph @main(%go: tensor<i1> {coreai.name = "go"}, %x: tensor<2x3xf32> {coreai.name = "x"})
+      -> (tensor<2x3xf32> {coreai.name = "y"}) {
+    %k = coreai.constant dense<[[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]]> : tensor<2x3xf32>
+    %y = coreai.if %go {
+      %a = coreai.invoke @twice(%x) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+      coreai.yield %a : tensor<2x3xf32>
+    } else {
+      coreai.yield %k : tensor<2x3xf32>
+    } : tensor<i1> -> tensor<2x3xf32>
+    coreai.output %y : tensor<2x3xf32>
+  }
+}
+"""
+
+
+def aimodel_cases() -> list[Case]:
+    """The cases, each with its weight among the mutants."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        _convolution(place / "convolution" / "convolution.aimodel")
+        for name, text in (("remembers", _REMEMBERS), ("branches", _BRANCHES)):
+            _assembled(place / name / f"{name}.aimodel", text)
+        return [
+            Case(name, _dated(read(place / name), name), f"{name}.aimodel", weight)
+            for name, weight in (("convolution", 3), ("remembers", 2), ("branches", 2))
+        ]
+
+
+def _dated(files: Files, name: str) -> Files:
+    """The files with a day of ours: Apple's writer notes the time, and its keys in any order."""
+    metadata = {"producer": "coreai-core", "creationDate": "20261128T000000Z", "assetVersion": "2.0"}
+    return {**files, f"{name}.aimodel/metadata.json": json.dumps(metadata, indent=2).encode()}
+
+
+def _convolution(path: Path) -> None:
+    import coreproof as cp
+
+    path.parent.mkdir()
+    with tempfile.TemporaryDirectory() as folder:
+        from tests.cli.test_replacing import network
+
+        cp.convert(network(Path(folder) / "net.onnx"), "coreai", check=False).save(path)
+
+
+def _assembled(path: Path, text: str) -> None:
+    path.parent.mkdir()
+    with Child(lambda found: RunError("a healthy program does not assemble", found=found), 0) as child:
+        written = child.folder / "program.mlir"
+        written.write_text(text, encoding="utf-8")
+        child.ask({"do": "assemble", "text": str(written), "path": str(path)}, 60)
