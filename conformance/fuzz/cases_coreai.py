@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
-from conformance.fuzz.files import Case, Files, read
+from conformance.fuzz.files import Case, read
 from coreproof.errors import RunError
 from coreproof.model.coreai.child import Child
 
@@ -51,15 +50,9 @@ def aimodel_cases() -> list[Case]:
         for name, text in (("remembers", _REMEMBERS), ("branches", _BRANCHES)):
             _assembled(place / name / f"{name}.aimodel", text)
         return [
-            Case(name, _dated(read(place / name), name), f"{name}.aimodel", weight)
+            Case(name, read(place / name), f"{name}.aimodel", weight)
             for name, weight in (("convolution", 3), ("remembers", 2), ("branches", 2))
         ]
-
-
-def _dated(files: Files, name: str) -> Files:
-    """The files with a day of ours: Apple's writer notes the time, and its keys in any order."""
-    metadata = {"producer": "coreai-core", "creationDate": "20261128T000000Z", "assetVersion": "2.0"}
-    return {**files, f"{name}.aimodel/metadata.json": json.dumps(metadata, indent=2).encode()}
 
 
 def _convolution(path: Path) -> None:

@@ -39,6 +39,19 @@ def test_a_program_is_the_same_behind_a_writing(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(a.constant), np.asarray(b.constant))
 
 
+@needs_coreai
+def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Apple's writer notes the second, and its keys in another order in each process."""
+    program = read_program(assembled(tmp_path / "small.aimodel", SMALL))
+    made = []
+    for name in ("one", "two"):
+        write_program(program, tmp_path / name / "made.aimodel", "made")
+        folder = tmp_path / name / "made.aimodel"
+        made.append({str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()})
+    assert made[0] == made[1]
+    assert {"main.mlirb", "metadata.json"} <= made[0].keys()
+
+
 def _halves(length: int, kind: str = "coreai.split") -> StoredProgram:
     made = ("left", "add_1")
     operations = (

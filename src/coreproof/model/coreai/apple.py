@@ -30,6 +30,8 @@ from coreproof.model.files.entries import Entry, parse_json
 _BUFFERED = {"f16", "f32", "f64", "i1", "ui1", *(f"{sign}i{bits}" for sign in "su" for bits in (8, 16, 32, 64))}
 """Element types that NumPy may ask the bindings for: over any other one they end the process."""
 _LONGEST_LOCATION = 20_000
+_DATE = "19800101T000000Z"
+"""The day of every asset, the one that archives bear whose bytes are to be the same again."""
 _DIALECT = "coreai._compiler._mlir_libs._coreaiIR._bindings.mlir.dialects.coreai"
 
 Answer = dict[str, object]
@@ -191,8 +193,22 @@ def assemble(request: Entry) -> Answer:
     authoring, ir = importlib.import_module("coreai.authoring"), importlib.import_module("coreai._compiler.ir")
     with importlib.import_module("coreai.authoring.context").Context()._mlir_context:  # noqa: SLF001
         module = ir.Module.parse(Path(request["text"].text()).read_text(encoding="utf-8"))
-        authoring.AIProgram._from_mlir_module(module).save_asset(Path(request["path"].text()))  # noqa: SLF001
+        _save(authoring.AIProgram._from_mlir_module(module), Path(request["path"].text()))  # noqa: SLF001
     return {}
+
+
+class _Program(Protocol):
+    def save_asset(self, path: Path) -> object:
+        """Writes the asset."""
+
+
+def _save(program: _Program, path: Path) -> None:
+    """Writes the asset, the same bytes of the same program: Apple's writer notes the time, and its keys in any order."""
+    program.save_asset(path)
+    about = path / "metadata.json"
+    noted = parse_json(about.read_bytes(), lambda problem: RunError("Apple's writer is not understood", found=problem))
+    plain = {name: noted[name].text() for name in ("assetVersion", "producer")}
+    about.write_text(json.dumps({**plain, "creationDate": _DATE}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write(request: Entry) -> Answer:
@@ -209,7 +225,7 @@ def write(request: Entry) -> Answer:
         for told in document["functions"].each():
             _Writer(ir, held).put(told, ir.InsertionPoint(module.body))
         module.operation.verify()
-        authoring.AIProgram._from_mlir_module(module).save_asset(Path(request["path"].text()))  # noqa: SLF001
+        _save(authoring.AIProgram._from_mlir_module(module), Path(request["path"].text()))  # noqa: SLF001
     return {}
 
 
