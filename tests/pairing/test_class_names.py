@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,14 @@ def test_a_classifier_is_held_against_the_names_of_its_source(how: dict[str, Any
     other = cp.verify(zipped(names[1], names[0], names[2]), made)
     assert not other
     assert "2 of 3 classes bear another name" in other.summary()
+
+
+def test_a_saved_run_is_held_against_the_names_too(tmp_path: Path) -> None:
+    right, swapped = (cp.convert(scores(), "neuralnetwork", labels=names) for names in (NAMES, ["dog", "cat", "eel"]))
+    cp.record(right, tmp_path / "run.npz")
+    assert cp.verify(tmp_path / "run.npz", right)
+    assert cp.verify(right, tmp_path / "run.npz")
+    assert "2 of 3 classes bear another name" in cp.verify(tmp_path / "run.npz", swapped).summary()
 
 
 def test_two_classes_of_equal_scores_may_change_places() -> None:

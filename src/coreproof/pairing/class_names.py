@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from coreproof.model.features import Signature
 from coreproof.pairing.align import Pair
+from coreproof.runtime.recorded import RecordedSession
 from coreproof.runtime.session import Session
 
 _TOLD = 3
@@ -53,6 +54,9 @@ def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -
     theirs = own if own in named else reference.signature.predicted_label
     if own is None or theirs is None or any(p.reference == theirs or p.candidate == own for p in taken):
         return []
+    # a saved run need not hold it
+    if not (_gives(reference, theirs) and _gives(candidate, own)):
+        return []
     # a class that the reference numbers, and the candidate names as its user asked
     if _is_text(reference.signature, theirs) != _is_text(candidate.signature, own):
         return []
@@ -65,6 +69,10 @@ def handed_out_as_scores(reference: Session, candidate: Session) -> set[str]:
     if not all(map(_handed_out, both)):
         return set()
     return {f.name for signature in both for f in signature.outputs if f.kind in ("dictionary", "sequence")}
+
+
+def _gives(running: Session, name: str) -> bool:
+    return not isinstance(running, RecordedSession) or name in running.tappable
 
 
 def _is_text(signature: Signature, name: str) -> bool:
