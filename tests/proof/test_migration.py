@@ -13,7 +13,7 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.mil_to_coreai.left_behind import LeftBehind
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
-from coreproof.errors import MissingDependencyError, OutputExistsError, UnsupportedOperatorsError
+from coreproof.errors import InputError, MissingDependencyError, OutputExistsError, UnsupportedOperatorsError
 from coreproof.model.coreai import child
 from coreproof.proof.document import Proof
 from coreproof.proof.migration import STAYS, stays
@@ -167,6 +167,16 @@ def test_the_verb_says_what_stays_and_ends_as_it_says(
     assert (document["format"], document["title"]) == ("coreproof proof", "old")
     refused = coreproof("migrate", "net.onnx", "other.aimodel")
     assert (refused.code, "coreproof convert MODEL NEW.aimodel" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["new.mlpackage", "old.mlpackage", "new"])
+def test_what_is_written_is_named_as_a_core_ai_model(tmp_path: Path, name: str) -> None:
+    """A source that was named as the target was replaced by what is no package."""
+    old = picture(tmp_path)
+    with pytest.raises(InputError, match=r"ends in \.aimodel"):
+        cp.migrate(old, tmp_path / name, replace=True)
+    assert cp.load(old).is_program
+    assert not (tmp_path / "new.mlpackage").exists()
 
 
 def test_without_apple_s_package_the_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,12 +71,19 @@ def migrate(
     out = target.with_name(f"{target.stem}-proof") if out is None else Path(out)
     limit = None if limit is None else whole(limit, "limit", least=1)
     feeding = of_kind(feeding, Feeding, "feeding")
+    source = _coreml(load(model))
+    if target.suffix != ".aimodel":
+        raise InputError(
+            "migrate writes a Core AI model",
+            expected="a name that ends in .aimodel",
+            found=str(target),
+            fix=f"coreproof migrate {source.name} {target.with_suffix('.aimodel')}",
+        )
     require_packages()
     refuse_photos_folder(out, photos)
     check_output(target, AIMODEL, replace=replace)
     for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
         check_output(out / name, kind, replace=replace)
-    source = _coreml(load(model))
     pictures = None if photos is None else list_photos(photos, truth).spread(limit)
     feeding = feeding or source.feeding
     if pictures is not None and lone_input(source).image is not None:

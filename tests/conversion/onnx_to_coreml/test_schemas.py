@@ -61,3 +61,28 @@ def test_inputs_that_may_be_left_out_are() -> None:
     converted = cp.convert(model, to="mlprogram", precision="fp32")
     x = np.array([[-9, 0, 5], [6, 7, 90]], np.float32)
     np.testing.assert_array_equal(cp.session(converted).run({"x": x})["z"], np.minimum(x, 6))
+
+
+def test_the_domain_of_the_standard_has_two_names() -> None:
+    """ONNX's checker and ONNX Runtime take "ai.onnx" for "": a Slice of opset 13 is none of opset 1."""
+    starts, ends = (helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in (("s", 0), ("e", 1)))
+    x, z = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [2, 3]), ("z", [1, 3]))
+    )
+    graph = helper.make_graph([helper.make_node("Slice", ["x", "s", "e"], ["z"])], "g", [x], [z], [starts, ends])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx", 13)], ir_version=8)
+    converted = cp.convert(model, to="mlprogram", precision="fp32")
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(cp.session(converted).run({"x": values})["z"], values[:1])
+
+
+@pytest.mark.parametrize(("named", "is_known"), [("FLOAT", True), ("float", True), ("NUMBER", False)])
+def test_a_cast_of_the_first_opsets_names_its_type_in_text(named: str, is_known: bool) -> None:
+    model = _model(helper.make_node("Cast", ["x"], ["z"], to=named), opset=1)
+    if is_known:
+        converted = cp.convert(model, to="mlprogram", check=False)
+        x = np.array([[1.5, -2, 3], [4, 5, 6]], np.float32)
+        np.testing.assert_array_equal(cp.session(converted).run({"x": x})["z"], x)
+    else:
+        with pytest.raises(ConversionError, match="a type that ONNX does not have"):
+            cp.convert(model, to="mlprogram")

@@ -26,6 +26,7 @@ def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()
     prepared = model.clone()
     _bind_branches(prepared.graph, {})
     _name_apart(prepared.graph)
+    _number_types(prepared)
     _align(prepared.graph)
     expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
@@ -91,6 +92,23 @@ def _bind_branches(graph: ir.Graph, outer: Mapping[str, ir.Value]) -> None:
                     branch.inputs.remove(value)
             _bind_branches(branch, known)
         known.update({v.name: v for v in node.outputs if v.name})
+
+
+def _number_types(model: ir.Model) -> None:
+    """Gives a Cast the number of its type, which it named in text before opset 6."""
+    for node in (n for graph in (model.graph, *(f.graph for f in model.functions.values())) for n in graph.all_nodes()):
+        named = node.attributes.get("to")
+        if node.op_type != "Cast" or named is None or named.is_ref() or named.type != ir.AttributeType.STRING:
+            continue
+        kind = named.as_string().upper()
+        if kind not in ir.DataType.__members__:
+            raise ConversionError(
+                "Cast names a type that ONNX does not have",
+                where=f"node {node.name or node.outputs[0].name!r}",
+                expected="FLOAT, INT64, BOOL, ...",
+                found=kind,
+            )
+        node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType[kind]))
 
 
 _ALIGNED = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"])
