@@ -86,6 +86,17 @@ def test_a_classifier_is_held_against_the_names_of_its_source(how: dict[str, Any
     assert "2 of 3 classes bear another name" in other.summary()
 
 
+@pytest.mark.parametrize("names", [("cat", "dog", "eel"), (7, 3, 5)], ids=["texts", "numbers"])
+@pytest.mark.parametrize("how", FORMATS)
+def test_the_other_way_round_too(how: dict[str, Any], names: tuple[Any, ...]) -> None:
+    source = zipped(*names)
+    made = cp.convert(source, **how)
+    found = cp.verify(made, source)
+    assert found, found.summary()
+    assert "compared with nothing" not in found.summary()
+    assert not cp.verify(made, zipped(names[1], names[0], names[2]))
+
+
 def test_a_saved_run_is_held_against_the_names_too(tmp_path: Path) -> None:
     right, swapped = (cp.convert(scores(), "neuralnetwork", labels=names) for names in (NAMES, ["dog", "cat", "eel"]))
     cp.record(right, tmp_path / "run.npz")

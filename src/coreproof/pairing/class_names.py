@@ -47,11 +47,14 @@ def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -
 
     That of a Core ML classifier has a part in its signature of its own; of another model it is the output of the same name.
     """
-    if not _handed_out(candidate.signature) or renamed(reference.signature, candidate.signature):
+    one, other = reference.signature, candidate.signature
+    if not (_handed_out(one) or _handed_out(other)) or renamed(one, other):
         return []
-    own = candidate.signature.predicted_label
-    named = {feature.name for feature in reference.signature.outputs}
-    theirs = own if own in named else reference.signature.predicted_label
+    theirs, own = one.predicted_label, other.predicted_label
+    if own in {f.name for f in one.outputs}:
+        theirs = own
+    elif own is None and theirs in {f.name for f in other.outputs}:
+        own = theirs
     if own is None or theirs is None or any(p.reference == theirs or p.candidate == own for p in taken):
         return []
     # a saved run need not hold it
@@ -61,6 +64,12 @@ def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -
     if _is_text(reference.signature, theirs) != _is_text(candidate.signature, own):
         return []
     return [Pair(theirs, own, "output")]
+
+
+def holder_of_names(reference: Session, candidate: Session, outputs: Sequence[Pair]) -> str | None:
+    """The candidate's output whose elements the names belong to: its scores; None where no pair of outputs holds them."""
+    sides = reference.signature.scores, candidate.signature.scores
+    return next((p.candidate for p in outputs if p.reference == sides[0] or p.candidate == sides[1]), None)
 
 
 def handed_out_as_scores(reference: Session, candidate: Session) -> set[str]:

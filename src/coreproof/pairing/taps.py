@@ -150,6 +150,11 @@ def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
 
     What is its label, or its dictionary of probabilities, is so in the other model too where that has it under the same name.
     """
+    order = _tensor_outputs(candidate)
+    if candidate.signature.predicted_label is None and reference.signature.predicted_label is not None:
+        pairs = [Pair(p.candidate, p.reference, p.how) for p in match_outputs(candidate, reference)]
+        # the scores of a dictionary are an inner value there
+        return sorted(pairs, key=lambda p: order.index(p.candidate) if p.candidate in order else len(order))
     partners, own = _tensor_outputs(reference), _tensor_outputs(candidate)
     label, shares, scores = (
         getattr(candidate.signature, name) for name in ("predicted_label", "probabilities", "scores")
@@ -172,7 +177,6 @@ def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
         pairs += [Pair(a, b, "output") for a, b in zip(rest_of_reference, rest_of_candidate, strict=False)]
     if not pairs:
         raise InputError("the two models have no outputs that could be compared", expected=partners, found=own)
-    order = _tensor_outputs(candidate)
     return sorted(pairs, key=lambda p: order.index(p.candidate))
 
 

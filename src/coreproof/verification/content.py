@@ -38,7 +38,9 @@ class Content:
     def from_judgement(cls, judgement: Judgement) -> Content:
         """What one sample held."""
         nan, infinite = judgement.nan[0], judgement.infinite[0]
-        loose = (judgement.tolerance.typical or 0.0) >= VACUOUS
+        # of a single index, such as the class that wins, nothing but the very same agrees
+        exact = judgement.elements == 1 and judgement.max_error == judgement.tolerance.relative == 0
+        loose = (judgement.tolerance.typical or 0.0) >= VACUOUS and not exact
         far = judgement.rms_relative_error >= VACUOUS
         ends = judgement.low, judgement.high
         # of a single number zero may be the answer

@@ -15,7 +15,7 @@ from coreproof.model.base import Model
 from coreproof.model.numbers import dtype_name, rms
 from coreproof.model.progress import Progress
 from coreproof.pairing.align import Pair, align, value_index
-from coreproof.pairing.class_names import handed_out_as_scores, label_pairs, other_names
+from coreproof.pairing.class_names import handed_out_as_scores, holder_of_names, label_pairs, other_names
 from coreproof.pairing.taps import (
     afford_comparing,
     as_array,
@@ -82,15 +82,15 @@ class VerificationRun:
         scores = match_outputs(reference_session, candidate_session)
         self.outputs = [*scores, *label_pairs(reference_session, candidate_session, scores)]
         classes = candidate_session.signature
-        named = {p.candidate for p in self.outputs} & {classes.scores, classes.predicted_label}
+        holder = holder_of_names(reference_session, candidate_session, scores)
         lone = lone_outputs(reference_session, candidate_session, self.outputs)
         # the numbers of a dictionary are compared as the scores that it is made of
-        known = handed_out_as_scores(reference_session, candidate_session) if classes.scores in named else set()
+        known = handed_out_as_scores(reference_session, candidate_session) if holder is not None else set()
         self.lone = tuple(name for name in lone if name not in known)
-        self.label = classes.predicted_label if classes.predicted_label in named else None
+        labelled = {p.candidate for p in self.outputs[len(scores) :]}
+        self.label = classes.predicted_label if classes.predicted_label in labelled else None
         """The candidate's output that names the winning class: it is looked up behind the network."""
-        holder = classes.scores if classes.scores in named else self.label
-        self._misnamed = {holder: other_names(reference_session.signature, classes)}
+        self._misnamed = {holder or self.label: other_names(reference_session.signature, classes)}
         ends = {p.candidate for p in self.outputs}
         aligned = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
         self.inner = aligned if outputs_only else [*aligned, *self._before_casts(aligned)]

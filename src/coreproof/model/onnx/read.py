@@ -37,11 +37,12 @@ def to_ir(
         value = model.graph.initializers[proto.graph.initializer[at].name]
         assert value.const_value is not None
         value.const_value = in_file.tensor(value.const_value)
-    for held in (model, *model.functions.values()):
-        _settle(held.graph)
+    for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        _settle(graph)
+    for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
         # the standard's own domain has two names; onnx-ir knows nodes by the short one
-        if (version := held.opset_imports.pop("ai.onnx", None)) is not None:
-            held.opset_imports.setdefault("", version)
+        if (version := imports.pop("ai.onnx", None)) is not None:
+            imports.setdefault("", version)
     if folder is not None:
         for tensor in stored_tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
