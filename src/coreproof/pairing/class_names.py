@@ -24,11 +24,11 @@ def other_names(reference: Signature, candidate: Signature) -> str:
     ``renamed`` says so.
     """
     one, other = _handed_out(reference), _handed_out(candidate)
-    if not one or not other or one == other or not set(one) & set(other):
+    if not one or not other or _folded(one) == _folded(other) or renamed(reference, candidate):
         return ""
     if len(one) != len(other):
         return f"the classes differ: {len(one)} in the reference, {len(other)} in the candidate"
-    apart = [at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+    apart = [at for at, (a, b) in enumerate(zip(_folded(one), _folded(other), strict=True)) if a != b]
     told = "; ".join(
         f"score {at} is {one[at]!r} in the reference, {other[at]!r} in the candidate" for at in apart[:_TOLD]
     )
@@ -39,7 +39,7 @@ def other_names(reference: Signature, candidate: Signature) -> str:
 def renamed(reference: Signature, candidate: Signature) -> bool:
     """Whether both sides name their classes, and no name is the same."""
     one, other = _handed_out(reference), _handed_out(candidate)
-    return bool(one) and bool(other) and not set(one) & set(other)
+    return bool(one) and bool(other) and not set(_folded(one)) & set(_folded(other))
 
 
 def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -> list[Pair]:
@@ -82,6 +82,11 @@ def handed_out_as_scores(reference: Session, candidate: Session) -> set[str]:
 
 def _gives(running: Session, name: str) -> bool:
     return not isinstance(running, RecordedSession) or name in running.tappable
+
+
+def _folded(names: Sequence[str]) -> tuple[str, ...]:
+    """The names without their case: "Cat" for "cat" is a spelling, and no other class."""
+    return tuple(name.casefold() for name in names)
 
 
 def _is_text(signature: Signature, name: str) -> bool:
