@@ -69,6 +69,7 @@ def test_two_classifiers_of_one_network_that_name_its_classes_otherwise(how: dic
     # who named all of them anew meant it
     assert cp.verify(right, cp.convert(scores(), labels=["chat", "chien", "anguille"], **how))
     # another case is a spelling, which does not hide that two are exchanged
+    assert cp.verify(right, cp.convert(scores(), labels=["Cat", "Dog", "Eel"], **how))
     assert not cp.verify(right, cp.convert(scores(), labels=["Dog", "Cat", "Eel"], **how))
     fewer = cp.verify(right, cp.convert(scores(), labels=["cat", "dog", "cow"], **how))
     assert "1 of 3 classes bear another name: score 2 is 'eel'" in fewer.summary()

@@ -48,7 +48,9 @@ def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -
     That of a Core ML classifier has a part in its signature of its own; of another model it is the output of the same name.
     """
     one, other = reference.signature, candidate.signature
-    if not (_handed_out(one) or _handed_out(other)) or renamed(one, other):
+    names = _handed_out(one), _handed_out(other)
+    spelt_otherwise = names[0] != names[1] and _folded(names[0]) == _folded(names[1])
+    if not any(names) or renamed(one, other) or spelt_otherwise:
         return []
     theirs, own = one.predicted_label, other.predicted_label
     if own in {f.name for f in one.outputs}:
