@@ -33,6 +33,20 @@ module {
 }
 """
 
+STATEFUL = """
+module {
+  coreai.graph @main(%s: !coreai.handle<tensor<2xf32>> {coreai.name = "s"}, %x: tensor<2xf32> {coreai.name = "x"})
+      -> (tensor<2xf32> {coreai.name = "y"}, !coreai.token) {
+    %t0 = coreai.create_token : !coreai.token
+    %old, %t1 = coreai.read_handle %s, %t0 : (!coreai.handle<tensor<2xf32>>, !coreai.token) -> (tensor<2xf32>, !coreai.token)
+    %new = coreai.add %old, %x : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+    %t2 = coreai.write_handle %s, %new, %t1 : (!coreai.handle<tensor<2xf32>>, tensor<2xf32>, !coreai.token) -> !coreai.token
+    coreai.output %new, %t2 : tensor<2xf32>, !coreai.token
+  }
+}
+"""
+"""A program that adds what it is fed to what it remembers."""
+
 
 def assembled(path: Path, text: str) -> Path:
     """The asset of a program that is written in MLIR, at this path."""

@@ -6,21 +6,7 @@ import tempfile
 from pathlib import Path
 
 from conformance.fuzz.files import Case, read
-from coreproof.errors import RunError
-from coreproof.model.coreai.child import Child
 
-_REMEMBERS = """
-module {
-  coreai.graph @main(%s: !coreai.handle<tensor<2xf32>> {coreai.name = "s"}, %x: tensor<2xf32> {coreai.name = "x"})
-      -> (tensor<2xf32> {coreai.name = "y"}, !coreai.token) {
-    %t0 = coreai.create_token : !coreai.token
-    %old, %t1 = coreai.read_handle %s, %t0 : (!coreai.handle<tensor<2xf32>>, !coreai.token) -> (tensor<2xf32>, !coreai.token)
-    %new = coreai.add %old, %x : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
-    %t2 = coreai.write_handle %s, %new, %t1 : (!coreai.handle<tensor<2xf32>>, tensor<2xf32>, !coreai.token) -> !coreai.token
-    coreai.output %new, %t2 : tensor<2xf32>, !coreai.token
-  }
-}
-"""
 _BRANCHES = """
 module {
   coreai.graph private noinline @twice(%arg0: tensor<2x3xf32> {coreai.name = "input"}) -> tensor<2x3xf32> {
@@ -47,8 +33,11 @@ def aimodel_cases() -> list[Case]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _convolution(place / "convolution" / "convolution.aimodel")
-        for name, text in (("remembers", _REMEMBERS), ("branches", _BRANCHES)):
-            _assembled(place / name / f"{name}.aimodel", text)
+        from tests.aimodels import STATEFUL, assembled
+
+        for name, text in (("remembers", STATEFUL), ("branches", _BRANCHES)):
+            (place / name).mkdir()
+            assembled(place / name / f"{name}.aimodel", text)
         return [
             Case(name, read(place / name), f"{name}.aimodel", weight)
             for name, weight in (("convolution", 3), ("remembers", 2), ("branches", 2))
@@ -63,11 +52,3 @@ def _convolution(path: Path) -> None:
         from tests.cli.test_replacing import network
 
         cp.convert(network(Path(folder) / "net.onnx"), "coreai", check=False).save(path)
-
-
-def _assembled(path: Path, text: str) -> None:
-    path.parent.mkdir()
-    with Child(lambda found: RunError("a healthy program does not assemble", found=found), 0) as child:
-        written = child.folder / "program.mlir"
-        written.write_text(text, encoding="utf-8")
-        child.ask({"do": "assemble", "text": str(written), "path": str(path)}, 60)

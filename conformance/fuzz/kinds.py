@@ -8,6 +8,7 @@ from functools import cached_property
 
 from conformance.fuzz import cases_documents as documents
 from conformance.fuzz import verbs
+from conformance.fuzz import verbs_documents as around
 from conformance.fuzz.cases_coreai import aimodel_cases
 from conformance.fuzz.cases_coreml import mlmodel_cases
 from conformance.fuzz.cases_onnx import onnx_cases
@@ -43,14 +44,14 @@ KINDS: dict[str, Kind] = {
         Kind("pt2", documents.program_cases, verbs.TORCH, 4),
         Kind("script", documents.script_cases, verbs.SCRIPT, 2),
         Kind("recording", documents.recording_cases, verbs.RECORDING, 6),
-        Kind("inputs", documents.inputs_cases, verbs.INPUTS, 2),
-        Kind("folder", documents.folder_cases, verbs.FOLDER, 3),
-        Kind("edits", documents.edits_cases, verbs.EDITS, 10),
-        Kind("lineup", documents.lineup_cases, verbs.LINEUP, 4),
-        Kind("device", documents.device_cases, verbs.DEVICE, 2),
-        Kind("store", documents.store_cases, verbs.STORE, 3),
-        Kind("photo", documents.photo_cases, verbs.PHOTO, 2),
-        Kind("labels", documents.label_cases, verbs.LABELS, 2),
+        Kind("inputs", documents.inputs_cases, around.INPUTS, 2),
+        Kind("folder", documents.folder_cases, around.FOLDER, 3),
+        Kind("edits", documents.edits_cases, around.EDITS, 10),
+        Kind("lineup", documents.lineup_cases, around.LINEUP, 4),
+        Kind("device", documents.device_cases, around.DEVICE, 2),
+        Kind("store", documents.store_cases, around.STORE, 3),
+        Kind("photo", documents.photo_cases, around.PHOTO, 2),
+        Kind("labels", documents.label_cases, around.LABELS, 2),
     )
 }
 

@@ -12,25 +12,12 @@ import pytest
 import coreproof as cp
 from coreproof.errors import RunError, UnsupportedModelError
 from coreproof.runtime.coreai import CoreAISession
-from tests.aimodels import SMALL, assembled, needs_coreai
+from tests.aimodels import SMALL, STATEFUL, assembled, needs_coreai
 from tests.build import mil
 from tests.conversion.coreai_to_onnx.functions import function, model, op
 
 X = np.array([[1, 2, 3], [-1, 0.5, 4]], np.float32)
 EXPECTED = (2 * X * [[1, -2, 3], [4, 5, -6]]).sum(1, keepdims=True)
-
-STATEFUL = """
-module {
-  coreai.graph @main(%s: !coreai.handle<tensor<2xf32>> {coreai.name = "s"}, %x: tensor<2xf32> {coreai.name = "x"})
-      -> (tensor<2xf32> {coreai.name = "y"}, !coreai.token) {
-    %t0 = coreai.create_token : !coreai.token
-    %old, %t1 = coreai.read_handle %s, %t0 : (!coreai.handle<tensor<2xf32>>, !coreai.token) -> (tensor<2xf32>, !coreai.token)
-    %new = coreai.add %old, %x : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
-    %t2 = coreai.write_handle %s, %new, %t1 : (!coreai.handle<tensor<2xf32>>, tensor<2xf32>, !coreai.token) -> !coreai.token
-    coreai.output %new, %t2 : tensor<2xf32>, !coreai.token
-  }
-}
-"""
 
 BRANCHES = """
 module {
