@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from coreproof.cli.prove import step_line
+from coreproof.cli.proof_lines import step_line
 from coreproof.cli.tables import verification_table
 from coreproof.proof.chain import ProofStep
 from coreproof.verification.verification import Verification

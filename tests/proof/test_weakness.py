@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import coreproof as cp
-from coreproof.cli.prove import step_line
+from coreproof.cli.proof_lines import step_line
 from coreproof.errors import ConversionError
 from coreproof.proof.document import Proof
 from tests.cli.conftest import Ran, coreproof

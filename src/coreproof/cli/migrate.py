@@ -20,10 +20,9 @@ from coreproof.cli.options import (
     Truth,
     with_groups,
 )
-from coreproof.cli.reporting import check_report_places, requirement, tell_ci
-from coreproof.cli.say import say_json
+from coreproof.cli.proof_lines import end_with, step_line
+from coreproof.cli.reporting import check_report_places
 from coreproof.model.arguments import PRECISIONS, one_of
-from coreproof.model.weakness import failing
 
 
 @with_groups()
@@ -65,13 +64,10 @@ def command(
     change half of it) or one class on every photo proves nothing; the model is written all the same. Exit 2 when it cannot be
     carried over: the reason is said, and nothing is written.
     """
-    from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
-    from coreproof.cli.prove import step_line
-    from coreproof.cli.terminal import Line, console, print_whole
+    from coreproof.cli.terminal import console
     from coreproof.conversion.shapes import read_shapes
     from coreproof.model.load import load
-    from coreproof.proof.checks import of_proof, survives
     from coreproof.proof.migration import STAYS, migrate
     from coreproof.report.repeat import repeatable
 
@@ -96,19 +92,6 @@ def command(
             command=repeatable(["coreproof", *sys.argv[1:]]),
             replace=overwrite,
         )
-    enough, required = (
-        tell_ci(reporting, of_proof(proof), replace=overwrite, allow_weak=allow_weak),
-        requirement(reporting),
-    )
-    fine = survives(proof, required) and enough and (allow_weak or not failing(proof.weaknesses))
-    if as_json:
-        say_json(proof.to_json())
-        raise typer.Exit(0 if fine else 1)
-    if proof.comparison is not None:
-        shown.print(agreement_table(proof.comparison, shown.width))
-    colour = "red" if not proof.agrees else "green" if proof.proves else "yellow"
-    shown.print(Line(proof.text, style=f"bold {colour}"))
-    gone = [Line(f"stays  {note}") for step in proof.steps if step.name == STAYS for note in step.notes]
+    notes = [f"stays  {note}" for step in proof.steps if step.name == STAYS for note in step.notes]
     places = {"page": proof.page, "proof": proof.folder / "proof.json", "model": file}
-    print_whole(shown, [*gone, *(Line(f"{what:<7}{place}") for what, place in places.items())])
-    raise typer.Exit(0 if fine else 1)
+    end_with(proof, reporting, notes, places, as_json=as_json, allow_weak=allow_weak, replace=overwrite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -27,15 +27,9 @@ from coreproof.cli.options import (
     read_labels,
     with_groups,
 )
-from coreproof.cli.reporting import check_report_places, requirement, tell_ci
-from coreproof.cli.say import say_json
+from coreproof.cli.proof_lines import end_with, step_line
+from coreproof.cli.reporting import check_report_places
 from coreproof.model.arguments import PRECISIONS, one_of
-from coreproof.model.weakness import failing
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from coreproof.proof.chain import ProofStep
 
 
 @with_groups()
@@ -86,12 +80,10 @@ def command(
     one class on every photo proves nothing. With --require, single values may diverge, as long as that share of them agrees, and
     of the photos of each two models.
     """
-    from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
-    from coreproof.cli.terminal import Line, console, print_whole
+    from coreproof.cli.terminal import console
     from coreproof.model.load import load
     from coreproof.proof.chain import UNNAMED, prove
-    from coreproof.proof.checks import of_proof, survives
     from coreproof.proof.steps import LEFT_OUT
     from coreproof.report.repeat import repeatable
 
@@ -127,30 +119,6 @@ def command(
             fresh=fresh,
             **vars(freezing),
         )
-    enough, required = (
-        tell_ci(reporting, of_proof(proof), replace=overwrite, allow_weak=allow_weak),
-        requirement(reporting),
-    )
-    fine = survives(proof, required) and enough and (allow_weak or not failing(proof.weaknesses))
-    if as_json:
-        say_json(proof.to_json())
-        raise typer.Exit(0 if fine else 1)
-    if proof.comparison is not None:
-        shown.print(agreement_table(proof.comparison, shown.width))
-    colour = "red" if not proof.agrees else "green" if proof.proves else "yellow"
-    shown.print(Line(proof.text, style=f"bold {colour}"))
-    unnamed = [Line(f"note   {note}") for note in proof.steps[0].notes if note == UNNAMED or note.startswith(LEFT_OUT)]
+    notes = [f"note   {note}" for note in proof.steps[0].notes if note == UNNAMED or note.startswith(LEFT_OUT)]
     places = {"page": proof.page, "proof": proof.folder / "proof.json", "models": proof.folder / "models"}
-    print_whole(shown, [*unnamed, *(Line(f"{what:<7}{place}") for what, place in places.items())])
-    raise typer.Exit(0 if fine else 1)
-
-
-def step_line(step: ProofStep) -> Text:
-    """One line on the terminal: what was done, whether it holds, in how many seconds."""
-    from coreproof.cli.terminal import Line
-
-    mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[step.ok]
-    # what agrees and proves nothing is no tick
-    if step.ok is not False and failing(step.weaknesses):
-        mark = ("?", "yellow")
-    return Line.assemble(mark, " ", (step.name, "bold"), f" {step.text} ", (f"({step.seconds:.1f} s)", "dim"))
+    end_with(proof, reporting, notes, places, as_json=as_json, allow_weak=allow_weak, replace=overwrite)
