@@ -77,7 +77,7 @@ def migrate(
             "migrate writes a Core AI model",
             expected="a name that ends in .aimodel",
             found=str(target),
-            fix=f"coreproof migrate {source.name} {target.with_suffix('.aimodel')}",
+            fix=f"coreproof migrate {source.path or source.name} {target.with_suffix('.aimodel')}",
         )
     require_packages()
     refuse_photos_folder(out, photos)
