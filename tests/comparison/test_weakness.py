@@ -75,6 +75,33 @@ def test_few_pictures_and_random_weights_are_said(photos: Path) -> None:
     assert "untrained weights" in comparison_verdict(found)["text"]
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_models_that_agree_and_are_never_right_are_asked_for_their_feeding(photos: Path, shift: int) -> None:
+    first = compare({"a": classifier(5, noise=0.0)}, photos).everything.top[:, 0, 0]
+    labelled(photos, [f"p{k:02}.png,{(named + shift) % 6}" for k, named in enumerate(first)], "file,class_index")
+    found = compare({"a": classifier(5, noise=0.0), "b": classifier(5, noise=0.0)}, photos)
+    assert ("chance" in kinds(found)) == bool(shift)
+    said = (
+        "'a', 'b' are right on 0 of 12 photos, no more than a guess among 6 classes: check the feeding and the labels"
+    )
+    assert (said in comparison_verdict(found)["text"]) == bool(shift)
+
+
+@pytest.mark.parametrize("told", [9, 10])
+def test_few_known_classes_may_be_missed_by_bad_luck(photos: Path, told: int) -> None:
+    first = compare({"a": classifier(0)}, photos).everything.top[:told, 0, 0]
+    labelled(photos, [f"p{k:02}.png,{(named + 1) % 6}" for k, named in enumerate(first)], "file,class_index")
+    assert ("chance" in kinds(compare({"a": classifier(0)}, photos))) == (told == 10)
+
+
+def test_untrained_weights_are_said_once_and_not_as_guessing_too(photos: Path) -> None:
+    first = compare({"a": classifier(0)}, photos).everything.top[:, 0, 0]
+    labelled(photos, [f"p{k:02}.png,{(named + 1) % 6}" for k, named in enumerate(first)], "file,class_index")
+    model = classifier(0)
+    model.untrained = True
+    assert "chance" not in kinds(compare({"a": model}, photos))
+
+
 def test_random_weights_are_known_when_the_predictions_are_read_from_the_store(photos: Path, tmp_path: Path) -> None:
     model = classifier(0)
     model.untrained = True

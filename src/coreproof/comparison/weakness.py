@@ -1,8 +1,8 @@
-"""When models that agree over photos have shown little by it: one class throughout, no answers, random weights, few pictures."""
+"""When models that agree over photos have shown little by it: one class throughout, no answers, no better than guessing, few."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from coreproof.model.weakness import Weakness, listed
 
 FEW = 30
 """Fewer pictures than this are few: when all of 29 agree, more than one in ten of all others may still differ (Wilson, 95%)."""
+
+ENOUGH = 10
+"""Of fewer pictures whose class is known, a model may be right on none by bad luck."""
 
 
 def weaknesses_of(
@@ -39,6 +42,7 @@ def weaknesses_of(
         everywhere = not classes
         what = f"no answer of {listed(silent)} (NaN or zeros) on {often:,} of {tally.photos:,} photos"
         found.append(Weakness("no-answer", what, tuple(silent), fails=everywhere))
+    found += [chance] if (chance := _chance(tally, [name for name in names if name not in untrained], answers)) else []
     if random := tuple(name for name in untrained if name in names):
         found.append(Weakness("untrained", "untrained weights: their classes mean nothing", random))
     if pictures < FEW:
@@ -46,3 +50,23 @@ def weaknesses_of(
         many = "picture" if pictures == 1 else "pictures"
         found.append(Weakness("few-samples", f"{pictures} {many}{crops}"))
     return tuple(sorted(found, key=lambda weakness: not weakness.fails))
+
+
+def _chance(tally: Tally, names: Sequence[str], classes: int) -> Weakness | None:
+    """Models that are right about photos of a known class no more often than whoever guesses among their classes.
+
+    Wrong feeding, labels in another order and photos of something else look so, whereas the models may agree all the same.
+    """
+    models = {name: tally.models[name] for name in names}
+    guessing = tuple(
+        name for name, told in models.items() if told.known_pictures >= ENOUGH and told.top1 * classes <= told.known
+    )
+    if not guessing:
+        return None
+    known, rights = int(tally.known_of.sum()), sorted({tally.models[name].top1 for name in guessing})
+    often = f"{rights[0]:,}" if len(rights) == 1 else f"{rights[0]:,} to {rights[-1]:,}"
+    seen = f"{'is' if len(guessing) == 1 else 'are'} right on {often} of {known:,} photos"
+    what = (
+        f"{listed(guessing)} {seen}, no more than a guess among {classes:,} classes: check the feeding and the labels"
+    )
+    return Weakness("chance", what, guessing)

@@ -20,6 +20,7 @@ Kind = Literal[
     "few-samples",
     "one-class",
     "no-answer",
+    "chance",
     "unverified",
 ]
 
