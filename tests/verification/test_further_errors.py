@@ -95,3 +95,32 @@ def test_a_long_axis_is_known_where_the_file_says_no_shape_between_its_nodes() -
     assert found, found.summary()
     turned = {"x": x}, {"x": x[..., ::-1].copy()}
     assert not cp.verify(source, made, feeds=turned)
+
+
+CANCELS = f"{HEAD} (float x) => (float[1] y) {{{{ t = {{}}(x, c) y = Abs(t) }}}}"
+
+
+@pytest.mark.parametrize(("operator", "sign"), [("Add", 1), ("Sub", -1)])
+def test_a_stored_number_that_cancels_is_rounded_by_more_than_the_result(operator: str, sign: int) -> None:
+    """All three roundings point the same way here: 7.0e-4, where u of both operands and the result are 1.9e-4, 4.9e-4, 2.6e-4."""
+    source, fed = (
+        onnx_model(CANCELS.format(operator), c=np.float32([sign * 1.0013107])),
+        {"x": np.float32(-0.46350142)},
+    )
+    made = onnx_to_coreml(source, "mlprogram", precision="fp16")
+    found = cp.verify(source, made, fed)
+    assert found, found.summary()
+    wrong = onnx_model(CANCELS.format(operator), c=np.float32([sign * 1.0053]))
+    assert not cp.verify(wrong, made, fed)
+
+
+@pytest.mark.parametrize(("to", "options"), FORMATS)
+def test_a_long_sum_of_constants_is_folded_by_other_kernels(to: Any, options: Any) -> None:
+    drawn = np.random.default_rng(0)
+    c, w = (drawn.standard_normal(shape).astype(np.float32) for shape in ((16, 256, 1), (256, 256, 65)))
+    body = "{ y = Conv<pads=[32,32]>(c, w) z = Abs(x) }"
+    text = f"{HEAD} (float[4] x) => (float[16,256,1] y, float[4] z) {body}"
+    made = onnx_to_coreml(onnx_model(text, c=c, w=w), to, **options)
+    found = cp.verify(onnx_model(text, c=c, w=w), made)
+    assert found, found.summary()
+    assert not cp.verify(onnx_model(text, c=c * np.float32(1.0001), w=w), made)

@@ -109,7 +109,9 @@ class ErrorModel:
         step = known.step if known is not None else 0.0
         if reference.dtype.kind in "iu" and not step:
             return EXACT
-        error = known.error if known is not None else unit * scale
+        # what a converter stored was folded by other kernels than the engine's
+        constant = max(unit, LAST_BITS) if self._is_stored(name) else unit
+        error = known.error if known is not None else constant * scale
         reference_unit = UNIT_ROUNDOFF.get(dtype_name(reference.dtype), 0.0)
         if reference_unit > unit:  # the reference itself is rounded to fewer bits than what it is compared with
             unit, error = reference_unit, math.hypot(error, reference_unit * scale)
@@ -217,7 +219,7 @@ class ErrorModel:
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         further = self._further.get(output, Further())
         share, floor = self._added_error(node, output, read, measured.elements), self._floor(node, output)
-        own = math.hypot(share * summands, further.share * summands, floor)
+        own = math.hypot(share * summands, further.share * summands, further.absolute, floor)
         # what stands at another index is another number: two of a size are 1.4 of it apart
         strayed = math.sqrt(2.0) * scale * max((min(1.0, s.error / s.step) for s in chosen if s.step), default=0.0)
         carried = carried_error(node, without_fills(node, read, measured), measured)

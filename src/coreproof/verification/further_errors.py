@@ -11,6 +11,9 @@ directions add up to sqrt(T) of one.
 
 An engine that sums a product of matrices in the width in which the program stores it rounds each of the K partial sums to that:
 u * sqrt(K / 2) of its size (rule 2 of tolerance.py, with the u of the format).
+
+A stored number that is added is rounded to its format like any value. Where it and what it is added to cancel, that is more than
+the result's own rounding.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.operators import canonical_op
+from coreproof.conversion.operators import canonical_op, error_class, operation_of
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
-from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.model.layer_weights import layer_weights
+from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.operators import interpolates, summand_count
@@ -40,11 +44,19 @@ PER_PLACE = 3.0
 neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 
+_MOST_SUMMANDS = 1 << 20
+"""Of larger constants the rounding is left out of account: reading them costs more than it tells."""
+
+
 class Further(NamedTuple):
-    """A share of the value's scale, in the root mean square; ``uneven``: how much larger it is where it is largest."""
+    """A share of the value's scale, in the root mean square; ``uneven``: how much larger it is where it is largest.
+
+    ``absolute``: what comes on top whatever the value's scale is.
+    """
 
     share: float = 0.0
     uneven: float = 1.0
+    absolute: float = 0.0
 
 
 def further_errors(
@@ -70,7 +82,25 @@ def further_errors(
         found.update(dict.fromkeys(node.outputs, Further(unit * math.sqrt(rounds))))
     if sums_as_stored:
         found.update(_sums(candidate.graph, stored))
+    for name, absolute in _summands(candidate, stored):
+        found[name] = found.get(name, Further())._replace(absolute=absolute)
     return found
+
+
+def _summands(model: Model, stored: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+    """What the rounding of stored numbers adds to the results they are added to, where these are kept in less than float32."""
+    for node in model.graph.nodes:
+        if error_class(operation_of(node)) != "add":
+            continue
+        units = {
+            name: UNIT_ROUNDOFF[dtype]
+            for name, (dtype, shape) in node.parameters.items()
+            if UNIT_ROUNDOFF.get(dtype, 0.0) > UNIT_ROUNDOFF["float32"] and math.prod(shape) <= _MOST_SUMMANDS
+        }
+        if units and any(stored.get(name, "float32") != "float32" for name in node.outputs):
+            weights = layer_weights(model, node.name)
+            absolute = math.hypot(*(unit * rms(weights[name]) for name, unit in units.items() if name in weights))
+            yield from dict.fromkeys(node.outputs, absolute).items()
 
 
 def _sums(graph: Graph, stored: Mapping[str, str]) -> Iterator[tuple[str, Further]]:
