@@ -18,7 +18,7 @@ from coreproof.pairing.align import Pair
 from coreproof.verification.run import VerificationRun
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
-from tests.build import graph_model, onnx_proto
+from tests.build import graph_model, onnx_model, onnx_proto
 
 FLOAT = TensorProto.FLOAT
 
@@ -332,3 +332,27 @@ def test_a_mixture_whose_sort_has_ties_agrees() -> None:
     source = load((_routed(), (torch.randn(40, 4),)))
     found = verify(source, convert(source, "mlprogram", precision="fp32"))
     assert found, found.summary()
+
+
+def test_what_is_made_from_a_copy_that_the_candidate_makes_last_follows_too() -> None:
+    """The reference reads the output that it gives out; the candidate casts it at its end, where it is accepted last."""
+    x = np.linspace(-3.4, 3.3, 1000, dtype=np.float32).reshape(1000, 1)
+    x[500] = 1.9999  # 2 in float16
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[1000,1] x) => (float[1000,1] half, float[1000,1] y) {
+        f = Floor(x)
+        a = Abs(f)
+        c = Cos(a)
+        s = Sigmoid(c)
+        half = Cast<to=1>(s)
+        m = MatMul(half, w)
+        p = Mul(m, one)
+        y = Add(b, p)
+    }"""
+    weights = {"w": np.float32([[-0.13458073]]), "b": np.float32([-0.8761587]), "one": np.float32(-1.1)}
+    source = onnx_model(text, **weights)
+    made = onnx_to_coreml(source, "mlprogram", precision="fp16")
+    found = verify(source, made, {"x": x})
+    assert found, found.summary()
+    assert any(row.carried for row in found.rows)
+    wrong = onnx_model(text, **{**weights, "b": np.float32([-0.95])})
+    assert not verify(wrong, made, {"x": x})

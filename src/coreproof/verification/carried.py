@@ -137,32 +137,45 @@ class _Trial:
 
     def settle(self, rows: Sequence[Row]) -> bool:
         """Tries the rows, in the candidate's order; whether any was settled."""
-        before, doubtful = len(self.settled), list[Row]()
+        before = len(self.settled)
         judged = self._judge_all(rows, self._feedable)
+        while doubtful := self._settle_clear(rows, judged):
+            known = len(self.settled)
+            # once more without what is out of tolerance itself: of a wrong value both sides make the same
+            self._settle_cleared(doubtful, self._judge_all(doubtful, self._accepted_rows()))
+            # what is made from these was not tried, and follows from them
+            if len(self.settled) == known:
+                break
+        # once more from values as float16 has them, where what is computed in it reads wide ones
+        left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float16"]
+        if left := [row for row in left if self.made_from_accepted(row) and self._may_differ(row)]:
+            self._narrow = True
+            judged = self._judge_all(left, self._accepted_rows())
+            self._narrow = False
+            self._settle_cleared(left, judged)
+        return len(self.settled) > before
+
+    def _settle_clear(self, rows: Sequence[Row], judged: Mapping[str, Judgement]) -> list[Row]:
+        """Settles what agrees on what both sides are fed, where all of that is accepted; what is left for this alone."""
+        doubtful = list[Row]()
         for row in rows:
-            if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
+            if row.candidate in self.settled or not self._clears(judged.get(row.candidate), row):
+                continue
+            if self.made_from_accepted(row):
                 if all(fed.candidate in self._accepted for fed in self._fed_for(row)):
                     self._settle(row, judged[row.candidate])
                 else:
                     doubtful.append(row)
-        if doubtful:
-            # once more without what is out of tolerance itself: of a wrong value both sides make the same
-            accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
-            judged = self._judge_all(doubtful, accepted)
-            for row in doubtful:
-                if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
-                    self._settle(row, judged[row.candidate])
-        # once more from values as float16 has them, where what is computed in it reads wide ones
-        left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float16"]
-        if left := [row for row in left if self.made_from_accepted(row) and self._may_differ(row)]:
-            accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
-            self._narrow = True
-            judged = self._judge_all(left, accepted)
-            self._narrow = False
-            for row in left:
-                if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
-                    self._settle(row, judged[row.candidate])
-        return len(self.settled) > before
+        return doubtful
+
+    def _settle_cleared(self, rows: Sequence[Row], judged: Mapping[str, Judgement]) -> None:
+        """Settles what agrees and is made from what is accepted; in the candidate's order, so that one follows from another."""
+        for row in rows:
+            if self._clears(judged.get(row.candidate), row) and self.made_from_accepted(row):
+                self._settle(row, judged[row.candidate])
+
+    def _accepted_rows(self) -> Mapping[str, Row]:
+        return {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
 
     def _settle(self, row: Row, judgement: Judgement) -> None:
         self.settled[row.candidate] = judgement
