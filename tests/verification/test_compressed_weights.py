@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreproof as cp
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.layer_weights import layer_weights
 from coreproof.verification.compressed_weights import compressed_weights
+from coreproof.verification.rounded_weights import explains
 from coreproof.verification.verify import verify
 from tests.build import graph_model, inner_product, mil, network, weights
 
@@ -33,7 +35,7 @@ def program(folder: Path, form: Callable[[Any], Any], target: str = "iOS18") -> 
 
 
 def eight_bits(weight: np.ndarray) -> Callable[[Any], Any]:
-    most = np.abs(weight).max(1) / 127
+    most = np.maximum(np.abs(weight).max(1), 1e-6) / 127
     data = np.rint(weight / most[:, None]).astype(np.int8)
     return lambda mb: mb.constexpr_affine_dequantize(
         quantized_data=data, zero_point=np.int8(0), scale=most.astype(np.float32), axis=0
@@ -41,7 +43,7 @@ def eight_bits(weight: np.ndarray) -> Callable[[Any], Any]:
 
 
 def four_bits_a_block(weight: np.ndarray) -> Callable[[Any], Any]:
-    scale = np.abs(weight.reshape(24, 5, 8)).max(-1) / 7
+    scale = np.maximum(np.abs(weight.reshape(24, 5, 8)).max(-1), 1e-6) / 7
     data = np.rint(weight / np.repeat(scale, 8, 1))
 
     def form(mb: Any) -> Any:
@@ -111,6 +113,90 @@ def test_a_channel_that_is_wrong_is_explained_by_no_bits(
     assert not found
     assert found.compressed.unexplained
     assert "further from the other side's than their bits explain" in found.summary()
+
+
+def exchanged(weight: np.ndarray) -> np.ndarray:
+    return weight[[3, 1, 2, 0, *range(4, len(weight))]]
+
+
+def a_row_larger(weight: np.ndarray) -> np.ndarray:
+    return weight * np.where(np.arange(len(weight)) == 5, 1.3, 1.0).astype(np.float32)[:, None]
+
+
+def a_row_gone(weight: np.ndarray) -> np.ndarray:
+    return weight * (np.arange(len(weight)) != 5)[:, None]
+
+
+def two_bits(weight: np.ndarray) -> Callable[[Any], Any]:
+    lut = np.quantile(weight, [0.1, 0.35, 0.65, 0.9]).astype(np.float32)
+    nearest = np.abs(weight.reshape(-1, 4, 1) - lut).argmin(-1).astype(np.uint8)
+    packed = (nearest << np.array([0, 2, 4, 6], np.uint8)).sum(1).astype(np.uint8)
+    return lambda mb: mb.constexpr_lut_to_dense(indices=packed, lut=lut, shape=np.array(weight.shape, np.uint32))
+
+
+FAULTS = [
+    (exchanged, "row 0 holds row 3 of its source, row 3 holds row 0 of its source"),
+    (a_row_larger, "row 5 is 1"),
+    (a_row_gone, "row 5 "),
+]
+
+
+@pytest.mark.parametrize(("fault", "told"), FAULTS)
+@pytest.mark.parametrize(("form", "target"), FORMS)
+def test_rows_that_are_not_the_source_s_are_named(
+    form: Callable[..., Any], target: str, fault: Callable[..., Any], told: str, tmp_path: Path
+) -> None:
+    found = compressed_weights(whole(), program(tmp_path, form(fault(WEIGHT)), target))
+    assert list(found.unexplained) == ["y"]
+    assert found.unexplained["y"].startswith(told)
+    assert found.to_json()["altered"] == found.unexplained
+    # and columns, where a tool keeps the weight the other way round
+    turned = "agraph (float[6,40] x) => (float[6,24] y) {\n s = Relu(x)\n y = MatMul(s, w)\n}"
+    source = graph_model(turned, w=WEIGHT.T.copy())
+    assert (
+        compressed_weights(source, program(tmp_path / "t", form(fault(WEIGHT)), target)).unexplained
+        == found.unexplained
+    )
+
+
+def test_rows_in_two_bits_are_told_from_each_other(tmp_path: Path) -> None:
+    assert not compressed_weights(whole(), program(tmp_path, two_bits(WEIGHT), "iOS16")).unexplained
+    found = compressed_weights(whole(), program(tmp_path / "again", two_bits(exchanged(WEIGHT)), "iOS16"))
+    assert found.unexplained["y"].startswith("row 0 holds row 3")
+
+
+def test_a_tool_that_rounds_no_row_to_the_nearest_is_no_fault() -> None:
+    """As GPTQ does: a fifth of the numbers become the one beyond, in all rows alike."""
+    step = np.full(WEIGHT.shape, np.abs(WEIGHT).max() / 7)
+    beyond = np.where(np.random.default_rng(2).random(WEIGHT.shape) < 0.2, 0.5, 0.0)
+    now = (np.rint(WEIGHT / step + beyond * np.sign(WEIGHT)) * step).astype(np.float64)
+    assert explains(now, WEIGHT.astype(np.float64), step)
+    assert not explains(exchanged(now), WEIGHT.astype(np.float64), step)
+
+
+def recurrent(w: np.ndarray, r: np.ndarray) -> Any:
+    text = (
+        "agraph (float[6,1,16] x) => (float[6,1,1,24] y, float[1,1,24] h) {"
+        " y, h = GRU<hidden_size=24, linear_before_reset=1>(x, W, R) }"
+    )
+    return graph_model(text, W=w, R=r)
+
+
+@pytest.mark.parametrize("compress", ["linear:8", "palettize:4"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_layer_that_is_written_out_step_by_step_proves_nothing_with_rows_exchanged(
+    which: int, compress: Any, tmp_path: Path
+) -> None:
+    """Its inner values have no partner, and the bounds of what is left grow from step to step."""
+    pair = [0.3 * weights(1, 72, 16), 0.3 * weights(1, 72, 24)]
+    source = recurrent(*pair)
+    assert verify(source, cp.convert(source, "mlprogram", compress=compress, check=False)).proves
+    pair[which] = np.stack([exchanged(pair[which][0])])
+    found = verify(source, cp.convert(recurrent(*pair), "mlprogram", compress=compress, check=False))
+    assert not found.proves
+    assert "row 0 holds row 3 of its source" in found.summary()
+    if found.agrees:
+        assert "holds row 3 of its source" in found.summary().splitlines()[0]
 
 
 def test_a_normalisation_that_was_folded_into_a_weight_is_a_factor_a_channel(tmp_path: Path) -> None:

@@ -206,9 +206,12 @@ def test_gates_that_are_written_out_step_by_step_are_exchanged_too(gates: tuple[
 
 def test_a_weight_that_its_bits_do_not_explain_is_in_the_first_sentence_where_values_agree() -> None:
     rows = ()
-    said = weaknesses_of(rows, 3, untrained=False, unexplained=("linear_1",))
-    assert [(w.kind, w.fails) for w in said] == [("compression", False)]
-    assert said[0].text == "1 compressed weight differs from the other side's by more than bits explain: 'linear_1'"
+    said = weaknesses_of(rows, 3, untrained=False, unexplained={"linear_1": "", "linear_2": "row 0 holds zeros"})
+    assert [(w.kind, w.fails) for w in said] == [("compression", True)]
+    assert said[0].text == (
+        "2 compressed weights differ from the other side's by more than bits explain: 'linear_1', 'linear_2' "
+        "(in 'linear_2' row 0 holds zeros)"
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

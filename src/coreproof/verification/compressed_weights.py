@@ -30,11 +30,9 @@ from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import WeightRef, all_weights
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
+from coreproof.verification.rounded_weights import altered, explains
 
 Array = npt.NDArray[np.float64]
-
-SAME = 2e-3
-"""Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
 
 _ALIKE = 0.5
 """From this mean cosine of their rows on, one weight was made from the other: a half lies between noise and compression."""
@@ -77,13 +75,14 @@ class Stored(NamedTuple):
 class Compressed(NamedTuple):
     """The compressed weights of a comparison: by the candidate's layers, the distance that the weight's bits explain.
 
-    ``unexplained`` are layers whose weight lies further from the other side's than its bits explain; ``pruned`` those whose small
-    numbers were left out, which is counted in the distance. ``stored``: what the reference's weights become where they are
-    exchanged for the candidate's numbers. ``exchanged`` are the layers of which that was done.
+    ``unexplained`` are layers whose weight lies further from the other side's than its bits explain, each with what is known of
+    where (empty where nothing is); ``pruned`` those whose small numbers were left out, which is counted in the distance.
+    ``stored``: what the reference's weights become where they are exchanged for the candidate's numbers. ``exchanged`` are the
+    layers of which that was done.
     """
 
     explained: Mapping[str, Distance] = {}
-    unexplained: tuple[str, ...] = ()
+    unexplained: Mapping[str, str] = {}
     pruned: tuple[str, ...] = ()
     stored: tuple[Stored, ...] = ()
     exchanged: frozenset[str] = frozenset()
@@ -99,6 +98,7 @@ class Compressed(NamedTuple):
         return {
             "explained": shares,
             "unexplained": list(self.unexplained),
+            "altered": {layer: where for layer, where in self.unexplained.items() if where},
             "pruned": list(self.pruned),
             "compared_as_stored": sorted(self.exchanged),
         }
@@ -124,36 +124,6 @@ def compressed_weights(reference: Model, candidate: Model) -> Compressed:
         return Compressed()
     others = [w for w in _weights(reference) if w.reference.steps is not None]
     return _measured(others, own, turned=True) if others else Compressed()
-
-
-def explains(now: Array, meant: Array, steps: Array) -> bool:
-    """Whether steps of this size, NaN where a number is left out, make ``now`` of ``meant``.
-
-    A number becomes the nearest that can be stored, half a step away at most, or, where a tool spreads errors over its
-    neighbours (GPTQ), the one beyond: root mean squares over a slice are held against the whole step. The weight as a
-    whole has to be nearer to the source's than zeros are, which a step as large as the weight itself would not
-    show; and of numbers that are left out each is to hold less than half of what one that is kept holds, in squares.
-    """
-    kept = np.isfinite(steps)
-    if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)):
-        return False
-    # pruning takes the small ones; where large ones are gone, they got lost
-    if kept.any() and not kept.all() and rms(meant[~kept]) > math.sqrt(0.5) * rms(meant[kept]):
-        return False
-    # what lies beyond the largest that can be stored becomes that, however far away it is
-    off = np.where(kept, now - meant.clip(now.min(), now.max()), 0.0)
-    allowed = np.hypot(np.where(kept, steps, 0.0), SAME * np.where(kept, meant, 0.0))
-    return all(bool((a <= b).all()) for a, b in zip(_slices(off), _slices(allowed), strict=True))
-
-
-def _slices(array: Array) -> Iterator[Array]:
-    """The sums of squares of all slices along each axis that holds channels: the first two; of a vector, of the whole."""
-    squares = np.square(array)
-    if array.ndim < 2:
-        yield squares.sum()
-        return
-    for axis in (0, 1):
-        yield squares.sum(tuple(i for i in range(array.ndim) if i != axis))
 
 
 def _may_be_compressed(model: Model) -> bool:
@@ -210,7 +180,7 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
         if other.reference.size in sizes:
             by_size.setdefault(other.reference.size, []).append((other, {}))
     explained: dict[str, Distance] = {}
-    unexplained: list[str] = []
+    unexplained: dict[str, str] = {}
     pruned: list[str] = []
     stored: list[Stored] = []
     taken = set[tuple[str, str]]()
@@ -230,10 +200,11 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             continue
         other, meant, order = found
         layer = other.layer if turned else weight.layer
-        fits = _fits(now, meant, steps, other.folded)
+        fits = list(_fits(now, meant, steps, other.folded))
         fitting, factors, guessed = next((f for f in fits if explains(now, f[0], steps)), (None, None, False))
         if fitting is None:
-            unexplained.append(layer)
+            where = next(filter(None, (altered(now, f[0], steps) for f in fits)), "")
+            unexplained[layer] = unexplained.get(layer) or where
         elif not np.isfinite(steps).all():
             pruned.append(layer)
         # a share of the reference's weight, which is larger than what pruning leaves of it
@@ -250,7 +221,7 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             read = partial(_as_stored, weight.reference, other.reference, order, factors)
             stored.append(Stored(constant, layer, weight.parameter, read, other.block))
     free = tuple(each for each in stored if each.layer not in bound)
-    return Compressed(explained, tuple(dict.fromkeys(unexplained)), tuple(dict.fromkeys(pruned)), free)
+    return Compressed(explained, unexplained, tuple(dict.fromkeys(pruned)), free)
 
 
 def _blocks(weight: _Weight) -> Iterator[_Weight]:

@@ -252,7 +252,8 @@ def _of_compressed(found: Compressed, reference: str) -> list[str]:
             f"that, and {then}"
         )
     if found.unexplained:
-        layers = ", ".join(map(repr, found.unexplained[:3])) + (", ..." if len(found.unexplained) > 3 else "")
+        names = [f"{name!r} ({where})" if where else repr(name) for name, where in found.unexplained.items()]
+        layers = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         lines.append(f"compressed weights that are further from the other side's than their bits explain: {layers}")
     return lines
 

@@ -29,11 +29,12 @@ def weaknesses_of(
     untrained: bool,
     lone: Sequence[str] = (),
     loss: Loss | None = None,
-    unexplained: Sequence[str] = (),
+    unexplained: Mapping[str, str] | None = None,
 ) -> tuple[Weakness, ...]:
     """Why the agreement of these rows proves little: outputs one by one, inner values counted.
 
-    ``loss``: of compression; ``unexplained`` are layers whose compressed weight differs by more than its bits explain.
+    ``loss``: of compression; ``unexplained`` are layers whose compressed weight differs by more than its bits explain, with
+    where: that values agree all the same is said of their bounds, and of nothing else.
     """
     outputs = [row for row in rows if row.how == "output" and row.agrees]
     found = []
@@ -59,8 +60,10 @@ def weaknesses_of(
         found.append(Weakness("compression", str(loss), (loss.output,), fails=True))
     if unexplained:
         many = f"{len(unexplained)} compressed weight{'s differ' if len(unexplained) > 1 else ' differs'}"
-        text = f"{many} from the other side's by more than bits explain: {listed(unexplained)}"
-        found.append(Weakness("compression", text, tuple(unexplained)))
+        text = f"{many} from the other side's by more than bits explain: {listed(list(unexplained))}"
+        where = next(((layer, words) for layer, words in unexplained.items() if words), None)
+        text += "" if where is None else f" (in {where[0]!r} {where[1]})"
+        found.append(Weakness("compression", text, tuple(unexplained), fails=True))
     if lone:
         found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone)))
     for kind, words in _INNER.items():

@@ -7,7 +7,7 @@ import numpy as np
 from coreproof.doctor.source.layer_differences import STORED, LayerDifference
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import layer_steps, layer_weights
-from coreproof.verification.compressed_weights import explains
+from coreproof.verification.rounded_weights import explains
 
 
 def is_compressed(model: Model, difference: LayerDifference) -> bool:

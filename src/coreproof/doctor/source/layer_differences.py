@@ -17,7 +17,7 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.numbers import relative_rms, rms
-from coreproof.verification.compressed_weights import SAME
+from coreproof.verification.rounded_weights import SAME
 from coreproof.verification.row import Row
 
 _ELEMENTWISE = ("mul", "add", "sub", "real_div", "scale", "bias", "Mul", "Add", "Sub", "Div", "cast")

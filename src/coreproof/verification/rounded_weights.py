@@ -1,0 +1,94 @@
+"""Whether a weight is another but for rounding to steps, and which slices are not: a row in another's place, or larger."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.numbers import rms
+
+Array = npt.NDArray[np.float64]
+
+SAME = 2e-3
+"""Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
+
+_NEAREST = 0.25 + 1e-3
+"""The share of a step's square up to which each number is the nearest that can be stored: half a step, and what rounding adds."""
+
+_OUT_OF_LINE = 6.0
+"""How many times the median of all slices a slice's squared distance may be: one tool rounds them alike, and vectors in a
+table leave up to 3 times it at a few (measured, 64 entries of pairs, normal weights)."""
+
+_TOLD = 4
+"""Slices of a weight that are told of those that are another's."""
+
+
+def explains(now: Array, meant: Array, steps: Array) -> bool:
+    """Whether steps of this size, NaN where a number is left out, make ``now`` of ``meant``.
+
+    A number becomes the nearest that can be stored, half a step away at most, or, where a tool spreads errors over its
+    neighbours (GPTQ), the one beyond: root mean squares over a slice are held against the whole step. The weight as a
+    whole has to be nearer to the source's than zeros are, which a step as large as the weight itself would not
+    show, and so has each slice of which not every number is the nearest: a row in another's place is further from its own than
+    zeros. A slice that is much further off, in steps, than the others are was not rounded as they were. Of numbers that are left
+    out each is to hold less than half of what one that is kept holds, in squares.
+    """
+    kept = np.isfinite(steps)
+    if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)):
+        return False
+    # pruning takes the small ones; where large ones are gone, they got lost
+    if kept.any() and not kept.all() and rms(meant[~kept]) > math.sqrt(0.5) * rms(meant[kept]):
+        return False
+    # axes that hold channels: the first two; a vector is one slice
+    return all(bool(_explained(now, meant, steps, axis).all()) for axis in (range(2) if now.ndim > 1 else (None,)))
+
+
+def _explained(now: Array, meant: Array, steps: Array, axis: int | None) -> npt.NDArray[np.bool_]:
+    """Which slices along an axis steps of this size make of the other's; without an axis all as one."""
+    kept = np.isfinite(steps)
+    # what lies beyond the largest that can be stored becomes that, however far away it is
+    off = np.where(kept, now - meant.clip(now.min(), now.max()), 0.0)
+    allowed = np.hypot(np.where(kept, steps, 0.0), SAME * np.where(kept, meant, 0.0))
+    rest = None if axis is None else tuple(i for i in range(now.ndim) if i != axis)
+    found, most = np.square(off).sum(rest), np.square(allowed).sum(rest)
+    alike = np.square(np.where(kept, now - meant, 0.0)).sum(rest) < np.square(np.where(kept, meant, 0.0)).sum(rest)
+    shares = np.divide(found, most, out=np.zeros_like(found), where=most > 0)
+    nearest = found <= _NEAREST * most
+    like_the_rest = shares <= _OUT_OF_LINE * np.median(shares)
+    explained: npt.NDArray[np.bool_] = (found <= most) & (nearest | (alike & like_the_rest))
+    return explained
+
+
+def altered(now: Array, meant: Array, steps: Array) -> str:
+    """Which slices of a weight are not what it was made from, in words, where those are the smaller part; else empty.
+
+    Rounding touches all of a weight alike: where most rows (or columns) are the source's but for their bits and a few are not,
+    these hold something else, another row of the source's or a multiple of their own.
+    """
+    meant = np.broadcast_to(meant, now.shape)
+    for axis, what in ((0, "row"), (1, "column")) if now.ndim > 1 else ():
+        wrong = np.flatnonzero(~_explained(now, meant, steps, axis))
+        if wrong.size and 2 * wrong.size < now.shape[axis]:
+            one, other, step = (
+                np.moveaxis(array, axis, 0).reshape(now.shape[axis], -1) for array in (now, meant, steps)
+            )
+            told = (f"{what} {at} {_held(one[at], at, other, step[at], what)}" for at in wrong[:_TOLD])
+            return ", ".join(told) + (f" and {wrong.size - _TOLD} more" if wrong.size > _TOLD else "")
+    return ""
+
+
+def _held(now: Array, at: int, others: Array, steps: Array, what: str) -> str:
+    """What a slice holds in its own's place."""
+    if not now.any():
+        return "holds zeros"
+    rows = np.broadcast_to(now, others.shape), np.broadcast_to(steps, others.shape)
+    moved = np.flatnonzero(_explained(rows[0], others, rows[1], 0))
+    if (moved := moved[moved != at]).size:
+        nearest = min(moved, key=lambda i: rms(np.where(np.isfinite(steps), now - others[i], 0.0)))
+        return f"holds {what} {nearest} of its source"
+    power = float(np.sum(np.square(others[at])))
+    factor = float(np.sum(now * others[at])) / power if power > 0 else 0.0
+    scaled = _explained(now, factor * others[at], steps, None).all()
+    return f"is {factor:.3g} times its source's" if scaled else "is another"
