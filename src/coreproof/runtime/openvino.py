@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.errors import MissingDependencyError, RunError
+from coreproof.model.onnx.omitted_outputs import name_omitted
 from coreproof.model.onnx.read import in_memory
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.session import Session, State, Values, read_inputs
@@ -46,7 +47,7 @@ class OpenVinoSession(Session):
 
     def _open(self, taps: tuple[str, ...]) -> openvino.CompiledModel:
         if taps not in self._compiled:
-            proto = ir.to_proto(in_memory(self.executable.graph, initializers=True))
+            proto = name_omitted(ir.to_proto(in_memory(self.executable.graph, initializers=True)))
             # a name alone: OpenVINO infers type and shape itself
             proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
             try:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from coreproof.model.onnx.omitted_outputs import name_omitted
 from coreproof.model.onnx.read import in_memory, stored_tensors
 from coreproof.runtime.arena import engine_error, open_within_budget
 from coreproof.runtime.custom_layers import CustomParts, Runnable, has_custom_layers, layers_of
@@ -124,7 +125,7 @@ class SubgraphPool:
             graph.output.extend(ir.serde.serialize_value(v) for v in model.graph.outputs)
             # names alone: a part of the message is then as small as its nodes
             graph.initializer.extend(onnx.TensorProto(name=name) for name in model.graph.initializers)
-            self._skeleton = Skeleton(message)
+            self._skeleton = Skeleton(name_omitted(message))
         return self._skeleton
 
     def _supply(self, part: onnx.ModelProto) -> dict[str, ort.OrtValue]:

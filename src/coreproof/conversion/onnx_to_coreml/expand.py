@@ -121,6 +121,11 @@ def _schema(node: ir.Node, opset: int) -> Schema | None:
 
 def _call(model: ir.Model, node: ir.Node, number: int) -> bool:
     """Makes the node a call of its definition; False where there is none for this opset and these types."""
+    named = next((value.name for value in node.outputs if value.name), None)
+    if named is None:
+        return False
+    for place, value in enumerate(node.outputs):  # what is left out is made all the same, and read by nobody
+        value.name = value.name or f"{named}/omitted{place}"
     opset = model.opset_imports.get("", 1)
     schema = _schema(node, model.opset_imports.get(node.domain, 1))
     assert schema is not None

@@ -27,6 +27,7 @@ def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()
     _bind_branches(prepared.graph, {})
     _name_apart(prepared.graph)
     _number_types(prepared)
+    _mark_training(prepared)
     _align(prepared.graph)
     expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
@@ -111,6 +112,44 @@ def _number_types(model: ir.Model) -> None:
         node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType[kind]))
 
 
+def _mark_training(model: ir.Model) -> None:
+    """Says of a BatchNormalization that it trains, as from opset 14 on; before, its outputs said so, and ``is_test``."""
+    for graph, opsets in (
+        (model.graph, model.opset_imports),
+        *((f.graph, f.opset_imports) for f in model.functions.values()),
+    ):
+        opset = opsets.get("", model.opset_imports.get("", 1))
+        for node in graph.all_nodes() if opset < 14 else ():
+            if node.op_type != "BatchNormalization" or node.domain:
+                continue
+            tested = node.attributes.pop("is_test", None)
+            asked = [value.name for value in node.outputs[1:] if value.name]
+            for value in node.outputs[4:]:
+                _refuse_saved_variance(value)
+            if asked and not (tested is not None and tested.as_int()):
+                node.attributes["training_mode"] = ir.AttrInt64("training_mode", 1)
+            elif tested is not None and not tested.as_int():
+                raise ConversionError(
+                    "a BatchNormalization says that it trains (is_test = 0), and has the one output of one that does not",
+                    where=f"node {node.name or node.outputs[0].name!r}",
+                    expected="is_test = 1, or all five outputs",
+                    fix="set is_test to 1: coreproof edit, verb set; or export the model in evaluation mode",
+                )
+
+
+def _refuse_saved_variance(value: ir.Value) -> None:
+    """The standard calls it a variance, ONNX Runtime makes an inverse deviation of it; read by nobody, it need not be made."""
+    if value.uses() or value.is_graph_output():
+        raise ConversionError(
+            "a BatchNormalization hands out the statistics that it saved for training, of which the standard and ONNX Runtime "
+            "say different things",
+            where=f"output {value.name!r}",
+            expected="at most the first four outputs",
+            fix="compute the variance with ReduceMean, or take the output away: coreproof edit, verb extract",
+        )
+    value.name = ""
+
+
 _ALIGNED = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"])
 """Operators that said before opset 7 with ``axis`` where their second operand begins; today shapes are aligned at their ends."""
 
@@ -165,8 +204,11 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
     if convolution is None or convolution.op_type not in ("Conv", "ConvTranspose"):
         return False
     middle = convolution.outputs[0]
-    # whoever else reads the convolution wants it unnormalised; a BatchNormalization that is asked for statistics trains
-    if len(middle.uses()) != 1 or middle.is_graph_output() or len([o for o in node.outputs if o.uses()]) > 1:
+    # whoever else reads the convolution wants it unnormalised
+    if len(middle.uses()) != 1 or middle.is_graph_output():
+        return False
+    # what trains goes by what is fed, and not by what is stored
+    if "training_mode" in node.attributes and node.attributes["training_mode"].as_int():
         return False
     weight, bias = convolution.inputs[1], None
     weights = _constant(weight)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
+from coreproof.conversion.torch_to_onnx.batch_norm import batch_norm_operators
 from coreproof.conversion.torch_to_onnx.complex_forms import complex_operators
 from coreproof.conversion.torch_to_onnx.complex_functions import complex_functions
 from coreproof.conversion.torch_to_onnx.complex_parts import complex_parts
@@ -47,6 +48,7 @@ def _of_real_numbers() -> Written:
     return {
         **keeping_forms(),
         **rewritten_operators(),
+        **batch_norm_operators(),
         **ordered_operators(),
         **matrix_operators(),
         **written_out_operators(),

@@ -17,6 +17,7 @@ from coreproof.errors import CoreproofError, UnreadableModelError
 from coreproof.model.budget import afford
 from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx.left_in_file import LeftInFile
+from coreproof.model.onnx.omitted_outputs import name_required
 
 _LOGGER = logging.getLogger("onnx_ir.serde")
 
@@ -28,11 +29,13 @@ def to_ir(
 
     ``left`` are initializers of the graph whose bytes are not in the message, by their place there.
 
-    Sparse tensors are made dense, within the memory budget; types that only say that they are not known go. Raises
-    UnreadableModelError with what onnx-ir says, TooLargeError.
+    Sparse tensors are made dense, within the memory budget; types that only say that they are not known go; outputs that a node
+    leaves out although its operator has to have them get a name.
+
+    Raises UnreadableModelError with what onnx-ir says, TooLargeError.
     """
     with _boundary(where):
-        model = ir.from_proto(_dense(proto, where))
+        model = ir.from_proto(name_required(_dense(proto, where)))
     for at, in_file in (left or {}).items():
         value = model.graph.initializers[proto.graph.initializer[at].name]
         assert value.const_value is not None

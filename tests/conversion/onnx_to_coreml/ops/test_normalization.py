@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from torch.nn import functional as F
 
-from tests.conversion.onnx_to_coreml.one_node import check_node
+from coreproof.errors import ConversionError
+from coreproof.runtime.open import session
+from tests.build import graph_model, node_model
+from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node, convert_node
 from tests.drawn import t
 
 RNG = np.random.default_rng(0)
@@ -21,6 +24,55 @@ def test_batch_normalization_at_every_rank(shape: tuple[int, ...]) -> None:
     expected = F.batch_norm(t(x), t(MEAN), t(VARIANCE), t(SCALE), t(SHIFT), eps=1e-3).numpy()
     stored = {"scale": SCALE, "shift": SHIFT, "mean": MEAN, "variance": VARIANCE}
     check_node("BatchNormalization", {"x": x}, expected, stored, epsilon=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13, 14, 15])
+def test_batch_normalization_that_trains(opset: int) -> None:
+    """Before opset 14 its outputs say that it trains. The standard has the variance of the population throughout."""
+    stored = {"scale": SCALE, "shift": SHIFT, "mean": MEAN, "variance": VARIANCE}
+    mean, variance = X.mean((0, 2, 3)), X.var((0, 2, 3))
+    expected = [
+        F.batch_norm(t(X), None, None, t(SCALE), t(SHIFT), training=True, eps=1e-3).numpy(),
+        0.8 * MEAN + 0.2 * mean,
+        0.8 * VARIANCE + 0.2 * variance,
+        *([mean] if opset < 14 else []),
+    ]
+    trains = {"training_mode": 1} if opset >= 14 else {}
+    described = {"opset": opset, "epsilon": 1e-3, "momentum": 0.8, **trains}
+    check_node("BatchNormalization", {"x": X}, expected, stored, atol=2e-5, **described)
+
+
+@pytest.mark.parametrize(("opset", "rest"), [(9, " m, v, sm, sv"), (15, " m, v"), (15, "")])
+def test_what_trains_is_not_merged_into_the_convolution_before_it(opset: int, rest: str) -> None:
+    """Also where nobody reads its statistics."""
+    outputs = f"y,{rest}" if rest else "y"
+    mode = ", training_mode = 1" if opset >= 14 else ""
+    model = graph_model(
+        f"net (float[2,3,4,5] x) => (float[2,6,4,5] y) {{ c = Conv(x, w)\n"
+        f"{outputs} = BatchNormalization<epsilon = 0.001{mode}>(c, scale, shift, mean, variance) }}",
+        opset,
+        w=(weight := RNG.normal(size=(6, 3, 1, 1)).astype(np.float32)),
+        scale=SCALE,
+        shift=SHIFT,
+        mean=MEAN,
+        variance=VARIANCE,
+    )
+    x = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    convolved = F.conv2d(t(x), t(weight))
+    expected = F.batch_norm(convolved, None, None, t(SCALE), t(SHIFT), training=True, eps=1e-3).numpy()
+    for to, target in TARGETS:
+        with session(convert_node(model, to, target), "onnxruntime") as running:
+            np.testing.assert_allclose(running.run({"x": x})["y"], expected, rtol=1e-5, atol=2e-5)
+
+
+def test_the_old_form_of_training_is_refused_where_it_contradicts_itself_or_the_engine() -> None:
+    stored = {"scale": SCALE, "shift": SHIFT, "mean": MEAN, "variance": VARIANCE}
+    contradicts = node_model("BatchNormalization", {"x": X}, stored, opset=6, is_test=0)
+    with pytest.raises(ConversionError, match=r"is_test = 0.*one output"):
+        convert_node(contradicts, "mlprogram", None)
+    saved = node_model("BatchNormalization", {"x": X}, stored, opset=9, outputs=[np.float32] * 5)
+    with pytest.raises(ConversionError, match="statistics that it saved for training"):
+        convert_node(saved, "mlprogram", None)
 
 
 def test_instance_normalization() -> None:

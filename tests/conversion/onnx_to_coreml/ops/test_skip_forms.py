@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conversion.onnx_to_coreml.microsoft_node import check_microsoft
+from tests.conversion.onnx_to_coreml.microsoft_node import EVERYWHERE, check_microsoft
 from tests.drawn import normal
 
 
@@ -29,6 +29,13 @@ def test_skip_simplified_layer_normalization(rest: tuple[str, ...], outputs: tup
     inputs = {"x": normal(2, 4, 8), "skip": normal(2, 4, 8)}
     order = ["x", "skip", "gamma", *rest]
     check_microsoft("SkipSimplifiedLayerNormalization", inputs, constants, order, outputs=outputs, epsilon=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])
+def test_what_is_small_is_normalised_by_an_epsilon_that_is_smaller_where_none_is_given(operator: str) -> None:
+    """Not by the one of the standard's own operators, 1e-5."""
+    inputs = {"x": 1e-3 * normal(2, 4, 8), "skip": 1e-3 * normal(2, 4, 8)}
+    check_microsoft(operator, inputs, {"gamma": normal(8)}, ["x", "skip", "gamma"], targets=[EVERYWHERE[0]])
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (2, 4, 8), (1, 2, 4, 8)])

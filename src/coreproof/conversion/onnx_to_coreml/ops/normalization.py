@@ -21,7 +21,6 @@ def batch_normalization(
     momentum: float = 0.9,
     spatial: int = 1,
     training_mode: int = 0,
-    is_test: int = 1,
 ) -> Result | list[Operand]:
     """With the stored statistics. Ranks that MIL's batch_norm does not take become scale and offset."""
     if training_mode:
@@ -77,7 +76,8 @@ def _trained(
     for old, new in zip(running, (mean, variance), strict=True):
         share = mb.mul(x=new, y=ctx.scalar(1 - momentum))
         made.append(mb.add(x=mb.mul(x=old, y=ctx.scalar(momentum)), y=share))
-    return made
+    # before opset 14 the statistics of what is fed are handed out as well
+    return [*made, mean, variance][: len(ctx.node.outputs)]
 
 
 def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:

@@ -15,6 +15,9 @@ from coreproof.conversion.onnx_to_coreml.ops.normalization import (
 )
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
 
+_EPSILON = 1e-12
+"""Of com.microsoft's normalisations of sums where none is given (ONNX Runtime's schemas); the standard's own have 1e-5."""
+
 
 def _is_asked(ctx: Context, index: int) -> bool:
     outputs = ctx.node.outputs
@@ -38,7 +41,7 @@ def simplified_layer_normalization(
 
 @lowering("SkipSimplifiedLayerNormalization", domain=MICROSOFT, error="norm")
 def skip_simplified_layer_normalization(
-    ctx: Context, x: Operand, skip: Operand, gamma: Operand, bias: Operand | None = None, *, epsilon: float = 1e-5
+    ctx: Context, x: Operand, skip: Operand, gamma: Operand, bias: Operand | None = None, *, epsilon: float = _EPSILON
 ) -> list[Operand]:
     """The root mean square normalisation of x + skip + bias; the sum itself is the last output."""
     total = _sum(ctx, x, skip, bias)
@@ -56,7 +59,7 @@ def skip_layer_normalization(
     beta: Operand | None = None,
     bias: Operand | None = None,
     *,
-    epsilon: float = 1e-5,
+    epsilon: float = _EPSILON,
 ) -> list[Operand]:
     """The layer normalisation of x + skip + bias, its mean and inverse deviation, and the sum."""
     total = _sum(ctx, x, skip, bias)
@@ -86,7 +89,7 @@ def embed_layer_normalization(
     mask: Operand | None = None,
     places: Operand | None = None,
     *,
-    epsilon: float = 1e-12,
+    epsilon: float = _EPSILON,
     mask_index_type: int = 0,
 ) -> list[Operand]:
     """The layer normalisation of a token's row, its position's and its segment's; how many tokens count; the sum."""
