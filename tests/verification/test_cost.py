@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coreproof.conversion.convert import convert
+from coreproof.model import layer_weights
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.subgraph_pool import SubgraphPool
@@ -82,3 +83,18 @@ def test_a_value_of_a_draw_that_was_left_out_counts_nowhere() -> None:
     assert "left out, for want of a finite answer of the reference: zeros alone" in found.inputs
     assert all(row.content is not None and row.content.nan == 0 for row in found.rows)
     assert {row.content.samples for row in found.rows if row.content is not None} == {found.samples}
+
+
+@pytest.mark.parametrize("layers", [4, 40])
+def test_the_layers_are_walked_for_their_weights_once_however_many_there_are(
+    layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each summand that a half program stores is looked up: walking all layers for each made a chain of 5,000 endless."""
+    steps = " ".join(f"v{i + 1} = Add(v{i}, w)" for i in range(layers))
+    reference = net(f"v0 = Tanh(x) {steps} y = Neg(v{layers})", w=np.linspace(0.1, 0.2, 8, dtype=np.float32)[None])
+    candidate = convert(reference, "mlprogram", precision="fp16")
+    walked = list[object]()
+    walk = layer_weights._layers
+    monkeypatch.setattr(layer_weights, "_layers", lambda model: walked.append(model) or walk(model))
+    assert verify(reference, candidate)
+    assert len(walked) == 1

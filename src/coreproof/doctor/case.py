@@ -32,7 +32,7 @@ from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
-from coreproof.model.layer_weights import layer_weights
+from coreproof.model.layer_weights import weights_by_layer
 from coreproof.model.numbers import relative_rms, rms
 from coreproof.model.opened import opened, without_memory
 from coreproof.pairing.taps import as_array
@@ -94,7 +94,11 @@ class Case:
 
     def weights(self, layer: str) -> dict[str, Array]:
         """The weights of a layer, real values by name."""
-        return layer_weights(self.model, layer)
+        return self._read_weights(layer)
+
+    @cached_property
+    def _read_weights(self) -> Callable[[str], dict[str, Array]]:
+        return weights_by_layer(self.model)  # rules ask for one layer after the other
 
     def after(self, edits: Sequence[Edit]) -> Case:
         """The same case with an edited model; EditError where the edits cannot be carried out."""
@@ -383,8 +387,12 @@ class Evidence:
 
     def source_weights(self, node: str) -> dict[str, Array]:
         """The weights of a node of the source (its ONNX form, where it is a PyTorch model)."""
+        return self._read_source_weights(node)
+
+    @cached_property
+    def _read_source_weights(self) -> Callable[[str], dict[str, Array]]:
         assert self.reference is not None
-        return layer_weights(self.reference, node)
+        return weights_by_layer(self.reference)
 
     def stretch(self, row: Row) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
         """The model's layers, and the source's nodes, between the values before this one that are compared; in order.

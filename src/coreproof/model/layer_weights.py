@@ -66,10 +66,23 @@ def layer_weights(model: Model, layer: str) -> dict[str, Array]:
     decompressed). Layers inside branches and loops have their own names. Raises InputError where there is no such layer,
     UnreadableModelError where its weights are not what its fields say.
     """
+    return weights_by_layer(model)(layer)
+
+
+def weights_by_layer(model: Model) -> Callable[[str], dict[str, Array]]:
+    """``layer_weights`` of many layers, for which the model is walked through once; none is read before it is asked for."""
+    layers: dict[str, _Lazy] = {}
     for name, weights in _layers(model):
-        if name == layer:
-            return {parameter: reference.read() for parameter, reference in weights().items()}
-    raise InputError(f"there is no layer {layer!r}", where=model.name, fix="`coreproof show MODEL` lists the layers")
+        layers.setdefault(name, weights)
+
+    def read(layer: str) -> dict[str, Array]:
+        if layer not in layers:
+            raise InputError(
+                f"there is no layer {layer!r}", where=model.name, fix="`coreproof show MODEL` lists the layers"
+            )
+        return {parameter: reference.read() for parameter, reference in layers[layer]().items()}
+
+    return read
 
 
 def layer_steps(model: Model, layer: str) -> dict[str, Array]:
@@ -87,6 +100,30 @@ def all_weights(model: Model) -> Mapping[str, Mapping[str, WeightRef]]:
     for name, weights in _layers(model):
         named[free_name(name, named, first=2, sign="#")] = weights()
     return {name: weights for name, weights in named.items() if weights}
+
+
+def may_hold_steps(model: Model) -> bool:
+    """Whether any weight of a model may be quantised or compressed (have ``steps``): its operators say it, no weight is read."""
+    from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.model.onnx.model import OnnxModel
+
+    if isinstance(model, OnnxModel):
+        return any(node.op_type == "DequantizeLinear" for node in model.ir.graph.all_nodes())
+    return isinstance(model, CoreMLModel) and _unpacks(model.spec)
+
+
+def _unpacks(spec: Model_pb2.Model) -> bool:
+    if spec.WhichOneof("Type") == "mlProgram":
+        return _decompresses(program.main(spec))
+    # a network's layers say it weight by weight
+    return network.is_network(spec) or any(map(_unpacks, classic.nested(spec)))
+
+
+def _decompresses(block: MIL_pb2.Block) -> bool:
+    return any(
+        operation.type.startswith("constexpr_") or any(map(_decompresses, operation.blocks))
+        for operation in block.operations
+    )
 
 
 _Lazy = Callable[[], dict[str, WeightRef]]

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
-from coreproof.model.layer_weights import WeightRef, all_weights
+from coreproof.model.layer_weights import WeightRef, all_weights, may_hold_steps
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.verification.rounded_weights import altered, explains
 
@@ -116,6 +116,10 @@ class _Weight(NamedTuple):
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
     """The weights that either side holds compressed, measured against the other's."""
+    if not any(
+        map(may_hold_steps, (reference, candidate))
+    ):  # most models hold none, which looking at each weight says late
+        return Compressed()
     own = list(_weights(candidate))
     squeezed = [w for w in own if w.reference.steps is not None]
     if squeezed:

@@ -99,7 +99,10 @@ class Contents:
 
     def add(self, name: str, judgement: Judgement, value: np.ndarray | None = None) -> None:
         """One more sample of a value; ``value`` of an output, of which is told whether it moves at all."""
-        seen = Content.from_judgement(judgement)
+        self.add_content(name, Content.from_judgement(judgement), value)
+
+    def add_content(self, name: str, seen: Content, value: np.ndarray | None = None) -> None:
+        """The same, where it is known what that sample held."""
         before = self._found.get(name)
         self._found[name] = seen if before is None else before.joined(seen)
         if value is not None and self._moving:

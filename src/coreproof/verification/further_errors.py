@@ -19,7 +19,7 @@ the result's own rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ import onnx_ir as ir
 from coreproof.conversion.operators import canonical_op, error_class, operation_of
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
-from coreproof.model.layer_weights import layer_weights
+from coreproof.model.layer_weights import weights_by_layer
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import Pair
@@ -89,6 +89,7 @@ def further_errors(
 
 def _summands(model: Model, stored: Mapping[str, str]) -> Iterator[tuple[str, float]]:
     """What the rounding of stored numbers adds to the results they are added to, where these are kept in less than float32."""
+    read: Callable[[str], dict[str, np.ndarray]] | None = None
     for node in model.graph.nodes:
         if error_class(operation_of(node)) != "add":
             continue
@@ -98,7 +99,8 @@ def _summands(model: Model, stored: Mapping[str, str]) -> Iterator[tuple[str, fl
             if UNIT_ROUNDOFF.get(dtype, 0.0) > UNIT_ROUNDOFF["float32"] and math.prod(shape) <= _MOST_SUMMANDS
         }
         if units and any(stored.get(name, "float32") != "float32" for name in node.outputs):
-            weights = layer_weights(model, node.name)
+            read = read or weights_by_layer(model)
+            weights = read(node.name)
             absolute = math.hypot(*(unit * rms(weights[name]) for name, unit in units.items() if name in weights))
             yield from dict.fromkeys(node.outputs, absolute).items()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from coreproof.conversion.registry import normalise_op_name
 from coreproof.model.base import Model
-from coreproof.model.layer_weights import layer_weights
+from coreproof.model.layer_weights import weights_by_layer
 
 _UNIT = {"mean": 0.0, "variance": 1.0}
 
@@ -22,11 +22,13 @@ def fused_scales(model: Model) -> Mapping[str, float]:
     same at every element, and it is no fault that anybody could mend.
     """
     found: dict[str, float] = {}
+    read: Callable[[str], dict[str, np.ndarray]] | None = None
     for node in model.graph.nodes if model.is_coreml_graph else ():
         epsilon = node.attributes.get("epsilon")
         if normalise_op_name(node.operator) != "batchnorm" or not isinstance(epsilon, float) or not 0 < epsilon < 1e-3:
             continue
-        weights = layer_weights(model, node.name)
+        read = read or weights_by_layer(model)
+        weights = read(node.name)
         if all(name in weights and np.all(weights[name] == value) for name, value in _UNIT.items()):
             found.update(dict.fromkeys(node.outputs, 1 - 1 / math.sqrt(1 + epsilon)))
     return found

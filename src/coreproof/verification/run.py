@@ -32,10 +32,11 @@ from coreproof.pairing.taps import (
 from coreproof.runtime.session import Session
 from coreproof.verification.channels import profiles_of
 from coreproof.verification.compressed_weights import Compressed
-from coreproof.verification.content import Contents, digest
+from coreproof.verification.content import Content, Contents, digest
 from coreproof.verification.error_model import ErrorModel
 from coreproof.verification.error_state import ErrorState
 from coreproof.verification.further_errors import further_errors
+from coreproof.verification.identical import all_identical, contents_if_identical
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
 from coreproof.verification.row import Row, most, needs
 from coreproof.verification.tolerance import Judgement, Tolerance, disagreement, judge, judge_range, passes
@@ -196,8 +197,14 @@ class VerificationRun:
             self.unanswered.add(sample)
             raise
 
-    def compare(self, progress: Progress) -> tuple[Row, ...]:
-        """Every pair judged, in the candidate's order, the outputs last."""
+    def compare(self, progress: Progress, before: Sequence[Row] = ()) -> tuple[Row, ...]:
+        """Every pair judged, in the candidate's order, the outputs last.
+
+        ``before`` are the rows of earlier draws. Where both sides had the same numbers in all of them, and have them in these
+        samples too, they stand as they are, with what was held added.
+        """
+        if before and (unchanged := self._identical(before, progress)) is not None:
+            return unchanged
         what = f"{self.candidate.name} against {self.reference.name}"
         error_models = [self.error_model(i) for i in range(len(self.feeds))]
         for error_model, (reference_fed, fed) in zip(error_models, self.feeds, strict=True):
@@ -205,14 +212,60 @@ class VerificationRun:
                 error_model.feed(name, as_array(value), apart=self._apart(name, reference_fed, value))
         rows: list[Row] = []
         groups = list(self._groups())
-        asked = [[pair.reference for pair in pairs] for pairs, _ in groups]
-        reference_walks = [self.reference_values(sample, asked) for sample in range(len(self.feeds))]
-        asked = [[*(pair.candidate for pair in pairs), *alone] for pairs, alone in groups]
-        candidate_walks = [self.candidate_values(sample, asked) for sample in range(len(self.feeds))]
+        reference_walks, candidate_walks = zip(
+            *(self._walks(sample, groups) for sample in range(len(self.feeds))), strict=True
+        )
         for group, alone in groups:
             rows.extend(self._batch(error_models, group, alone, reference_walks, candidate_walks))
             progress(what, len(rows), len(self.pairs))
         return tuple(rows)
+
+    def _walks(
+        self, sample: int, groups: Sequence[tuple[list[Pair], list[str]]]
+    ) -> tuple[Iterator[dict[str, Array]], Iterator[dict[str, Array]]]:
+        """The values of either side in a sample, group by group."""
+        references = [[pair.reference for pair in pairs] for pairs, _ in groups]
+        candidates = [[*(pair.candidate for pair in pairs), *alone] for pairs, alone in groups]
+        return self.reference_values(sample, references), self.candidate_values(sample, candidates)
+
+    def _identical(self, before: Sequence[Row], progress: Progress) -> tuple[Row, ...] | None:
+        """The rows of before, where every number of either side is the other's in these samples too; None where one is not."""
+        known = {row.candidate: row for row in before}
+        pairs = self.pairs
+        if (
+            any(self._misnamed.values())
+            or any(pair.candidate not in known for pair in pairs)
+            or not all_identical(before)
+        ):
+            return None
+        groups = list(self._groups())
+        seen: list[tuple[str, Content, Array | None]] = []
+        for sample, kinds in enumerate(self.kinds):
+            reference_walk, candidate_walk = self._walks(sample, groups)
+            for group, _ in groups:
+                with self._noting(sample):
+                    reference = next(reference_walk)
+                self._afford(group, reference)
+                candidate = next(candidate_walk)
+                expected = {pair.candidate: arrange(reference[pair.reference], pair.axes) for pair in group}
+                held = contents_if_identical({name: (value, candidate[name]) for name, value in expected.items()})
+                if held is None:
+                    return None
+                for pair in group:
+                    value = expected[pair.candidate] if pair.how == "output" else None
+                    seen.append((pair.candidate, held[pair.candidate], value))
+                    kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
+                del reference, candidate, expected
+        for name, content, value in seen:
+            self._contents.add_content(name, content, value)
+        progress(f"{self.candidate.name} against {self.reference.name}", len(pairs), len(pairs))
+        return tuple(replace(known[p.candidate], content=self._contents.content_of(p.candidate)) for p in pairs)
+
+    def _afford(self, group: Sequence[Pair], reference: Mapping[str, Array]) -> None:
+        """Raises TooLargeError where one of a group's values is too large for the other side to make (shapes may be unknown)."""
+        if group:
+            largest = max(group, key=lambda pair: reference[pair.reference].nbytes)
+            afford_comparing(largest.reference, reference[largest.reference].nbytes, self.reference_session)
 
     def _apart(self, name: str, reference_fed: Sample, value: object) -> float:
         """By how much (root mean square) the two sides' memories differ at an input; nothing at one that is fed to both."""
@@ -264,8 +317,7 @@ class VerificationRun:
                 reference = next(reference_walk)
             if not all(is_finite(reference[pair.reference]) for pair in group if pair.how == "output"):
                 self.unanswered.add(sample)
-            for pair in group:  # of an unknown shape: before the other side makes it too
-                afford_comparing(pair.reference, reference[pair.reference].nbytes, self.reference_session)
+            self._afford(group, reference)
             candidate = next(candidate_walk)
             for name in alone:
                 self._scales[sample][name] = error_model.note_scale(name, candidate.pop(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Feeds
@@ -45,14 +45,19 @@ class Samples:
         self._redraw(0)
         return prepare()
 
-    def judged(self, run: VerificationRun, numbers: list[int], progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
-        """The samples of these numbers that the reference answers, and every pair of values judged on them."""
+    def judged(
+        self, run: VerificationRun, numbers: list[int], progress: Progress, before: Sequence[Row] = ()
+    ) -> tuple[list[int], tuple[Row, ...]]:
+        """The samples of these numbers that the reference answers, and every pair of values judged on them.
+
+        ``before`` are the rows of earlier samples, as in ``VerificationRun.compare``.
+        """
         numbers = [number for number in numbers if number not in self.left_out]
         while numbers:
             run.feed([self.pairs[number] for number in numbers])
-            before = run.contents()
+            held = run.contents()
             try:
-                rows = run.compare(progress)
+                rows = run.compare(progress, before)
             except CoreproofError:
                 if self.fed.draft is None or not run.unanswered:
                     raise
@@ -60,7 +65,7 @@ class Samples:
                 if self.fed.draft is None or not run.unanswered:
                     return numbers, rows
             # what these samples held must not count twice
-            run.forget_since(before)
+            run.forget_since(held)
             for number in [numbers[at] for at in sorted(run.unanswered)]:
                 if not self._redraw(number):
                     self.left_out.append(number)

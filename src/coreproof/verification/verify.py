@@ -205,7 +205,7 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
     for stage in [*filter(None, stages), None]:
         if stage is None and found is not None:
             break
-        answered, now = _compared(run, samples, stage, () if found is None else found.dismissed, progress)
+        answered, now = _compared(run, samples, stage, found, progress)
         if now is None:
             continue
         first = now.first_divergence
@@ -224,15 +224,18 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
 
 
 def _compared(
-    run: VerificationRun, samples: Samples, stage: list[int] | None, dismissed: tuple[Row, ...], progress: Progress
+    run: VerificationRun, samples: Samples, stage: list[int] | None, earlier: Verification | None, progress: Progress
 ) -> tuple[list[int], Verification | None]:
     """The samples of a stage that the reference answers, and the comparison on them; without a stage the first as it was drawn.
+
+    ``earlier`` is that on the samples of the stages before, which agreed.
 
     What follows a pair that proves to be none was predicted from the partner's scale. Where that predicted more than any value
     may be off by, which excuses all that follows, the samples are judged once more with that value unpaired.
     """
     before = run.contents()
-    answered, judged = _judged(run, samples, stage, progress)
+    dismissed, rows = ((), ()) if earlier is None else (earlier.dismissed, earlier.rows)
+    answered, judged = _judged(run, samples, stage, progress, rows)
     if not answered:
         return [], None
     now = _conclude(run, judged, dismissed)
@@ -246,10 +249,10 @@ def _compared(
 
 
 def _judged(
-    run: VerificationRun, samples: Samples, stage: list[int] | None, progress: Progress
+    run: VerificationRun, samples: Samples, stage: list[int] | None, progress: Progress, earlier: tuple[Row, ...] = ()
 ) -> tuple[list[int], tuple[Row, ...]]:
     # nothing that was drawn has a finite answer: the verdict says what that is worth
-    return samples.judged(run, stage, progress) if stage else samples.judged_as_it_is(run, progress)
+    return samples.judged(run, stage, progress, earlier) if stage else samples.judged_as_it_is(run, progress)
 
 
 def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:
@@ -259,7 +262,7 @@ def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) ->
 
     def judged(steps: list[int]) -> Verification:
         before = run.contents()
-        _, compared = _compared(run, samples, steps, (), progress)
+        _, compared = _compared(run, samples, steps, None, progress)
         assert compared is not None  # what a sequence of tokens holds is never left out
         found = replace(compared, inputs=inputs, samples=len(numbers), steps=len(numbers))
         if not found.agrees:
