@@ -213,6 +213,42 @@ def test_an_infinity_that_rounding_makes_and_an_output_keeps_is_a_fault() -> Non
     assert not any(row.agrees for row in found.rows if row.candidate in ("b", "n", "y"))
 
 
+def beyond(factor: float, poles: float = 1.0) -> tuple[OnnxModel, OnnxModel, dict[str, np.ndarray]]:
+    """The square of tangents near a pole, which float16 brings nearer, and a source whose numbers are ``poles`` as large."""
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 64)).astype(np.float32)
+    x[0, 0] = np.pi / 2 - 1.8e-3  # the tangent is 555; of what float16 makes of it, 1.4604e-3 below, 684
+    nodes = [
+        helper.make_node("Mul", ["x", "one"], ["m"]),
+        helper.make_node("Tan", ["m"], ["t"]),
+        helper.make_node("Mul", ["t", "factor"], ["s"]),
+        helper.make_node("Mul", ["s", "s"], ["y"]),
+    ]
+    made, wanted = (net(nodes, {"one": np.float32(k), "factor": np.float32(factor)}) for k in (1.0, poles))
+    return made, wanted, {"x": x}
+
+
+def test_an_infinity_to_which_what_arrived_leads_within_the_range_is_no_fault() -> None:
+    made, _, fed = beyond(0.435)
+    found = verify(made, onnx_to_coreml(made, "mlprogram", precision="fp16"), fed)
+    output = next(row for row in found.rows if row.how == "output")
+    assert output.judgement.infinite == (0, 1)
+    assert found.agrees, found.summary()
+    assert "came in" in found.summary()
+
+
+def test_an_infinity_beyond_the_range_of_the_source_itself_is_a_fault() -> None:
+    made, _, fed = beyond(0.5)
+    found = verify(made, onnx_to_coreml(made, "mlprogram", precision="fp16"), fed)
+    output = next(row for row in found.rows if row.how == "output")
+    assert output.judgement.infinite == (0, 1)
+    assert not found.agrees
+
+
+def test_an_infinity_behind_a_wrong_number_is_a_fault() -> None:
+    made, wanted, fed = beyond(0.435, poles=0.99)
+    assert not verify(wanted, onnx_to_coreml(made, "mlprogram", precision="fp16"), fed).agrees
+
+
 def gates(kept: float) -> OnnxModel:
     """Two gates of one state, as a GRU has them: each a product, taken apart, and added to its neighbour."""
     rng = np.random.default_rng(5)

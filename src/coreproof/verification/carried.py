@@ -10,7 +10,7 @@ what rounding explains in this stretch alone, the candidate computes what it sho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,8 +18,7 @@ import numpy as np
 
 from coreproof.errors import InputError, RunError
 from coreproof.feeding.drawn import Sample
-from coreproof.model.graph import Graph
-from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.model.numbers import OVERFLOW, UNIT_ROUNDOFF
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, batched
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
@@ -53,8 +52,9 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made from
     is itself out of tolerance, where a number is infinite on one side only (the logarithm of what rounding made zero) and
     anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
+    What float16 makes infinite of a number within its range merely follows where the candidate's values lead beyond it.
     """
-    open_rows = [row for row in rows if _is_open(row)]
+    open_rows = [row for row in rows if _is_open(row, run)]
     # a recording has no layers to run
     if (
         not open_rows
@@ -69,23 +69,36 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
         trial.settle([row for row in open_rows if row not in first])
     found = trial.settled
     settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
-    return _dropped(run.candidate.graph, settled)
+    return _dropped(run, settled, trial.led - trial.met)
 
 
-def _is_open(row: Row) -> bool:
+def _is_open(row: Row, run: VerificationRun) -> bool:
     """Whether the row is out of tolerance in a way that rounding can cause."""
     judgement = row.judgement
     if row.agrees or math.isnan(judgement.max_error):
         return False
-    return not judgement.misplaced or (row.how != "output" and judgement.nan[0] == judgement.nan[1])
+    if not judgement.misplaced:
+        return True
+    return judgement.nan[0] == judgement.nan[1] and (row.how != "output" or _is_overflowed(row, run))
 
 
-def _dropped(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows, those with an infinity on one side only excused where all that is made from them agrees by itself."""
+def _is_overflowed(row: Row, run: VerificationRun) -> bool:
+    """Whether a row with the range of float16 is infinite where the reference is not, and may be so because of what arrived."""
+    reference, candidate = row.judgement.infinite
+    return run.ranges[row.candidate] == "float16" and row.judgement.misplaced > 0 and candidate > reference
+
+
+def _dropped(run: VerificationRun, rows: Sequence[Row], led: Collection[str]) -> tuple[Row, ...]:
+    """The rows, those with an infinity on one side only excused where all that is made from them agrees by itself.
+
+    Or where what arrived ``led`` there.
+    """
     found = {row.candidate: row for row in rows}
     for row in reversed(rows):
         if row.carried is not None and row.judgement.misplaced:
-            following = readers(graph, row.candidate, found)
+            if row.candidate in led:
+                continue
+            following = readers(run.candidate.graph, row.candidate, found)
             if not following or not all(found[name].agrees for name in following):
                 found[row.candidate] = replace(row, carried=None)
     return tuple(found.values())
@@ -112,6 +125,10 @@ class _Trial:
         self._narrow = False
         self._wide: set[str] = set()
         """Values of the reference that were fed, and that float16 does not have."""
+        self.led: set[str] = set()
+        """Rows infinite on the candidate's side where what arrived leads beyond float16."""
+        self.met: set[str] = set()
+        """Rows infinite there because a pole was met, which is infinite in any format."""
 
     def _clears(self, judgement: Judgement | None, row: Row) -> bool:
         """Whether the stretch's own judgement clears the row: of one with fills, only one that looks beside them too."""
@@ -285,6 +302,8 @@ class _Trial:
                 elif not np.array_equal(rounded, own, equal_nan=True):
                     self._wide.add(name)
         reference_values = stretch.run(given)
+        overflowed = [row.reference for row in group if _is_overflowed(row, run)]
+        own_values = next(run.reference_values(sample, [overflowed])) if overflowed else {}
         error_model = run.error_model(sample)
         for name, value in candidate_feed.items():
             error_model.feed(name, np.asarray(value))
@@ -295,9 +314,14 @@ class _Trial:
             if name in asked:
                 # what is itself a constant is compared as the converter folds it
                 made = self._constants.get(row.reference, reference_values[row.reference])
-                if row.reference in fed and fed[row.reference].candidate != name:
+                before = fed.get(row.reference)
+                if before is not None and before.candidate != name:
                     made = as_array(given[row.reference])  # cast from what both sides were fed
+                    self.led |= {name} if before.candidate in self.led else set()
+                    self.met |= {name} if before.candidate in self.met else set()
                 again = arrange(as_array(made), self._pairs[name].axes)
+                if row.reference in own_values and (before is None or before.candidate == name):
+                    again = self._beyond_range(row, again, arrange(own_values[row.reference], self._pairs[name].axes))
                 judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
                 if name not in worst or severity(judgement) > severity(worst[name]):
                     worst[name] = judgement
@@ -305,6 +329,21 @@ class _Trial:
                     self._hidden.add(name)
             if row.reference in fed:
                 error_model.feed(name, candidate_values[name], exact=not self._rounds(name))
+
+    def _beyond_range(self, row: Row, again: Array, own: Array) -> Array:
+        """What is computed again, infinite where float16 makes it so and the reference's ``own`` number is within the range.
+
+        Where that is beyond the range too, the format is to blame, and not what arrived.
+        """
+        limit = OVERFLOW["float16"]
+        within = np.abs(own) < limit
+        led = np.isfinite(again) & (np.abs(again) >= limit) & within
+        if (np.isinf(again) & within).any():
+            before = {fed.candidate for fed in self._fed_for(row)}
+            (self.led if before & self.led and not before & self.met else self.met).add(row.candidate)
+        elif led.any():
+            self.led.add(row.candidate)
+        return np.where(led, np.copysign(np.inf, again), again) if led.any() else again
 
     def _rounds(self, name: str) -> bool:
         """Whether the reference stores the value in fewer bits than the candidate: then it rounds what it is given."""

@@ -104,7 +104,7 @@ class VerificationRun:
         """Where each of the candidate's values is made: an output may stand before inner values that are made from it."""
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
-        self._ranges = narrowest_ranges(self.pairs, reference, candidate)
+        self.ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
         self.compressed = compressed or Compressed()
         narrow = reference_session.sums_as_stored or candidate_session.sums_as_stored
@@ -393,7 +393,7 @@ class VerificationRun:
         profile = self.profiles.get(pair.candidate)
         if pair.how == "output" and (problem := self._misnamed.get(pair.candidate)):
             return disagreement(reference, tolerance, problem)
-        judgement = judge(reference, candidate, tolerance, profile, self._ranges[pair.candidate])
+        judgement = judge(reference, candidate, tolerance, profile, self.ranges[pair.candidate])
         # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"
         return judge_range(reference, candidate, judgement, profile) if half else judgement
