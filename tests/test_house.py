@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("feeding",),
     ("validation", "verification"),
     ("precision", "editing"),
-    ("difference", "reduction"),
+    ("difference", "reduction", "known_faults"),
     ("doctor", "comparison", "handover", "testing"),
     ("report",),
     ("proof",),

@@ -15,7 +15,6 @@ from coreproof.version import __version__ as __version__
 if TYPE_CHECKING:
     from coreproof.comparison.compare import compare as compare
     from coreproof.comparison.over_inputs import compare_inputs as compare_inputs
-    from coreproof.conversion.advice import advise as advise
     from coreproof.conversion.check import check as check
     from coreproof.conversion.coreml_to_onnx.custom import CustomLayer as CustomLayer
     from coreproof.conversion.coreml_to_onnx.custom import register_custom_layer as register_custom_layer
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from coreproof.editing.verbs.upgrading import upgrade as upgrade
     from coreproof.errors import CoreproofError as CoreproofError
     from coreproof.feeding.predict import predict as predict
+    from coreproof.handover.advice import advise as advise
     from coreproof.handover.app import app as app
     from coreproof.model.budget import set_max_pixels as set_max_pixels
     from coreproof.model.budget import set_memory_budget as set_memory_budget
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from coreproof.verification.verify import verify as verify
 
 _HOMES = {
-    "advise": "coreproof.conversion.advice",
+    "advise": "coreproof.handover.advice",
     "app": "coreproof.handover.app",
     "check": "coreproof.conversion.check",
     "check_proof": "coreproof.proof.check",

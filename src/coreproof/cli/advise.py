@@ -24,7 +24,7 @@ def command(
 
     Both conversions are tried in memory, and nothing is written. Exit 1 where neither framework takes the model.
     """
-    from coreproof.conversion.advice import advise
+    from coreproof.handover.advice import advise
     from coreproof.model.load import load
 
     found = advise(load(model, trust=trust), min_ios, shapes=read_shapes(shape or ()) or None)

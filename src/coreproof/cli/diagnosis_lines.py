@@ -37,9 +37,10 @@ def print_diagnosis(diagnosis: Diagnosis, out: Path | None) -> None:
     print_whole(shown, [Line(f"        {name}: {taken}") for name, taken in diagnosis.taken.items()])
     if diagnosis.faults and diagnosis.repaired is None:
         shown.print("nothing could be repaired; see above for what is needed")
-    elif diagnosis.faults:
+    elif diagnosis.repaired is not None:
         _print_under(shown, Line("after   ", style="dim") + Line(diagnosis.after), 8)
-        written = f"{out}: the repaired model; {script_beside(out).name}: the edits" if out is not None else None
+        called = "repaired model" if diagnosis.faults else "model in the form that is known to be good"
+        written = f"{out}: the {called}; {script_beside(out).name}: the edits" if out is not None else None
         shown.print(Line(written or "the repairs were tried on a copy; --fix OUT writes it"))
 
 

@@ -11,6 +11,7 @@ from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.conversion.torch_to_onnx.frozen import freeze
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Finding, Hypothesis, Repair
+from coreproof.doctor.known_form import proved_same
 from coreproof.doctor.own_answers import weak_answers
 from coreproof.doctor.rules import rules
 from coreproof.editing.edit import Edited, edit
@@ -234,6 +235,7 @@ class RepairLoop:
             self.case.evidence, self._known = whole, {}
             before = before if self.repaired else _describe(self.case)
             self._repair_all()
+        self._put_known_forms()
         # sorted() keeps the order of what weighs the same: repairs before what is left
         findings = sorted([*self.repaired, *self._remaining_findings()], key=lambda f: -f.weight)
         seen = self.case.evidence
@@ -252,6 +254,22 @@ class RepairLoop:
     def _repair_all(self) -> None:
         while len(self.repaired) < MOST_REPAIRS and self._repair_one():
             pass
+
+    def _put_known_forms(self) -> None:
+        """Carries out what is advised and proved to compute the same: nothing is wrong before it, and nothing better after it."""
+        # all were supposed of one model, and none touches another's layers
+        for rule, hypothesis in self._supposed(False) if self.case.evidence.runs else ():
+            if hypothesis.same is None:
+                continue
+            self.progress(f"{rule} at {hypothesis.layer}")
+            proved = proved_same(self.case, hypothesis.same)
+            if proved is None or _score(proved[0])[:6] > _score(self.case)[:6]:
+                continue
+            self.case, proof = proved
+            words, edits = hypothesis.same.words, hypothesis.same.edits
+            self.repaired.append(
+                Finding.from_hypothesis(rule, hypothesis, words, repaired=True, proof=proof, edits=edits)
+            )
 
     def _supposed(self, *rounds: bool) -> list[tuple[str, Hypothesis]]:
         """What the rules suppose now (False), and as their last resort (True): the heaviest first, then in the layers' order."""
@@ -304,13 +322,17 @@ class RepairLoop:
     def _remaining_findings(self) -> Iterator[Finding]:
         """Faults that remain: what needs something to be repaired, and whatever is wrong that no rule explains."""
         explained: set[str | None] = set()
-        treated = {(f.rule, f.layer) for f in self.repaired}
+        treated = {(f.rule, f.layer) for f in self.repaired if not f.advice}
+        carried_out = {f.evidence for f in self.repaired if f.advice}
         for rule, hypothesis in self._supposed(False, True):
             if hypothesis.repairs and hypothesis.needs is None and hypothesis.weight < 70:
                 continue  # a guess that was tried and did not help
+            if hypothesis.same is not None and hypothesis.evidence in carried_out:
+                continue
             if (rule, hypothesis.layer) in treated:
                 continue  # found again, smaller than before: it is told as repaired
-            explained.add(hypothesis.layer)
+            if not hypothesis.advice:
+                explained.add(hypothesis.layer)
             yield Finding.from_hypothesis(
                 rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better"
             )

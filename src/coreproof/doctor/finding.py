@@ -45,7 +45,8 @@ class Hypothesis:
     error of a row, or wrong answers; None where the rule is sure. Repairs that do not take it away are dropped, and without any
     the hypothesis, unless it says what it ``needs``. Of several about one thing the first that holds counts. A row is judged on
     its stretch of layers alone; ``whole``: the model has to be run, and nothing be left to keep it from that. ``trial`` are edits
-    that have to hold where no repair follows from it: as they would hide another fault.
+    that have to hold where no repair follows from it: as they would hide another fault. ``same``, of an advice: what has to
+    compute the same, where nothing is to get better.
     """
 
     layer: str | None = None
@@ -58,6 +59,7 @@ class Hypothesis:
     about: Problem | CoreproofError | Row | Answers | Finite | None = None
     whole: bool = False
     trial: tuple[Edit, ...] = ()
+    same: Repair | None = None
 
 
 @dataclass(frozen=True, repr=False)

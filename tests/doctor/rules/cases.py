@@ -40,5 +40,6 @@ def assert_repaired(
 
 def assert_healthy(model: Model, source: Model | None = None, **known: Any) -> None:
     diagnosis = diagnose(model, source, **known)
-    assert list(diagnosis) == []
+    # what some of Apple's systems are known to get wrong of a healthy model is no fault of it
+    assert [f for f in diagnosis if f.rule != "known-fault"] == []
     assert diagnosis.repaired is None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from coreproof.conversion.check import Checked, Obstacle, check
-from coreproof.conversion.convert import Target
+from coreproof.conversion.convert import Target, convert
 from coreproof.conversion.mil_to_coreai.left_behind import LeftBehind, kind_left_behind, left_behind
 from coreproof.conversion.onnx_to_coreml.features import SPECIFICATIONS
 from coreproof.errors import CoreproofError
+from coreproof.known_faults.found import known_faults
 from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
@@ -24,7 +27,7 @@ _OLDEST = 11
 
 Framework = Literal["coreml", "coreai"]
 Verdict = Literal["coreml", "coreai", "both", "neither"]
-FactKind = Literal["system", "operations", "kind", "declared", "states"]
+FactKind = Literal["system", "operations", "kind", "declared", "states", "known"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,9 @@ def advise(
     """Whether a model is to ship with Core ML, with Core AI or with both, for devices from ``min_ios`` on.
 
     The facts: which systems have each framework, which operations have no translation (both conversions are tried in memory, at
-    ``shapes`` where lengths are free), what the model remembers, and what of it a Core AI program has no place for. How fast
-    either is on a phone is not among them: only the phone tells.
+    ``shapes`` where lengths are free), what the model remembers, what of it a Core AI program has no place for, and which
+    publicly known faults of Apple's systems concern its layers in either form. How fast either is on a phone is not among them:
+    only the phone tells.
 
     Raises InputError for a system that has no Core ML, and what ``load`` raises.
 
@@ -103,7 +107,8 @@ def advise(
     since, of_coreml = _coreml(source, min_ios, shapes)
     goes, of_coreai = _coreai(source, shapes)
     gone = (*kind_left_behind(source), *left_behind(source.signature))
-    facts = [*of_coreml, *of_coreai, *(_declared(one) for one in gone), *_states(source), *_systems(min_ios)]
+    facts = [*of_coreml, *of_coreai, *(_declared(one) for one in gone), *_states(source)]
+    facts += [*_known_faults(source, min_ios, since, goes, shapes), *_systems(min_ios)]
     verdict = _verdict(min_ios, since, goes, gone)
     return Advice(source.name, min_ios, verdict, _text(source, min_ios, verdict, since), tuple(facts), since, goes)
 
@@ -138,21 +143,52 @@ def _coreml(source: Model, min_ios: int, shapes: Mapping[str, object] | None) ->
         since = _OLDEST if version < min(SPECIFICATIONS.values()) else since
         text = f"it is a Core ML model, and iOS {since} and later read it (specification version {version})"
         return since, [Fact("system", "coreml", True, text)]
-    asked = max(
-        (ios for ios in SPECIFICATIONS if ios <= max(min_ios, min(SPECIFICATIONS))), default=min(SPECIFICATIONS)
-    )
-    form: Target = "mlprogram" if asked >= 15 else "neuralnetwork"
+    asked, form = _form(min_ios)
     found = _checked(source, form, f"iOS{asked}", shapes)
     if found is None or isinstance(found, CoreproofError):
         return None, [_refused("coreml", found)]
     if found:
-        return asked, [Fact("operations", "coreml", True, f"every operation is there from iOS {asked} on")]
+        newest = f"every operation is there, in the form of iOS {asked}, which later systems read too"
+        text = f"every operation is there from iOS {asked} on" if asked == min_ios else newest
+        return asked, [Fact("operations", "coreml", True, text)]
     later = sorted(int(system.removeprefix("iOS")) for _, system in found.would_do)
     after = next((ios for ios in later if ios > asked), None)
     facts = _obstacles("coreml", found.obstacles)
     if after is not None:
         facts.append(Fact("system", "coreml", False, f"it converts for iOS {after} and later only"))
     return after, facts
+
+
+def _form(min_ios: int) -> tuple[int, Target]:
+    """The newest target that all systems from ``min_ios`` on read, and what a model becomes for it."""
+    asked = max((ios for ios in SPECIFICATIONS if ios <= min_ios), default=min(SPECIFICATIONS))
+    return asked, "mlprogram" if asked >= 15 else "neuralnetwork"
+
+
+def _known_faults(
+    source: Model, min_ios: int, since: int | None, goes: bool, shapes: Mapping[str, object] | None
+) -> list[Fact]:
+    """The publicly known faults of Apple's systems whose pattern the model has, in the forms that it would be shipped in."""
+    forms: list[Model] = [source]
+    wanted = [_form(max(min_ios, since))] if since is not None and source.is_source else []
+    with suppress(CoreproofError):
+        forms += [convert(source, to, target=f"iOS{ios}", shapes=shapes) for ios, to in wanted]
+        # Apple's package writes a Core AI program, and without it there is none to look into
+        if goes and not source.is_coreai and find_spec("coreai") is not None:
+            forms.append(convert(source, "coreai", shapes=shapes))
+    return [
+        Fact(
+            "known",
+            found.fault.framework,
+            False,
+            f"known fault {found.fault.id}: {found.cause}",
+            ", ".join(sighting.place for sighting in found.sightings),
+            found.fault.workaround,
+        )
+        for form in forms
+        for found in known_faults(form)
+        if found.fault.concerns(min_ios)
+    ]
 
 
 def _coreai(source: Model, shapes: Mapping[str, object] | None) -> tuple[bool, list[Fact]]:

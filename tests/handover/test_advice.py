@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.conversion.advice import Advice
 from coreproof.errors import InputError
+from coreproof.handover.advice import Advice
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2
 from tests.build import conv_relu_onnx, mil, onnx_net
@@ -113,3 +113,30 @@ def test_the_verb_says_each_fact_in_a_line(coreproof: Callable[..., Ran], tmp_pa
     with pytest.raises(InputError, match="min_ios"):
         cp.advise(tmp_path / "net.onnx", 3)
     assert np.all([line.startswith(("  + ", "  - ", "      what")) for line in lines[1:]])
+
+
+def test_known_faults_of_the_form_that_would_ship_are_named(tmp_path: Path) -> None:
+    softplus = onnx_net([("Softplus", "x", "y", {})], {"x": [1, 4]}, {"y": [1, 4]})
+    known = [fact for fact in cp.advise(softplus, 17).facts if fact.kind == "known" and fact.framework == "coreml"]
+    assert [(fact.speaks_for, fact.where) for fact in known] == [(False, "y_fp16")]
+    assert "softplus-cliff" in known[0].text
+    assert "apple/coremltools#2687" in known[0].text
+    assert known[0].to_do is not None
+    # and of a Core ML model itself, which is not converted anew
+    stored = cp.convert(softplus, "mlprogram", check=False)
+    assert [
+        fact.text for fact in cp.advise(stored, 17).facts if fact.kind == "known" and fact.framework == "coreml"
+    ] == [fact.text for fact in known]
+    assert not [fact for fact in cp.advise(conv_relu_onnx(), 17).facts if fact.kind == "known"]
+
+
+@pytest.mark.parametrize(
+    ("min_ios", "told"),
+    [
+        (17, "every operation is there from iOS 17 on"),
+        (99, "every operation is there, in the form of iOS 26, which later systems read too"),
+    ],
+)
+def test_operations_are_there_on_the_systems_that_were_asked_for(min_ios: int, told: str) -> None:
+    facts = cp.advise(conv_relu_onnx(), min_ios).facts
+    assert told in [fact.text for fact in facts if fact.framework == "coreml" and fact.kind == "operations"]

@@ -1,0 +1,139 @@
+"""The known faults of Core ML: a model with the pattern is found, its near misses are not, and the known-good form is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.known_faults.catalogue import FAULTS
+from coreproof.known_faults.found import known_faults
+from coreproof.known_faults.record import KnownFault
+from tests.build import mil
+from tests.known_faults.programs import (
+    CASES,
+    log_softmax,
+    logcumsumexp,
+    logsumexp,
+    softplus,
+    written_out,
+)
+
+OF_CORE_ML = {fault.id: fault for fault in FAULTS if fault.framework == "coreml"}
+WITH_A_FORM = [fault for fault in OF_CORE_ML.values() if fault.form is not None]
+
+
+def sighted(model: cp.Model) -> set[str]:
+    return {found.fault.id for found in known_faults(model)}
+
+
+def test_every_fault_of_core_ml_has_its_case() -> None:
+    assert set(CASES) == set(OF_CORE_ML)
+
+
+@pytest.mark.parametrize("fault", list(CASES))
+def test_a_model_with_the_pattern_is_found(fault: str, tmp_path: Path) -> None:
+    found = {one.fault.id: one for one in known_faults(CASES[fault][0](tmp_path))}
+    assert fault in found
+    assert all(sighting.place for sighting in found[fault].sightings)
+    assert OF_CORE_ML[fault].cited in found[fault].cause
+
+
+@pytest.mark.parametrize(
+    ("fault", "number"), [(fault, i) for fault, (_, near) in CASES.items() for i in range(len(near))]
+)
+def test_a_near_miss_is_not(fault: str, number: int, tmp_path: Path) -> None:
+    assert fault not in sighted(CASES[fault][1][number](tmp_path))
+
+
+@pytest.mark.parametrize("fault", WITH_A_FORM, ids=lambda fault: str(fault.id))
+def test_the_form_that_is_known_to_be_good_is_proved_to_compute_the_same(fault: KnownFault, tmp_path: Path) -> None:
+    model = CASES[fault.id][0](tmp_path)
+    diagnosis = cp.diagnose(model)
+    (finding,) = (f for f in diagnosis if f.evidence.startswith(f"{fault.id}: "))
+    assert finding.advice
+    assert finding.repaired, finding
+    assert finding.proof is not None
+    assert diagnosis.healthy
+    assert diagnosis.repaired is not None
+    # and it has the pattern no more
+    assert fault.id not in sighted(diagnosis.repaired)
+
+
+def answer(model: cp.Model, fed: np.ndarray) -> np.ndarray:
+    with cp.session(model) as running:
+        return np.asarray(running.run({"a": fed.astype(np.float16)})["y"], np.float64)
+
+
+X = np.array([[-30.0, -8.0, 0.0, 1.5, 9.0, 12.0, 30.0, 60.0]])
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def _log_softmax(x: np.ndarray) -> np.ndarray:
+    lower = x - x.max(-1, keepdims=True)
+    return np.asarray(lower - np.log(np.exp(lower).sum(-1, keepdims=True)))
+
+
+def _logcumsumexp(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp.accumulate(x, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("build", "judge"),
+    [
+        (softplus, _softplus),
+        (written_out(1), _softplus),
+        (logsumexp, lambda x: np.logaddexp.reduce(x, axis=1)),
+        (log_softmax(0), _log_softmax),
+        # what lies far below the maximum is lost: the form has no running maximum
+        (logcumsumexp, lambda x: _logcumsumexp(x)),
+    ],
+    ids=["softplus", "softplus written out", "logsumexp", "log_softmax", "logcumsumexp"],
+)
+def test_the_form_stays_inside_float16_where_the_pattern_leaves_it(
+    build: Callable[..., Any], judge: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    model = mil(tmp_path, build, X.shape, half=True)
+    repaired = cp.diagnose(model).repaired
+    assert repaired is not None
+    fed = X if build is not logcumsumexp else X[:, ::-1] / 8 + 20
+    made = answer(repaired, fed)
+    wanted = judge(fed.astype(np.float16).astype(np.float64))
+    # five roundings at most, each of half a unit in the last place of what is rounded; sums of eight terms
+    bound = 2.0**-11 * 8 * (1 + np.abs(fed).max() * (build is logcumsumexp)) + 2.0**-10 * np.abs(wanted)
+    assert np.isfinite(made).all()
+    assert (np.abs(made.reshape(wanted.shape) - wanted) <= bound).all()
+
+
+def test_the_pattern_written_out_leaves_float16(tmp_path: Path) -> None:
+    """What the test above would show of a model that was left as it is."""
+    model = mil(tmp_path, written_out(1), X.shape, half=True)
+    assert np.isinf(answer(model, X)).any()
+
+
+def test_a_source_is_asked_too(tmp_path: Path) -> None:
+    model = CASES["softplus-cliff"][0](tmp_path)
+    source = cp.convert(model, "onnx", check=False)
+    diagnosis = cp.diagnose(model, source)
+    assert [(f.rule, f.repaired) for f in diagnosis] == [("known-fault", True)]
+    assert diagnosis.verification is not None
+    assert diagnosis.verification.agrees
+
+
+def test_a_pattern_inside_a_block_is_told_and_not_touched(tmp_path: Path) -> None:
+    def build(mb: Any, x: Any) -> Any:
+        positive = mb.greater(x=mb.reduce_sum(x=x, axes=[0, 1], keep_dims=False), y=np.float16(0))
+        return mb.cond(
+            pred=positive, _true_fn=lambda: mb.softplus(x=x, name="within"), _false_fn=lambda: mb.relu(x=x), name="y"
+        )
+
+    (found,) = known_faults(mil(tmp_path, build, (1, 4), half=True))
+    assert (found.fault.id, found.sightings[0].place, found.sightings[0].within) == ("softplus-cliff", "within", True)
+    assert found.edits(mil(tmp_path, build, (1, 4), half=True)) == ()
