@@ -392,3 +392,33 @@ def test_what_is_made_from_a_copy_that_the_candidate_makes_last_follows_too() ->
     assert any(row.carried for row in found.rows)
     wrong = onnx_model(text, **{**weights, "b": np.float32([-0.95])})
     assert not verify(wrong, made, {"x": x})
+
+
+BEHIND_A_STEP = """<ir_version: 8, opset_import: ["": 17]> net (float[64,64] x) => (float[64,64] y) {
+    f = Floor(x)
+    c = Cos(f)
+    h = MatMul(c, w)
+    r = Relu(h)
+    m = MatMul(r, v)
+    y = Add(m, b)
+}"""
+
+
+@pytest.mark.parametrize("every", [300, 4000])
+@pytest.mark.parametrize(
+    ("weight", "factor", "first"), [("w", 1.0, ""), ("w", 1.02, "h"), ("v", 0.95, "m"), ("b", 1.1, "y_fp16")]
+)
+def test_a_fault_does_not_hide_behind_a_step_that_rounding_crosses(
+    every: int, weight: str, factor: float, first: str
+) -> None:
+    """Few numbers cross an edge, and move all that follows by a third of its scale: the bound of which hid a fault of 5%."""
+    drawn = np.random.default_rng(0)
+    x = drawn.standard_normal((64, 64)).astype(np.float32) * 2
+    x.ravel()[::every] = 1.9999  # 2 in float16
+    w, v = (drawn.standard_normal((64, 64)).astype(np.float32) / 8 for _ in range(2))
+    weights = {"w": w, "v": v, "b": drawn.standard_normal(64).astype(np.float32)}
+    made = onnx_to_coreml(onnx_model(BEHIND_A_STEP, **weights), "mlprogram", precision="fp16")
+    wrong = onnx_model(BEHIND_A_STEP, **{**weights, weight: weights[weight] * np.float32(factor)})
+    found = verify(wrong, made, {"x": x})
+    assert found.agrees == (not first), found.summary()
+    assert (found.first_divergence.candidate if found.first_divergence else "") == first

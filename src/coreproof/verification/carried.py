@@ -36,6 +36,12 @@ from coreproof.verification.tolerance import Judgement
 Array = np.ndarray
 
 
+_LARGE = 0.01
+"""A value that is off by more than this share of its scale is held against the same inputs once more, whatever explains it."""
+_LOOSENED = 4.0
+"""By so much what came in has loosened a bound behind which a fault may hide."""
+
+
 class _Stretch(Protocol):
     """A part of the reference, from inner values to inner values."""
 
@@ -55,9 +61,10 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     What float16 makes infinite of a number within its range merely follows where the candidate's values lead beyond it.
     """
     open_rows = [row for row in rows if _is_open(row, run)]
+    loose = [row for row in rows if row.judgement.agrees and row.judgement.rms_relative_error > _LARGE]
     # a recording has no layers to run
     if (
-        not open_rows
+        not (open_rows or loose)
         or run.tolerance is not None
         or not isinstance(run.reference_session, OnnxRuntimeSession | TorchSession)
     ):
@@ -65,10 +72,12 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     trial = _Trial(run, rows)
     # first those that stand right behind accepted ones: where none of them is cleared, neither is what follows
     first = [row for row in open_rows if trial.made_from_accepted(row)]
-    if trial.settle(first):
+    if first and trial.settle(first):
         trial.settle([row for row in open_rows if row not in first])
     found = trial.settled
     settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
+    if apart := trial.apart(loose):
+        settled = [replace(row, judgement=apart[row.candidate]) if row.candidate in apart else row for row in settled]
     return _dropped(run, settled, trial.led - trial.met)
 
 
@@ -171,6 +180,21 @@ class _Trial:
             self._narrow = False
             self._settle_cleared(left, judged)
         return len(self.settled) > before
+
+    def apart(self, rows: Sequence[Row]) -> dict[str, Judgement]:
+        """Those of the rows that agree within what came in, and not on the same inputs; with how they differ on these.
+
+        What a step or a pole makes of a rounding loosens the bound of all that is made from it, behind which a fault can hide.
+        """
+        judged = self._judge_all(rows, self._accepted_rows())
+        return {
+            row.candidate: found
+            for row in rows
+            if (found := judged.get(row.candidate)) is not None
+            and not found.agrees
+            and not found.misplaced
+            and (row.tolerance.typical or 0.0) > _LOOSENED * (found.tolerance.typical or 0.0)
+        }
 
     def _settle_clear(self, rows: Sequence[Row], judged: Mapping[str, Judgement]) -> list[Row]:
         """Settles what agrees on what both sides are fed, where all of that is accepted; what is left for this alone."""
