@@ -336,23 +336,37 @@ class _Trial:
         for row in sorted(visited.values(), key=lambda row: run.places.get(row.candidate, math.inf)):
             name = row.candidate
             if name in asked:
-                # what is itself a constant is compared as the converter folds it
-                made = self._constants.get(row.reference, reference_values[row.reference])
-                before = fed.get(row.reference)
-                if before is not None and before.candidate != name:
-                    made = as_array(given[row.reference])  # cast from what both sides were fed
-                    self.led |= {name} if before.candidate in self.led else set()
-                    self.met |= {name} if before.candidate in self.met else set()
-                again = arrange(as_array(made), self._pairs[name].axes)
-                if row.reference in own_values and (before is None or before.candidate == name):
-                    again = self._beyond_range(row, again, arrange(own_values[row.reference], self._pairs[name].axes))
-                judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
+                expected = self._expected(row, fed, given, reference_values, own_values)
+                judged = [run.judge(self._pairs[name], each, candidate_values[name], error_model) for each in expected]
+                judgement = min(judged, key=severity)
                 if name not in worst or severity(judgement) > severity(worst[name]):
                     worst[name] = judgement
+                again = expected[judged.index(judgement)]
                 if not judgement.filled and ordinary_part(again, largest_finite(again)) is not None:
                     self._hidden.add(name)
             if row.reference in fed:
                 error_model.feed(name, candidate_values[name], exact=not self._rounds(name))
+
+    def _expected(
+        self,
+        row: Row,
+        fed: Mapping[str, Row],
+        given: Mapping[str, object],
+        reference_values: Mapping[str, Array],
+        own_values: Mapping[str, Array],
+    ) -> list[Array]:
+        """What the candidate's value is to be, in its own arrangement: one of these."""
+        axes, before = self._pairs[row.candidate].axes, fed.get(row.reference)
+        if before is not None and before.candidate != row.candidate:
+            self.led |= {row.candidate} if before.candidate in self.led else set()
+            self.met |= {row.candidate} if before.candidate in self.met else set()
+            return [arrange(as_array(given[row.reference]), axes)]  # cast from what both sides were fed
+        again = arrange(as_array(reference_values[row.reference]), axes)
+        if row.reference in own_values:
+            again = self._beyond_range(row, again, arrange(own_values[row.reference], axes))
+        # what is itself a constant may be stored as the converter folds it, or made from what it stores
+        folded = self._constants.get(row.reference)
+        return [again] if folded is None else [again, arrange(as_array(folded), axes)]
 
     def _beyond_range(self, row: Row, again: Array, own: Array) -> Array:
         """What is computed again, infinite where float16 makes it so and the reference's ``own`` number is within the range.
