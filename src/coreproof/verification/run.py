@@ -377,7 +377,7 @@ class VerificationRun:
     def judge(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
-        return self._judge_within(pair, reference, candidate, tolerance)
+        return self.judge_within(pair, reference, candidate, tolerance)
 
     def judge_fault(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement | None:
         """As ``judge``, but None where they agree."""
@@ -386,10 +386,11 @@ class VerificationRun:
             reference, candidate, tolerance
         ):  # most do, and nobody asks for their figures
             return None
-        judgement = self._judge_within(pair, reference, candidate, tolerance)
+        judgement = self.judge_within(pair, reference, candidate, tolerance)
         return None if judgement.agrees else judgement
 
-    def _judge_within(self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance) -> Judgement:
+    def judge_within(self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance) -> Judgement:
+        """The two values of a pair, by a tolerance."""
         profile = self.profiles.get(pair.candidate)
         if pair.how == "output" and (problem := self._misnamed.get(pair.candidate)):
             return disagreement(reference, tolerance, problem)
