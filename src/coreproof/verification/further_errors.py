@@ -33,6 +33,7 @@ from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.operators import interpolates, summand_count
+from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.fused import fused_scales
 
 _BLUESTEIN = math.pi / math.sqrt(5.0)
@@ -101,8 +102,14 @@ def _summands(model: Model, stored: Mapping[str, str]) -> Iterator[tuple[str, fl
         if units and any(stored.get(name, "float32") != "float32" for name in node.outputs):
             read = read or weights_by_layer(model)
             weights = read(node.name)
-            absolute = math.hypot(*(unit * rms(weights[name]) for name, unit in units.items() if name in weights))
+            absolute = math.hypot(*(unit * _ordinary(weights[name]) for name, unit in units.items() if name in weights))
             yield from dict.fromkeys(node.outputs, absolute).items()
+
+
+def _ordinary(summands: np.ndarray) -> float:
+    """The size of stored numbers beside fills, which are rounded at their own places, and take all else with them."""
+    part = ordinary_part(summands, largest_finite(summands))
+    return rms(summands[np.isfinite(summands)]) if part is None else part.scale
 
 
 def _sums(graph: Graph, stored: Mapping[str, str]) -> Iterator[tuple[str, Further]]:
