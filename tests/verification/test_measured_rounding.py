@@ -111,6 +111,8 @@ def test_what_rounding_does_is_allowed_with_what_it_may_do_to_weights() -> None:
     tolerance = seen(1.0, [(made, made + 1e-3)])
     assert tolerance.typical == pytest.approx(2 * np.sqrt(2) * np.hypot(1e-3, 2**-11))
     assert tolerance.relative == pytest.approx(10.6 * np.sqrt(2) * np.hypot(1e-3, 2**-11))
+    # a weight that 9 steps read is off in the same direction in each
+    assert seen(1.0, [(made, made + 1e-3)], 9).typical == pytest.approx(2 * np.sqrt(10) * np.hypot(1e-3, 2**-11))
     # one rounding at least, and nothing of what is not finite
     assert seen(1.0, [(made, made)]).typical == pytest.approx(2 * np.sqrt(2) * 2**-11)
     assert seen(1.0, [(made, np.full(100, np.inf))]) is None

@@ -77,7 +77,7 @@ def further_errors(
     found.update({p.candidate: transformed[p.reference] for p in pairs if p.reference in transformed})
     found.update(_transforms(candidate))
     found.update(_places(pairs, reference.graph, candidate.graph))
-    for node, rounds in _rounds(pairs, reference.graph, candidate.graph):
+    for node, rounds in rounds_of_loops(pairs, reference.graph, candidate.graph):
         # a list that it collects says no format: it is that of the state
         unit = max(UNIT_ROUNDOFF.get(stored.get(name, ""), UNIT_ROUNDOFF["float32"]) for name in node.outputs)
         found.update(dict.fromkeys(node.outputs, Further(unit * math.sqrt(rounds))))
@@ -199,7 +199,7 @@ def _lengths(read: Sequence[ir.Value | None], at: int, axis: int) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def _rounds(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[Node, int]]:
+def rounds_of_loops(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[Node, int]]:
     """The candidate's loops, with how often each body runs, as far as either side says it."""
     partners = {pair.candidate: pair.reference for pair in pairs}
     for node in candidate.nodes:

@@ -3,14 +3,16 @@
 Bounds add up the worst that each operator may make of what arrives. Over a stretch in which nothing is compared, as a recurrent
 layer that a converter writes out step by step, they grow by a factor a step, until any fault lies within them. How far the
 roundings of a float16 program move a value can be seen, though: the program runs once more in float32, on the same inputs and
-with the same weights, and differs from itself by exactly its roundings. Weights were rounded too, once and to as many digits:
-what is to be expected of the two together is sqrt(2) times what was seen, and one rounding at least. A value that agreed only
-because its bound is wide is held to that, with the margins that every value has.
+with the same weights, and differs from itself by exactly its roundings. Weights were rounded too, once and to as many digits,
+which moves the value as much again; and as one that T steps read is off in the same direction in each of them, where roundings
+of results differ from step to step, sqrt(T) times as much. A value that agreed only because its bound is wide is held to what
+follows from what was seen, and one rounding at least, with the margins that every value has.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,11 +21,13 @@ import numpy as np
 
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
+from coreproof.model.graph import Graph
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.pairing.taps import as_array, batched, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
 from coreproof.verification.bisect import suspects
+from coreproof.verification.further_errors import rounds_of_loops
 from coreproof.verification.match_by_value import arrange
 from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun, severity
@@ -32,9 +36,6 @@ from coreproof.verification.verification import Verification
 
 _WIDE = 0.05
 """A bound that lets a single element be off by more than this share of the scale says little by itself: 100 roundings."""
-
-_BOTH = math.sqrt(2.0)
-"""Results and weights are rounded, each by as much."""
 
 _LONE = 4.0
 """How many times the largest single difference that was seen another one may be, which other roundings make."""
@@ -60,7 +61,8 @@ def held_to_what_rounding_does(
                 for at, (model, running) in enumerate(sides)
                 if _rounds(model, running)
             }
-            seen = _judged(run, wide, exact) if exact else {}
+            steps = {row.candidate: _steps(run, found.rows, row) for row in wide}
+            seen = _judged(run, wide, exact, steps) if exact else {}
     except CoreproofError:
         return found  # the program makes no sense in float32, or the engine refuses it
     if not seen:
@@ -76,7 +78,8 @@ def _is_wide(row: Row) -> bool:
     if not row.judgement.agrees or "float" not in row.dtype or tolerance.step or row.judgement.filled or row.switched:
         return False
     relative, typical = row.needed or (row.judgement.required_relative, row.judgement.rms_relative_error)
-    return tolerance.relative >= _WIDE and (relative > WORST * _BOTH * _U16 or typical > TYPICAL * _BOTH * _U16)
+    least = math.sqrt(2.0) * _U16  # what is allowed whatever is seen
+    return tolerance.relative >= _WIDE and (relative > WORST * least or typical > TYPICAL * least)
 
 
 def _rounds(model: Model, running: Session) -> bool:
@@ -85,7 +88,9 @@ def _rounds(model: Model, running: Session) -> bool:
     return lowered and any(value.dtype == "float16" for value in model.graph.values.values())
 
 
-def _judged(run: VerificationRun, rows: Sequence[Row], exact: Mapping[int, Session]) -> dict[str, Judgement]:
+def _judged(
+    run: VerificationRun, rows: Sequence[Row], exact: Mapping[int, Session], steps: Mapping[str, int]
+) -> dict[str, Judgement]:
     """The worst judgement of each row over all samples by what rounding was seen to do, where it then disagrees."""
     pairs = {row.candidate: next(pair for pair in run.pairs if pair.candidate == row.candidate) for row in rows}
     found: dict[str, Judgement] = {}
@@ -101,9 +106,8 @@ def _judged(run: VerificationRun, rows: Sequence[Row], exact: Mapping[int, Sessi
                 pair = pairs[name]
                 right = arrange(reference[pair.reference], pair.axes)
                 both = (reference[pair.reference], pair.reference), (candidate[name], name)
-                tolerance = _as_seen(
-                    rms(right.astype(np.float64)), [(both[at][0], made[at].get(both[at][1])) for at in exact]
-                )
+                seen = [(both[at][0], made[at].get(both[at][1])) for at in exact]
+                tolerance = _as_seen(rms(right.astype(np.float64)), seen, steps[name])
                 if tolerance is None:
                     continue
                 judgement = run.judge_within(pair, right, candidate[name], tolerance)
@@ -112,14 +116,31 @@ def _judged(run: VerificationRun, rows: Sequence[Row], exact: Mapping[int, Sessi
     return found
 
 
+def _steps(run: VerificationRun, rows: Sequence[Row], row: Row) -> int:
+    """How many layers read the same weight, of those before a row and behind what agrees; of a loop, how often it runs."""
+    graph = run.candidate.graph
+    stored = {name for name, value in graph.values.items() if value.constant}
+    before = {other.candidate for other in rows if other.candidate != row.candidate and not _is_wide(other)}
+    layers = graph.between(stored | before, [row.candidate])
+    read = Counter(name for layer in layers for name in layer.inputs if name in stored and _is_float(graph, name))
+    names = {layer.name for layer in layers}
+    loops = [rounds for loop, rounds in rounds_of_loops(run.pairs, run.reference.graph, graph) if loop.name in names]
+    return max([1, *read.values(), *loops])
+
+
+def _is_float(graph: Graph, name: str) -> bool:
+    return "float" in (graph.values[name].dtype or "")
+
+
 def _taps(running: Session, names: Sequence[str]) -> list[str]:
     return [name for name in taps_of(running, names) if name in running.tappable]
 
 
-def _as_seen(scale: float, seen: Sequence[tuple[np.ndarray, object]]) -> Tolerance | None:
+def _as_seen(scale: float, seen: Sequence[tuple[np.ndarray, object]], steps: int = 1) -> Tolerance | None:
     """The tolerance that follows from what rounding was seen to do to a value; None where nothing can be said.
 
-    ``seen``: the value as each side that rounds makes it, and as it makes it without rounding.
+    ``seen``: the value as each side that rounds makes it, and as it makes it without rounding. ``steps``: how many read the
+    same weight.
     """
     squares, largest = 0.0, 0.0
     for made, unrounded in seen:
@@ -130,9 +151,10 @@ def _as_seen(scale: float, seen: Sequence[tuple[np.ndarray, object]]) -> Toleran
         squares, largest = squares + float(np.mean(np.square(off))), max(largest, float(np.abs(off).max(initial=0.0)))
     if not math.isfinite(squares) or not math.isfinite(scale) or not scale:
         return None
-    share = _BOTH * math.hypot(math.sqrt(squares) / scale, _U16)
+    more = math.sqrt(1.0 + steps)
+    share = more * math.hypot(math.sqrt(squares) / scale, _U16)
     why = (
         f"rounding results to float16 was seen to change it by {math.sqrt(squares) / scale:.1e} of its scale, and rounding "
-        "weights may do as much"
+        f"weights may do {'as much' if steps == 1 else f'{math.sqrt(steps):.2g} times as much, as {steps} steps read the same'}"
     )
-    return Tolerance(max(WORST * share, _LONE * largest / scale), 0.0, TYPICAL * share, why=why)
+    return Tolerance(max(WORST * share, _LONE * more * largest / scale), 0.0, TYPICAL * share, why=why)
