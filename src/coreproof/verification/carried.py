@@ -29,6 +29,7 @@ from coreproof.verification.bisect import readers
 from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.folded import both_right, folded_values
 from coreproof.verification.match_by_value import arrange, arrange_back
+from coreproof.verification.nudged import drawn_near, spread
 from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import Judgement
@@ -58,6 +59,7 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made from
     is itself out of tolerance, where a number is infinite on one side only (the logarithm of what rounding made zero) and
     anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
+    Where a number of float32 is off by no more than the reference itself makes of inputs a rounding apart, it merely follows.
     What float16 makes infinite of a number within its range merely follows where the candidate's values lead beyond it.
     """
     open_rows = [row for row in rows if _is_open(row, run)]
@@ -131,7 +133,7 @@ class _Trial:
         self._constants = self._folded()
         self.settled: dict[str, Judgement] = {}
         self._hidden: set[str] = set()
-        self._narrow = False
+        self._narrow = self._nudged = False
         self._wide: set[str] = set()
         """Values of the reference that were fed, and that float16 does not have."""
         self.led: set[str] = set()
@@ -178,6 +180,13 @@ class _Trial:
             self._narrow = True
             judged = self._judge_all(left, self._accepted_rows())
             self._narrow = False
+            self._settle_cleared(left, judged)
+        # and from values a rounding apart, where one operator of the reference is computed in many steps
+        left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float32"]
+        if left := [row for row in left if self.made_from_accepted(row) and not row.judgement.misplaced]:
+            self._nudged = True
+            judged = self._judge_all(left, self._accepted_rows())
+            self._nudged = False
             self._settle_cleared(left, judged)
         return len(self.settled) > before
 
@@ -328,6 +337,7 @@ class _Trial:
         reference_values = stretch.run(given)
         overflowed = [row.reference for row in group if _is_overflowed(row, run)]
         own_values = next(run.reference_values(sample, [overflowed])) if overflowed else {}
+        moved = spread(stretch.run, given) if self._nudged else {}
         error_model = run.error_model(sample)
         for name, value in candidate_feed.items():
             error_model.feed(name, np.asarray(value))
@@ -337,6 +347,10 @@ class _Trial:
             name = row.candidate
             if name in asked:
                 expected = self._expected(row, fed, given, reference_values, own_values)
+                if row.reference in moved:
+                    near = arrange(moved[row.reference], self._pairs[name].axes)
+                    own = candidate_values[name]
+                    expected = [drawn_near(each, own.reshape(each.shape), near) for each in expected]
                 judged = [run.judge(self._pairs[name], each, candidate_values[name], error_model) for each in expected]
                 judgement = min(judged, key=severity)
                 if name not in worst or severity(judgement) > severity(worst[name]):
