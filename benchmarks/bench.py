@@ -1,8 +1,10 @@
 """`make bench`: conversion time, peak memory and latency of coreproof and its peers, measured in one run.
 
-    python -m benchmarks.bench --peers PYTHON [--repeats 3] [--rounds 60] [--models resnet50,...] [--out FILE] [--only verify]
+    python -m benchmarks.bench --peers PYTHON [--coreai PYTHON] [--repeats 3] [--rounds 60] [--models resnet50,...] [--out FILE]
+        [--only verify|coreai]
 
-`--only verify` measures what verify and conversion's own check cost, and leaves the other tables of the file as they are.
+`--only verify` measures what verify and conversion's own check cost, `--only coreai` conversion to Core AI; either leaves the
+other tables of the file as they are. `--coreai` names a Python with `coreproof[coreai,torch]`, coreai-torch and coreai-onnx.
 Prints tables with ratios and writes benchmarks/RESULTS.md. Each conversion is measured in a process of its own; the tools take
 turns, and the best of the repeats counts (anything else on the machine only ever adds).
 A peer that fails is shown with its reason.
@@ -25,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import coreai
 from benchmarks.measure import TOOLS, measured
 from benchmarks.models import DEPTHS, onnx_file
 from benchmarks.verifying import CHECK_HEAD, VERIFY_HEAD, check_rows, in_fresh_process, verdict, verify_rows
@@ -181,10 +184,41 @@ def verify_sections(names: Sequence[str], console: Console) -> str:
     )  # fmt: skip
 
 
-def rewrite(file: Path, verifying: str) -> None:
-    """Puts the tables of verify at the end of the file, in the place of older ones."""
+_COREAI = "## Conversion to a float32 Core AI model"
+
+
+def coreai_sections(python: str, networks: Sequence[str], options: argparse.Namespace, console: Console) -> str:
+    """The tables of Core AI, printed and as Markdown."""
+    for name in ("tiny", *networks):
+        onnx_file(name, FOLDER)
+    threads = os.cpu_count() or 1
+    results = coreai.conversions(python, networks, FOLDER, options.repeats)
+    rows, verdict_lines = coreai.conversion_rows(results, networks), coreai.verdicts(results, networks)
+    latency = coreai.latency_rows(python, "resnet50", FOLDER, options.rounds, threads) if "resnet50" in networks else []
+    console.print(rich_table(_COREAI.removeprefix("## "), coreai.HEAD, rows))
+    console.print(rich_table("What it lowers to", coreai.LATENCY_HEAD, latency))
+    for line in verdict_lines:
+        console.print(line)
+    about = (
+        f"{os.cpu_count()} cores, {platform.machine()}. From the ONNX file (coreai-torch: from the exported program) to the "
+        f"saved .aimodel, best of {options.repeats} fresh processes, the tools taking turns. coreproof has Apple's package write "
+        f"in a child process, whose start is part of the time. Latency: {options.rounds} rounds, interleaved, {threads} threads."
+    )
+    return "\n".join(
+        [
+            _COREAI, "", about, "", markdown(coreai.HEAD, rows), "", *(f"- {line}" for line in verdict_lines), "",
+            markdown(coreai.LATENCY_HEAD, latency), "", f"(aim: at most {coreai.AIM_LATENCY})", "",
+        ]
+    )  # fmt: skip
+
+
+def rewrite(file: Path, verifying: str | None = None, of_coreai: str | None = None) -> None:
+    """Puts the tables of Core AI and of verify at the end of the file, in the place of older ones; None leaves those."""
     text = file.read_text(encoding="utf-8") if file.is_file() else "# Speed, measured\n"
-    file.write_text(text.partition(_VERIFY)[0].rstrip() + "\n\n" + verifying, encoding="utf-8")
+    before, found, old_verify = text.partition(_VERIFY)
+    before, has_coreai, old_coreai = before.partition(_COREAI)
+    kept = [before, of_coreai or has_coreai + old_coreai, verifying or found + old_verify]
+    file.write_text("\n\n".join(part.strip() for part in kept if part.strip()) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -194,7 +228,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=60, help="interleaved runs of each engine")
     parser.add_argument("--models", default=",".join(NETWORKS), help="which of the networks")
     parser.add_argument("--verified", default=",".join(VERIFIED), help="which models verify is measured on")
-    parser.add_argument("--only", choices=["verify"], help="this part alone")
+    parser.add_argument(
+        "--coreai", help="the Python that has Apple's Core AI packages and coreai-onnx; without it those are left"
+    )
+    parser.add_argument("--only", choices=["verify", "coreai"], help="this part alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "RESULTS.md")
     options = parser.parse_args()
     networks = options.models.split(",")
@@ -204,6 +241,14 @@ def main() -> int:
     if console.width < WIDTH:
         console = Console(width=WIDTH)
 
+    if options.only == "coreai" and options.coreai is None:
+        parser.error("--only coreai wants --coreai PYTHON")
+    of_coreai = None
+    if options.coreai is not None and options.only != "verify":
+        of_coreai = coreai_sections(options.coreai, networks, options, console)
+    if options.only == "coreai":
+        rewrite(options.out, of_coreai=of_coreai)
+        return 0
     verifying = verify_sections(options.verified.split(","), console)
     if options.only == "verify":
         rewrite(options.out, verifying)
@@ -239,8 +284,12 @@ def main() -> int:
         written += ["", f"## {title}", "", markdown(head, rows)]
         if head is CONVERSION_HEAD:
             written += ["", *(f"- {line}" for line in verdicts(results, networks))]
+    if of_coreai is None and options.out.is_file():
+        # what was not measured now stays as it is
+        _, found, old = options.out.read_text(encoding="utf-8").partition(_VERIFY)[0].partition(_COREAI)
+        of_coreai = found + old
     options.out.write_text("\n".join(written) + "\n", encoding="utf-8")
-    rewrite(options.out, verifying)
+    rewrite(options.out, verifying, of_coreai)
     console.print(
         f"written: {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}"
     )

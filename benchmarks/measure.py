@@ -1,7 +1,8 @@
 """One measurement in a process of its own: python -m benchmarks.measure TOOL MODEL FOLDER prints a line of JSON.
 
 Runs in coreproof's environment and in the peers': only the tool that is measured is imported. The clock runs from the source
-(an ONNX file; for coremltools the PyTorch module) to the saved .mlpackage. A tiny model is converted first, off the clock.
+(an ONNX file; for coremltools the PyTorch module, for coreai-torch its exported program) to the saved model. A tiny model is
+converted first, off the clock.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 MARK = "MEASURED "
 LIMIT_SECONDS = 600
-Convert = Callable[[str, Path, Path], Any]  # model name, folder of ONNX files, package to write
+Convert = Callable[[str, Path, Path], Any]  # model name, folder of ONNX files, what to write
 
 
 def measured(command: list[str]) -> dict[str, Any]:
@@ -79,12 +80,53 @@ def _torch_model(name: str) -> Any:
     return _TORCH_MODELS[name]
 
 
+def ours_to_coreai(name: str, folder: Path, out: Path) -> None:
+    import coreproof as cp
+
+    cp.convert(folder / f"{name}.onnx", "coreai", precision="fp32", check=False).save(out)
+
+
+def coreai_onnx(name: str, folder: Path, out: Path) -> None:
+    import coreai_onnx as peer
+
+    peer.convert(str(folder / f"{name}.onnx")).save_asset(out)
+
+
+def coreai_torch(name: str, folder: Path, out: Path) -> None:
+    """Apple's own: the exported program in simpler operations, converted, saved."""
+    import coreai_torch as peer
+
+    program = _exported(name).run_decompositions(peer.get_decomp_table())
+    peer.TorchConverter().add_exported_program(program, input_names=["x"], output_names=["y"]).to_coreai().save_asset(
+        out
+    )
+
+
+_EXPORTED: dict[str, Any] = {}
+
+
+def _exported(name: str) -> Any:
+    import torch
+
+    if name not in _EXPORTED:
+        _EXPORTED[name] = torch.export.export(*_torch_model(name))
+    return _EXPORTED[name]
+
+
 TOOLS: dict[str, Convert] = {
     "coreproof": ours,
     "coremltools": coremltools,
     "onnx2coreml": onnx2coreml,
     "onnxsim": onnxsim,
 }
+
+
+CORE_AI: dict[str, Convert] = {
+    "coreproof": ours_to_coreai,
+    "coreai-onnx": coreai_onnx,
+    "coreai-torch": coreai_torch,
+}
+"""Those that make a Core AI model, in an environment that has Apple's packages."""
 
 
 def peak_mebibytes() -> float:
@@ -102,18 +144,20 @@ def peak_mebibytes() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def measure(tool: str, name: str, folder: Path) -> dict[str, Any]:
+def measure(tool: str, name: str, folder: Path, *, coreai: bool = False) -> dict[str, Any]:
     """Seconds to start (imports and a tiny conversion), seconds to convert, and the peak before and after."""
-    convert = TOOLS[tool]
+    convert, suffix = (CORE_AI[tool], ".aimodel") if coreai else (TOOLS[tool], ".mlpackage")
     if tool == "coremltools":
         _torch_model(name)
+    if tool == "coreai-torch":
+        _exported(name)
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        convert("tiny", folder, Path(scratch) / "tiny.mlpackage")
+        convert("tiny", folder, Path(scratch) / f"tiny{suffix}")
         ready = time.perf_counter()
         before = peak_mebibytes()
         begun = time.perf_counter()
-        out = Path(scratch) / "out.mlpackage"
+        out = Path(scratch) / f"out{suffix}"
         convert(name, folder, out)
         seconds = time.perf_counter() - begun
         size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
@@ -127,9 +171,9 @@ def measure(tool: str, name: str, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    tool, name, folder = sys.argv[1:]
+    tool, name, folder, *said = sys.argv[1:]
     try:
-        result = measure(tool, name, Path(folder))
+        result = measure(tool, name, Path(folder), coreai="--coreai" in said)
     except Exception as error:  # whatever a peer raises is its result
         first = str(error).strip().splitlines() or [""]
         result = {"error": f"{type(error).__name__}: {first[0]}"[:300]}

@@ -63,6 +63,10 @@ class Child:
         """Whether a process is there, with what it was told before."""
         return self._process is not None and self._process.poll() is None
 
+    def failing(self, fail: Fail) -> None:
+        """From now on, errors are what this makes of what was found: one that has started may be asked for another thing."""
+        self._fail = fail
+
     def ask(self, request: Mapping[str, object], seconds: float) -> Entry:
         """What it answers to a request within that time. Raises what ``fail`` makes."""
         process = self._process if self._process is not None and self.alive else self._started()

@@ -39,8 +39,8 @@ def require_asset(path: Path) -> int:
     return (path / GRAPH).stat().st_size
 
 
-def read_program(path: Path) -> StoredProgram:
-    """The program of an .aimodel.
+def read_program(path: Path, child: Child | None = None) -> StoredProgram:
+    """The program of an .aimodel; ``child``: one that has started already, which is asked before it is closed.
 
     Raises UnreadableModelError (no such folder, damaged, the reader ended over it) and MissingDependencyError.
     """
@@ -56,15 +56,16 @@ def read_program(path: Path) -> StoredProgram:
 
     size = require_asset(path)
     require_packages()
-    with Child(fail, size) as child:
-        request = {"do": "read", "path": str(path.resolve()), "folder": str(child.folder)}
-        child.ask(request, _SECONDS + size / _BYTES_A_SECOND)
-        written = child.folder / "graph.json"
+    with child or Child(fail, size) as asked:
+        asked.failing(fail)
+        request = {"do": "read", "path": str(path.resolve()), "folder": str(asked.folder)}
+        asked.ask(request, _SECONDS + size / _BYTES_A_SECOND)
+        written = asked.folder / "graph.json"
         if written.stat().st_size > _LARGEST_GRAPH:
             raise fail(f"a graph of {written.stat().st_size:,} bytes")
         document = parse_json(written.read_bytes(), fail)
         # the folder goes with the child
-        constants = np.array(mapped(child.folder / "constants"))
+        constants = np.array(mapped(asked.folder / "constants"))
     return program_of(document, constants, fail)
 
 

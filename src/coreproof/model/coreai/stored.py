@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coreproof.errors import UnreadableModelError
 from coreproof.model.coreai.model import CoreAIModel
 from coreproof.model.coreai.program import StoredProgram
 from coreproof.model.coreai.read import read_program
@@ -19,8 +20,16 @@ def stored_model(program: StoredProgram, *, name: str) -> CoreAIModel:
     scratch = TemporaryFolder()
     try:
         place = Path(scratch.name) / "model.aimodel"
-        write_program(program, place, name)
-        return CoreAIModel(read_program(place), name=name, files=place, keep_alive=scratch)
+        return CoreAIModel(_written_and_read(program, place, name), name=name, files=place, keep_alive=scratch)
     except BaseException:
         scratch.cleanup()
         raise
+
+
+def _written_and_read(program: StoredProgram, place: Path, name: str) -> StoredProgram:
+    child = write_program(program, place, name)
+    try:
+        return read_program(place, child)
+    except UnreadableModelError:
+        # what Apple's package left in the memory of the process that wrote says nothing of the files
+        return read_program(place)

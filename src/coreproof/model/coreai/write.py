@@ -16,8 +16,10 @@ _SECONDS = 60.0
 _BYTES_A_SECOND = 5_000_000
 
 
-def write_program(program: StoredProgram, path: Path, where: str) -> None:
+def write_program(program: StoredProgram, path: Path, where: str) -> Child:
     """Makes the folder ``path``, which ends in .aimodel, of a program; ``where`` is the model in messages.
+
+    Returns the child that wrote it, to be closed: its packages are imported, which takes longer than a small model does.
 
     Raises ConversionError where Apple's package does not take the program, and MissingDependencyError without it.
     """
@@ -31,11 +33,15 @@ def write_program(program: StoredProgram, path: Path, where: str) -> None:
         )
 
     size = sum(o.constant.nbytes for f in program.functions for o in operations(f.block) if o.constant is not None)
-    with Child(fail, size) as child:
+    child = Child(fail, size)
+    try:
         tell(program, child.folder)
-        child.ask(
-            {"do": "write", "path": str(path.resolve()), "folder": str(child.folder)}, _SECONDS + size / _BYTES_A_SECOND
-        )
+        request = {"do": "write", "path": str(path.resolve()), "folder": str(child.folder)}
+        child.ask(request, _SECONDS + size / _BYTES_A_SECOND)
+    except BaseException:
+        child.close()
+        raise
+    return child
 
 
 def tell(program: StoredProgram, folder: Path) -> None:
