@@ -4,6 +4,7 @@ In an environment that has `coreproof[coreai]` and torchvision::
 
     PYTHONPATH=src:. python -m conformance.coreai_networks [NAME ...] [--record FILE] [--table FILE]
 
+The rows of the networks that are run replace their earlier ones in conformance/results/coreai_networks.json.
 Each network is made from a seed and converted straight from PyTorch to Core AI, in float32 and in half width; the ML Program
 between is made by itself as well. The rows are those that `verify` pairs by name. A network that is compressed is the ML Program
 with its weights in fewer bits.
@@ -22,10 +23,12 @@ from typing import Any
 from tests.decoders import decoder
 
 import coreproof as cp
+from conformance.origin import origin, write_record
 from conformance.transformers import LENGTH, TRANSFORMERS, WIDTH
 from coreproof.model.base import Model
 from coreproof.runtime.session import Engine
 
+RESULTS = Path(__file__).parent / "results" / "coreai_networks.json"
 Made = tuple[Any, tuple[Any, ...]]
 
 
@@ -172,17 +175,18 @@ def main() -> None:
     """Runs the networks that are named, or all of them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--record", type=Path)
+    parser.add_argument("--record", type=Path, default=RESULTS)
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    made = origin("conformance.coreai_networks")
+    kept = json.loads(asked.record.read_text(encoding="utf-8"))["rows"] if asked.record.is_file() else []
+    rows: list[dict[str, object]] = [row for row in kept if asked.names and row["network"] not in asked.names]
     for name in asked.names or NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
             for row in judge(name, Path(folder)):
-                rows.append(row)
+                rows.append({**row, "commit": made["commit"]})
                 print("✓" if row["agrees"] else "✗", row["network"], "|", row["what"], "|", row["text"], flush=True)
-        if asked.record is not None:
-            asked.record.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(asked.record, {**made, "agree": sum(bool(row["agrees"]) for row in rows), "rows": rows})
     if asked.table is not None:
         asked.table.write_text(table(rows), encoding="utf-8")
 

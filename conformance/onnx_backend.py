@@ -1,9 +1,10 @@
 """The ONNX backend tests as a judge: models converted to Core ML, run by coreproof's runtime, held against stored outputs.
 
-    python -m conformance.onnx_backend [--to mlprogram|neuralnetwork] [--precision fp32|fp16] [--only SUBSTRING] [--every N]
+    python -m conformance.onnx_backend [--to mlprogram|neuralnetwork|coreai] [--precision fp32|fp16] [--only PART] [--every N]
 
 writes conformance/results/onnx-<to>-<precision>.json, and docs/operators-onnx.md from the ML Program results; a part of the
-tests (--only, --every) writes nothing.
+tests (--only, --every) writes nothing. ``--to coreai`` goes on to Core AI, where Apple's own interpreter runs the program: in an
+environment with `coreproof[coreai]`.
 
 ``--list FILE`` (or COREPROOF_ONNX_TESTS) names a table of what an ML Program can express at all: a row a test, with its kind,
 its name, ``expressible`` (yes: as shipped; frozen: once the inputs of ``frozen_inputs`` are constants; no) and the reason. With
@@ -23,6 +24,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +34,26 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
+from conformance.coreai_interpreter import Interpreter
 from conformance.origin import origin
 from conformance.trial import run_source
+from coreproof.conversion.mil_to_coreai.convert import translated
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.operators import ONNX, meaning
 from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsError
+from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 
 HERE = Path(__file__).parent
 KNOWN_FAILURES = HERE / "onnx_known_failures.json"
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
-RECORDS = {"ML Program": "mlprogram-fp32", "ML Program fp16": "mlprogram-fp16", "NeuralNetwork": "neuralnetwork-fp32"}
+RECORDS = {
+    "ML Program": "mlprogram-fp32",
+    "ML Program fp16": "mlprogram-fp16",
+    "NeuralNetwork": "neuralnetwork-fp32",
+    "Core AI, Apple's interpreter": "coreai-fp32",
+}
 """Columns of the table and the recorded run that each is made from."""
 FP16_TOLERANCE = 1e-2
 """Relative and absolute tolerance of float16 runs, that of the strict form of Apple's suite."""
@@ -199,22 +209,32 @@ def _attempt(case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, 
         shapes = {n: list(v.shape) for n, v in samples[0][0].items()} if samples else {}
         converted = onnx_to_coreml(
             wrapped,
-            to,  # type: ignore[arg-type]
+            "mlprogram" if to == "coreai" else to,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
             target=None if to == "neuralnetwork" else "iOS18",
             shapes=shapes,
         )
-        with session(converted) as running:
-            for inputs, outputs in samples:
-                features = [f.name for f in converted.signature.inputs]
-                # a single number is fed as an array of one, the least a Core ML input can be
-                results = running.run(dict(zip(features, map(np.atleast_1d, inputs.values()), strict=True)))
-                names = [f.name for f in converted.signature.outputs]
-                for name, expected in zip(names, outputs, strict=True):
-                    _compare(case, results[name], expected, precision)
+        features = [f.name for f in converted.signature.inputs]
+        # a single number is fed as an array of one, the least a Core ML input can be
+        fed = [dict(zip(features, map(np.atleast_1d, inputs.values()), strict=True)) for inputs, _ in samples]
+        made = _interpreter().run(translated(converted), fed) if to == "coreai" else _run(converted, fed)
+        names = [f.name for f in converted.signature.outputs]
+        for results, (_, outputs) in zip(made, samples, strict=True):
+            for name, expected in zip(names, outputs, strict=True):
+                _compare(case, results[name], expected, precision)
     except Exception as error:  # whatever happens is the outcome of the test
         return error
     return None
+
+
+def _run(converted: CoreMLModel, fed: list[dict[str, Any]]) -> list[Any]:
+    with session(converted) as running:
+        return [running.run(sample) for sample in fed]
+
+
+@cache
+def _interpreter() -> Interpreter:
+    return Interpreter()
 
 
 def _compare(case: Any, actual: Any, expected: Any, precision: str) -> None:
@@ -329,7 +349,7 @@ def _ended(counts: Counter[str] | None) -> str:
 def main() -> int:
     """Runs all tests; exit 1 when one fails that is not known to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", default="mlprogram", choices=("mlprogram", "neuralnetwork"))
+    parser.add_argument("--to", default="mlprogram", choices=("mlprogram", "neuralnetwork", "coreai"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16"))
     parser.add_argument("--only", default="", help="only tests whose name holds this")
     parser.add_argument("--every", type=int, default=1, help="each N-th test")
