@@ -13,7 +13,13 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.mil_to_coreai.left_behind import LeftBehind
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
-from coreproof.errors import InputError, MissingDependencyError, OutputExistsError, UnsupportedOperatorsError
+from coreproof.errors import (
+    ConversionError,
+    InputError,
+    MissingDependencyError,
+    OutputExistsError,
+    UnsupportedOperatorsError,
+)
 from coreproof.model.coreai import child
 from coreproof.proof.document import Proof
 from coreproof.proof.migration import STAYS, stays
@@ -79,6 +85,31 @@ def test_other_kinds_go_through_a_program_of_float32(tmp_path: Path) -> None:
     proof = cp.migrate(plain, tmp_path / "net.aimodel")
     assert proof.agrees
     assert "float16" not in {value.dtype for value in proof.models["c2a"].graph.values.values()}
+
+
+@needs_coreai
+def test_a_label_that_is_a_text_becomes_the_scores_that_choose_it(shared_data: Path, tmp_path: Path) -> None:
+    """A pipeline of a support vector machine, whose one output is the name of a flower."""
+    rows = {
+        "Sepal.Length": np.array([5.1, 6.4, 6.3]), "Sepal.Width": np.array([3.5, 3.2, 3.3]),
+        "Petal.Length": np.array([1.4, 4.5, 6.0]), "Petal.Width": np.array([0.2, 1.5, 2.5]),
+    }  # fmt: skip
+    fed = [{name: values[at : at + 1] for name, values in rows.items()} for at in range(3)]
+    proof = cp.migrate(shared_data / "coreml" / "gavi_iris_A.mlmodel", tmp_path / "iris.aimodel", inputs=fed)
+    assert proof.agrees
+    new = cp.load(tmp_path / "iris.aimodel")
+    with cp.session(new, engine="coreai") as running:
+        renamed = [{name.replace(".", "_"): value for name, value in sample.items()} for sample in fed]
+        chosen = [int(np.argmax(np.asarray(running.run(sample)["Species_scores"]))) for sample in renamed]
+    assert chosen == [0, 1, 2]  # setosa, versicolor, virginica: one of Fisher's flowers of each
+
+
+@needs_coreai
+def test_texts_that_are_fed_have_no_place_in_core_ai(shared_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="texts and dictionaries") as caught:
+        cp.migrate(shared_data / "coreml" / "cocoaai_SentimentPolarity.mlmodel", tmp_path / "s.aimodel")
+    assert "stay with Core ML" in str(caught.value)
+    assert not (tmp_path / "s.aimodel").exists()
 
 
 @needs_coreai

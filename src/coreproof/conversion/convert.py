@@ -119,6 +119,8 @@ def convert(
         states=middle.remembers,
         compress=scheme,
         keep_size=keep_size,
+        # Core AI has neither texts nor pipelines
+        stages=to != "coreai",
     )
     outlines = _outlines(given, source, middle)
     if to == "coreai":

@@ -168,3 +168,32 @@ def test_labels_of_the_users_name_the_classes_of_an_estimator(tmp_path: Path, to
 def test_labels_for_another_number_of_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CoreproofError, match=r"(?s)the number of labels is not.*3 labels.*2"):
         cp.convert(classifier(tmp_path, [0, 1, 2], zipped=False), "mlprogram", labels=["a", "b"])
+
+
+def looked_up(labels: list[str], axis: int = -1) -> OnnxModel:
+    """A row of scores, and the name of the first largest, looked up as the standard itself does it."""
+    text = f"""c (float[4] x) => (string[] name) {{
+        s = MatMul(x, w)
+        at = ArgMax<axis={axis}, keepdims=0>(s)
+        name = Gather(names, at)
+    }}"""
+    return graph_model(text, w=WEIGHTS.reshape(4, 3), names=np.array(labels, dtype=object))
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_a_name_that_is_looked_up_in_a_list_is_a_label(axis: int) -> None:
+    source = looked_up(NAMES, axis)
+    made = cp.convert(source, "mlprogram")
+    with cp.session(made) as running:
+        for at in range(6):
+            x = np.random.default_rng(at).normal(size=4).astype(np.float32)
+            assert running.run({"x": x})["name"] == NAMES[int(np.argmax(x @ WEIGHTS.reshape(4, 3)))]
+
+
+def test_a_name_at_a_number_that_is_fed_is_refused() -> None:
+    """Which may count from the end, as Gather's indices do."""
+    model = graph_model(
+        "c (int64[1] at) => (string[1] name) { name = Gather(names, at) }", names=np.array(NAMES, dtype=object)
+    )
+    with pytest.raises(ConversionError):
+        cp.convert(model, "mlprogram")

@@ -78,13 +78,14 @@ def named_anew(classes: Classes | None, labels: Sequence[str] | Sequence[int], n
 
 
 def take_classes(
-    model: ir.Model, source: str, *, asked: bool = False
+    model: ir.Model, source: str, *, asked: bool = False, stages: bool = True
 ) -> tuple[Classes | None, tuple[NamedClasses, ...]]:
     """The classes that the graph ends with, whose scores become its first output; None where it has none.
 
     A Core ML classifier names the class of the highest score. Where the source decides in another way, by the votes of a support
     vector machine for one, or names several classes, its outputs become scores that stages behind the network name.
-    ``asked``: the user names the classes, so that a number of a class beside its scores is a classifier's label too.
+    ``asked``: the user names the classes, so that a number of a class beside its scores is a classifier's label too. Without
+    ``stages`` the scores stay, of which the source takes the first largest: nothing behind the network names a class.
     Raises ConversionError where the labels are not known.
     """
     graph = model.graph
@@ -101,7 +102,7 @@ def take_classes(
         common.RemoveUnusedNodesPass()(model)
         return classes, ()
     # a dictionary stands beside the label of a classifier, which may be a number
-    staged = _staged(graph, zips, named if zips else {name: named[name] for name in texts}, source)
+    staged = _staged(graph, zips, named if zips else {name: named[name] for name in texts}, source, stages)
     common.RemoveUnusedNodesPass()(model)
     return None, staged
 
@@ -128,7 +129,7 @@ def _one_classifier(
 
 
 def _staged(
-    graph: ir.Graph, zips: Sequence[ir.Value], decided: Mapping[str, _Decision], source: str
+    graph: ir.Graph, zips: Sequence[ir.Value], decided: Mapping[str, _Decision], source: str, stages: bool
 ) -> tuple[NamedClasses, ...]:
     """Ends the graph in scores where it ended in texts and dictionaries."""
     made: list[NamedClasses] = []
@@ -142,7 +143,8 @@ def _staged(
             scores, labels = zipped.inputs[0], _zip_labels(zipped)
         elif name in decided and decided[name].labels:
             labels = decided[name].labels
-            scores = _one_hot_scores(graph, decided[name], f"{name}_chosen")
+            scores = None if stages else _in_a_row(decided[name])
+            scores = scores or _one_hot_scores(graph, decided[name], f"{name}_chosen")
         else:
             ends.append(value)
             continue
@@ -153,6 +155,17 @@ def _staged(
         ends.append(scores)
     graph.outputs[:] = list(dict.fromkeys(ends))
     return tuple(made)
+
+
+def _in_a_row(decision: _Decision) -> ir.Value | None:
+    """The scores of which a label is the first largest, where they are one row of them."""
+    by = decision.by
+    scores = None if by is None or by.op_type != "ArgMax" else by.inputs[0]
+    if by is None or scores is None or scores.shape is None or by.attributes.get_int("select_last_index", 0) == 1:
+        return None
+    axis, rank = by.attributes.get_int("axis", 0), len(scores.shape)
+    # axis -1 of any rank, and the only one there is
+    return scores if axis in (-1, rank - 1) and scores.shape[-1] == len(decision.labels) else None
 
 
 def _one_hot_scores(graph: ir.Graph, decision: _Decision, name: str) -> ir.Value:
@@ -246,13 +259,17 @@ def _decision(value: ir.Value) -> _Decision | None:
     """What decides the label that an output gives; None where it gives none."""
     at = _origin(value)
     node = at.producer()
-    if node is None or node.domain != ML:
+    if node is None or (node.domain != ML and not _chooses_a_text(node)):
         return None
     if node.op_type in ESTIMATORS and at is node.outputs[0]:
         names = [name for name in node.attributes if name.startswith("classlabels_")]
         labels = next((found for name in names if (found := _labels(node, name))), ())
         return _Decision(at, labels, node)
-    if node.op_type == "ArrayFeatureExtractor" and node.inputs[0] is not None and node.inputs[1] is not None:
+    if (
+        node.op_type in ("ArrayFeatureExtractor", "Gather")
+        and node.inputs[0] is not None
+        and node.inputs[1] is not None
+    ):
         held = known_tensor(node.inputs[0])
         if held is not None and held.dtype == ir.DataType.STRING:
             number = node.inputs[1]
@@ -261,6 +278,16 @@ def _decision(value: ir.Value) -> _Decision | None:
             texts = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in held.numpy().reshape(-1))
             return _Decision(number, texts, by if by is not None and by.op_type == "ArgMax" else None)
     return None
+
+
+def _chooses_a_text(node: ir.Node) -> bool:
+    """Whether it is the standard's own way to look a label up in a list: what coreproof lowers a Core ML classifier to."""
+    if node.domain != "" or node.op_type != "Gather" or node.inputs[0] is None or node.inputs[1] is None:
+        return False
+    held, chosen = known_tensor(node.inputs[0]), _origin(node.inputs[1]).producer()
+    # of another number it is not sure that it counts from the first
+    by_argmax = chosen is not None and chosen.op_type == "ArgMax"
+    return by_argmax and held is not None and held.dtype == ir.DataType.STRING and len(held.shape) == 1
 
 
 def _origin(value: ir.Value) -> ir.Value:

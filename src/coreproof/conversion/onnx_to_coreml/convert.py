@@ -29,8 +29,8 @@ from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.schemas import check_against_schemas
 from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
-from coreproof.conversion.onnx_to_coreml.text_stages import with_text_stages
-from coreproof.conversion.onnx_to_coreml.texts import number_texts
+from coreproof.conversion.onnx_to_coreml.text_stages import scores_instead, with_text_stages
+from coreproof.conversion.onnx_to_coreml.texts import Texts, number_texts
 from coreproof.conversion.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
@@ -65,6 +65,7 @@ def onnx_to_coreml(
     states: Mapping[str, str] | None = None,
     compress: Scheme | None = None,
     keep_size: Collection[str] = (),
+    stages: bool = True,
 ) -> CoreMLModel:
     """Converts an ONNX model of any opset from 7 on.
 
@@ -76,7 +77,8 @@ def onnx_to_coreml(
     in float32 in a float16 program. ``states`` are inputs that bring what the model
     remembers, each with the output that holds it after a run: states of an ML Program from iOS 18 on, which it is made for
     where no ``target`` is said, and inputs and outputs below. ``compress`` is how weights of an ML Program are compressed, save
-    those that ``keep_size`` names: layers, "layer:weight", or operators.
+    those that ``keep_size`` names: layers, "layer:weight", or operators. ``stages``: what no multi-array holds, texts and
+    dictionaries, is made in stages around the network; without them classes stay scores, and texts that are fed are refused.
 
     The result's ``provenance`` maps its values to the ONNX values that they equal. Raises UnsupportedOperatorsError and
     ConversionError, each naming every node concerned.
@@ -91,8 +93,8 @@ def onnx_to_coreml(
     graph = _prepared(model, joined=to == "mlprogram", kept=keep_fp32)
     # before classes are taken off: the operators that tell go with them
     classical = is_classical(graph.graph)
-    classes, named = take_classes(graph, model.name, asked=labels is not None)
-    texts = number_texts(graph, model.name)
+    classes, named = take_classes(graph, model.name, asked=labels is not None, stages=stages)
+    texts = number_texts(graph, model.name) if stages else _without_texts(graph, model.name)
     about_classes: tuple[str, ...] = ()
     _refuse_beside_texts(model.name, bool(texts or named), compress is not None, labels is not None, bool(states))
     # blocks and schemes may each ask for a newer system than the default
@@ -178,7 +180,24 @@ def onnx_to_coreml(
     if labels is None:
         # no classifier holds them then: a later verb finds what the source called its classes
         note_labels(spec.description.metadata.userDefined, model.signature.labels or None)
-    return with_text_stages(made, texts, named, built.names.identifier_for) if texts or named else made
+    if stages:
+        return with_text_stages(made, texts, named, built.names.identifier_for) if texts or named else made
+    made.notes = (*made.notes, *(scores_instead(of, built.names.identifier_for) for of in named))
+    return made
+
+
+def _without_texts(graph: ir.Model, source: str) -> Texts:
+    """Nothing, for a network alone. Raises ConversionError for a graph that is fed texts or dictionaries."""
+    texts = number_texts(graph, source)
+    if texts:
+        raise ConversionError(
+            "texts and dictionaries that a model is fed have no place in a network alone",
+            where=source,
+            expected="inputs of numbers",
+            found=", ".join([*(entry.name for entry in texts.inputs), *(entry.name for entry in texts.dictionaries)]),
+            fix="stay with Core ML, whose pipelines take them, or make numbers of them in the app and convert what comes behind",
+        )
+    return texts
 
 
 @contextmanager

@@ -15,6 +15,10 @@ from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2, NeuralNetw
 _DOUBLE = FeatureTypes_pb2.ArrayFeatureType.DOUBLE
 
 
+_NAMED = 8
+"""Labels that a note names."""
+
+
 def with_text_stages(
     network: CoreMLModel, texts: Texts, named: Sequence[NamedClasses], identifier: Callable[[str], str]
 ) -> CoreMLModel:
@@ -68,6 +72,13 @@ def with_text_stages(
     whole_model = network.with_spec(spec)
     whole_model.notes, whole_model.provenance = network.notes, network.provenance
     return whole_model
+
+
+def scores_instead(of: NamedClasses, identifier: Callable[[str], str]) -> str:
+    """What stands for a label or a dictionary where no stage makes it."""
+    known = ", ".join(map(str, of.labels[:_NAMED])) + (", ..." if len(of.labels) > _NAMED else "")
+    kind = "a label" if of.is_label else "a dictionary by label"
+    return f"{identifier(of.scores)}: stands for {of.output!r}, {kind} to the source: a score for each of {known}, in this order"
 
 
 def _looked_up(entry: TextInput, texts: Texts) -> Iterator[tuple[str, Model_pb2.Model]]:
