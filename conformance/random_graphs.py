@@ -23,16 +23,21 @@ from onnx import helper
 from conformance.trial import FORMATS, Feed, carry_out, first_line, onnx_trial, quiet, run_source
 
 RESULTS = Path(__file__).parent / "results" / "random_graphs.json"
+_ANSWER_MS = 20_000
+"""How long NNSmith's solver may think about one question; one without answer counts as a no."""
 
 
 def draw(seed: int) -> onnx.ModelProto:
     """NNSmith's graph of that seed. NNSmith exports by tracing, which PyTorch no longer does unless it is told to."""
     import torch
+    import z3
     from nnsmith.abstract.dtype import DType
     from nnsmith.graph_gen import model_gen
     from nnsmith.materialize import Model
     from nnsmith.narrow_spec import auto_opset
 
+    # NNSmith's own limit is looked at between two questions: one that has no quick answer took hours
+    z3.set_param("timeout", _ANSWER_MS)
     exporter: Callable[..., Any] = torch.onnx.export
     torch.onnx.export = lambda *given, **options: exporter(*given, **{"dynamo": False, **options})
     try:

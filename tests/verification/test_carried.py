@@ -392,3 +392,58 @@ def test_what_is_made_from_a_copy_that_the_candidate_makes_last_follows_too() ->
     assert any(row.carried for row in found.rows)
     wrong = onnx_model(text, **{**weights, "b": np.float32([-0.95])})
     assert not verify(wrong, made, {"x": x})
+
+
+BEHIND_A_STEP = """<ir_version: 8, opset_import: ["": 17]> net (float[64,64] x) => (float[64,64] y) {
+    f = Floor(x)
+    c = Cos(f)
+    h = MatMul(c, w)
+    r = Relu(h)
+    m = MatMul(r, v)
+    y = Add(m, b)
+}"""
+
+
+@pytest.mark.parametrize("every", [300, 4000])
+@pytest.mark.parametrize(
+    ("weight", "factor", "first"), [("w", 1.0, ""), ("w", 1.02, "h"), ("v", 0.95, "m"), ("b", 1.1, "y_fp16")]
+)
+def test_a_fault_does_not_hide_behind_a_step_that_rounding_crosses(
+    every: int, weight: str, factor: float, first: str
+) -> None:
+    """Few numbers cross an edge, and move all that follows by a third of its scale: the bound of which hid a fault of 5%."""
+    drawn = np.random.default_rng(0)
+    x = drawn.standard_normal((64, 64)).astype(np.float32) * 2
+    x.ravel()[::every] = 1.9999  # 2 in float16
+    w, v = (drawn.standard_normal((64, 64)).astype(np.float32) / 8 for _ in range(2))
+    weights = {"w": w, "v": v, "b": drawn.standard_normal(64).astype(np.float32)}
+    made = onnx_to_coreml(onnx_model(BEHIND_A_STEP, **weights), "mlprogram", precision="fp16")
+    wrong = onnx_model(BEHIND_A_STEP, **{**weights, weight: weights[weight] * np.float32(factor)})
+    found = verify(wrong, made, {"x": x})
+    assert found.agrees == (not first), found.summary()
+    assert (found.first_divergence.candidate if found.first_divergence else "") == first
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1.005, False)])
+def test_what_is_made_from_a_constant_that_is_stored_in_float16_follows_from_what_is_stored(
+    factor: float, agrees: bool
+) -> None:
+    """The tangent near its pole of a constant: the converter folds up to the GELU, and the program computes what is left."""
+    c = np.linspace(-2, 2, 62, dtype=np.float32)
+    c[7] = 1.5365  # its GELU stands 0.13 before the pole
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[62] x) => (float[62] y, float[62] z) {
+        d = Div(c, root)
+        e = Erf(d)
+        p = Add(e, one)
+        m = Mul(c, p)
+        g = Mul(m, half)
+        t = Tan(g)
+        y = Mul(t, k)
+        z = Add(x, g)
+    }"""
+    numbers = {"root": np.sqrt(np.float32(2)), "one": np.float32(1), "half": np.float32(0.5)}
+    source = onnx_model(text, c=c, k=np.float32(1), **numbers)
+    made = onnx_to_coreml(source, "mlprogram", precision="fp16")
+    assert any(node.operator == "tan" for node in made.graph.nodes)
+    found = verify(onnx_model(text, c=c, k=np.float32(factor), **numbers), made)
+    assert found.agrees == agrees, found.summary()

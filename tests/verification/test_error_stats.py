@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from coreproof.verification import error_stats as module
 from coreproof.verification.channels import Profile
-from coreproof.verification.error_stats import error_stats, exceedance
+from coreproof.verification.error_stats import Measured, error_stats, exceedance
 from coreproof.verification.tolerance import Tolerance, judge, passes
 
 
@@ -102,6 +103,7 @@ def test_float32_decides_as_float64_does(seed: int, kind: str, monkeypatch: pyte
     """Where float32 cannot tell (elements at the edge of what is allowed), the figures come from float64: bit for bit."""
     monkeypatch.setattr(module, "BLOCK", 1 << 9)
     monkeypatch.setattr(module, "_PART", 1 << 7)
+    monkeypatch.setattr(module, "_FEW", 0)  # of few elements float64 is asked at once
     rng = np.random.default_rng(seed)
     relative = float(10.0 ** rng.uniform(-6, -1))
     a = rng.normal(size=(2, 6, 200)).astype(np.float32)
@@ -126,3 +128,47 @@ def test_float32_decides_as_float64_does(seed: int, kind: str, monkeypatch: pyte
     allowed = np.maximum(np.abs(x.astype(np.float64)), known.scale) * np.repeat(np.tile(factors, 2), 200)
     assert found.over == np.count_nonzero(error > relative * allowed)
     assert found.required_relative == pytest.approx((error / allowed).max(), rel=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["equal", "last differs", "noise", "small"])
+def test_what_was_measured_before_changes_no_figure(kind: str, block: int) -> None:
+    rng = np.random.default_rng(5)
+    size = 1e-12 if kind == "small" else 1.0
+    a = (size * rng.normal(size=700)).astype(np.float32)
+    b = a.copy()
+    if kind == "last differs":
+        b[-1] *= np.float32(1.5)
+    elif kind != "equal":
+        b = (a * (1 + 1e-3 * rng.normal(size=a.shape))).astype(np.float32)
+    scale = float(np.sqrt(np.mean(a.astype(np.float64) ** 2)))
+    plain_figures, found = error_stats(a, b), error_stats(a, b, Measured(scale, float(a.min()), float(a.max())))
+    assert plain_figures is not None
+    assert found is not None
+    assert (found.error, found.low, found.high) == (plain_figures.error, plain_figures.low, plain_figures.high)
+    assert found.peaks == plain_figures.peaks
+    for name in ("mean_error", "rms_error", "scale", "cosine"):
+        assert getattr(found, name) == pytest.approx(getattr(plain_figures, name), rel=1e-6), name
+
+
+def test_a_candidate_that_is_not_finite_is_seen_beside_a_measured_reference(block: int) -> None:
+    a = np.linspace(1, 2, 300, dtype=np.float32)
+    for strange in (np.nan, np.inf, -np.inf):
+        b = a.copy()
+        b[250] = strange
+        assert error_stats(a, b, Measured(1.5, 1.0, 2.0)) is None
+
+
+def test_half_numbers_are_judged_as_the_same_numbers_in_float32() -> None:
+    """Each number of float16 is one of float32; subnormal ones and the largest too."""
+    rng = np.random.default_rng(6)
+    a = (rng.normal(size=9000) * np.geomspace(1e-7, 1e4, 9000)).astype(np.float32)
+    half = a.astype(np.float16)
+    tolerance = Tolerance(1e-3, 0.0, 1e-3)
+    found = judge(a, half, tolerance)
+    assert found == judge(a, half.astype(np.float32), tolerance)
+    assert found.agrees
+    for loose in (1e-3, 1e-2):
+        bound = replace(tolerance, relative=loose)
+        assert passes(a, half, bound) == passes(a, half.astype(np.float32), bound) == (loose > 1e-3)
+    assert found.rms_error == pytest.approx(np.sqrt(np.mean((a.astype(np.float64) - half) ** 2)), rel=1e-4)
+    assert judge(half, half, Tolerance()).agrees

@@ -12,7 +12,7 @@ import pytest
 import coreproof as cp
 from coreproof.verification.match_by_value import ALIKE, arrange, arrange_back, distance, sketch
 from coreproof.verification.verify import verify
-from tests.build import FLOAT, Net, as_half, onnx_model, residual_net
+from tests.build import FLOAT, Net, as_half, graph_model, onnx_model, residual_net
 from tests.verification.test_bisect import changed, renamed
 
 with contextlib.suppress(ImportError):
@@ -179,3 +179,15 @@ def test_numbers_that_are_all_but_one_number_fit_no_others() -> None:
     assert rounded is not None
     assert distance(own, other)[0] > ALIKE
     assert distance(own, rounded)[0] < ALIKE
+
+
+def test_what_is_all_but_another_value_leaves_the_partner_to_that() -> None:
+    """A product that differs by half a percent stands before the value itself, which is far nearer."""
+    many, near = np.float32(100), np.float32(1.005)
+    one = graph_model("net (float[4,64] x) => (float[4,64] y) { c = Mul(x, many)  y = Relu(c) }", many=many)
+    steps = "h = Mul(x, near)  a = Mul(h, many)  s = Mul(x, many)  u = Relu(s)  v = Relu(a)"
+    other = graph_model(f"net (float[4,64] x) => (float[4,64] u, float[4,64] v) {{ {steps} }}", near=near, many=many)
+    x = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    pairs = {row.candidate: row.reference for row in verify(one, other, {"x": x}).rows}
+    assert "a" not in pairs
+    assert pairs["s"] == "c"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,26 @@ def test_rounding_makes_an_output_weak_where_it_may_change_half_of_it_in_most_sa
     assert [w.fails for w in told] == ([weak] if small else [])
     if small and not weak:
         assert f"in {small} of 4 samples rounding changes half of output 'y', or may" in found.summary().splitlines()[0]
+
+
+@pytest.mark.parametrize(("off", "step", "how", "weak"), [
+    (1.6, 0.0, "output", True), (0.4, 0.0, "output", False), (1.6, 0.5, "output", False), (1.6, 0.0, "name", False),
+])  # fmt: skip
+def test_an_element_that_only_a_wide_bound_excuses_proves_nothing(
+    off: float, step: float, how: str, weak: bool
+) -> None:
+    """A bound of 2.7 of the scale lets an element be off by more than its size, where the whole is off by a fifth."""
+    made = cp.load(chain(("Mul", "w"), w=2))
+    found = verify(made, made)
+    (row,) = found.rows
+    tolerance = Tolerance(2.65, 0.0, 0.35, step=step)
+    judged = replace(row.judgement, tolerance=tolerance, required_relative=off, rms_relative_error=0.18)
+    found = replace(found, rows=(replace(row, how=how, judgement=judged, needed=(off, 0.18)),))
+    assert found.agrees
+    assert found.proves is not weak
+    first = found.summary().splitlines()[0]
+    assert ("an element of output 'y' is off by 1.6 of its size, which only so wide a bound lets pass" in first) is weak
+    assert (found.rows[0].weakness == "rounding") is weak
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

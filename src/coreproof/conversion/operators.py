@@ -42,6 +42,7 @@ def meaning(operator: str) -> Meaning:
     return registry.meaning(operator)
 
 
+@lru_cache(4096)
 def error_class(operator: str) -> ErrorClass:
     """How this operator passes an error on; "elementwise" where it is not known."""
     return meaning(operator).get("error", "elementwise")

@@ -88,10 +88,14 @@ def draw(
     if role.kind == "length":
         return _lengths(shape, rng, within(role, dtype), number).astype(dtype)
     if dtype.kind in "iu":
-        return _whole(shape, rng, within(role, dtype)).astype(dtype)
+        return _in_order(_whole(shape, rng, within(role, dtype)).astype(dtype), role)
     # all magnitudes in one draw, so that a large model is run once for them
     scale = _by_rows(shape) if number == MIXED else SCALES[number % len(SCALES)]
-    return _numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype)
+    return _in_order(_numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype), role)
+
+
+def _in_order(value: Array, role: Role) -> Array:
+    return np.sort(value, axis=-1) if role.rising and value.ndim else value
 
 
 def within(role: Role, dtype: np.dtype) -> Role:

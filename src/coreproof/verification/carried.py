@@ -29,11 +29,18 @@ from coreproof.verification.bisect import readers
 from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.folded import both_right, folded_values
 from coreproof.verification.match_by_value import arrange, arrange_back
+from coreproof.verification.nudged import drawn_near, spread
 from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import Judgement
 
 Array = np.ndarray
+
+
+_LARGE = 0.01
+"""A value that is off by more than this share of its scale is held against the same inputs once more, whatever explains it."""
+_LOOSENED = 4.0
+"""By so much what came in has loosened a bound behind which a fault may hide."""
 
 
 class _Stretch(Protocol):
@@ -52,12 +59,14 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made from
     is itself out of tolerance, where a number is infinite on one side only (the logarithm of what rounding made zero) and
     anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
+    Where a number of float32 is off by no more than the reference itself makes of inputs a rounding apart, it merely follows.
     What float16 makes infinite of a number within its range merely follows where the candidate's values lead beyond it.
     """
     open_rows = [row for row in rows if _is_open(row, run)]
+    loose = [row for row in rows if row.judgement.agrees and row.judgement.rms_relative_error > _LARGE]
     # a recording has no layers to run
     if (
-        not open_rows
+        not (open_rows or loose)
         or run.tolerance is not None
         or not isinstance(run.reference_session, OnnxRuntimeSession | TorchSession)
     ):
@@ -65,10 +74,12 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     trial = _Trial(run, rows)
     # first those that stand right behind accepted ones: where none of them is cleared, neither is what follows
     first = [row for row in open_rows if trial.made_from_accepted(row)]
-    if trial.settle(first):
+    if first and trial.settle(first):
         trial.settle([row for row in open_rows if row not in first])
     found = trial.settled
     settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
+    if apart := trial.apart(loose):
+        settled = [replace(row, judgement=apart[row.candidate]) if row.candidate in apart else row for row in settled]
     return _dropped(run, settled, trial.led - trial.met)
 
 
@@ -122,7 +133,7 @@ class _Trial:
         self._constants = self._folded()
         self.settled: dict[str, Judgement] = {}
         self._hidden: set[str] = set()
-        self._narrow = False
+        self._narrow = self._nudged = False
         self._wide: set[str] = set()
         """Values of the reference that were fed, and that float16 does not have."""
         self.led: set[str] = set()
@@ -170,7 +181,29 @@ class _Trial:
             judged = self._judge_all(left, self._accepted_rows())
             self._narrow = False
             self._settle_cleared(left, judged)
+        # and from values a rounding apart, where one operator of the reference is computed in many steps
+        left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float32"]
+        if left := [row for row in left if self.made_from_accepted(row) and not row.judgement.misplaced]:
+            self._nudged = True
+            judged = self._judge_all(left, self._accepted_rows())
+            self._nudged = False
+            self._settle_cleared(left, judged)
         return len(self.settled) > before
+
+    def apart(self, rows: Sequence[Row]) -> dict[str, Judgement]:
+        """Those of the rows that agree within what came in, and not on the same inputs; with how they differ on these.
+
+        What a step or a pole makes of a rounding loosens the bound of all that is made from it, behind which a fault can hide.
+        """
+        judged = self._judge_all(rows, self._accepted_rows())
+        return {
+            row.candidate: found
+            for row in rows
+            if (found := judged.get(row.candidate)) is not None
+            and not found.agrees
+            and not found.misplaced
+            and (row.tolerance.typical or 0.0) > _LOOSENED * (found.tolerance.typical or 0.0)
+        }
 
     def _settle_clear(self, rows: Sequence[Row], judged: Mapping[str, Judgement]) -> list[Row]:
         """Settles what agrees on what both sides are fed, where all of that is accepted; what is left for this alone."""
@@ -304,6 +337,7 @@ class _Trial:
         reference_values = stretch.run(given)
         overflowed = [row.reference for row in group if _is_overflowed(row, run)]
         own_values = next(run.reference_values(sample, [overflowed])) if overflowed else {}
+        moved = spread(stretch.run, given) if self._nudged else {}
         error_model = run.error_model(sample)
         for name, value in candidate_feed.items():
             error_model.feed(name, np.asarray(value))
@@ -312,23 +346,41 @@ class _Trial:
         for row in sorted(visited.values(), key=lambda row: run.places.get(row.candidate, math.inf)):
             name = row.candidate
             if name in asked:
-                # what is itself a constant is compared as the converter folds it
-                made = self._constants.get(row.reference, reference_values[row.reference])
-                before = fed.get(row.reference)
-                if before is not None and before.candidate != name:
-                    made = as_array(given[row.reference])  # cast from what both sides were fed
-                    self.led |= {name} if before.candidate in self.led else set()
-                    self.met |= {name} if before.candidate in self.met else set()
-                again = arrange(as_array(made), self._pairs[name].axes)
-                if row.reference in own_values and (before is None or before.candidate == name):
-                    again = self._beyond_range(row, again, arrange(own_values[row.reference], self._pairs[name].axes))
-                judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
+                expected = self._expected(row, fed, given, reference_values, own_values)
+                if row.reference in moved:
+                    near = arrange(moved[row.reference], self._pairs[name].axes)
+                    own = candidate_values[name]
+                    expected = [drawn_near(each, own.reshape(each.shape), near) for each in expected]
+                judged = [run.judge(self._pairs[name], each, candidate_values[name], error_model) for each in expected]
+                judgement = min(judged, key=severity)
                 if name not in worst or severity(judgement) > severity(worst[name]):
                     worst[name] = judgement
+                again = expected[judged.index(judgement)]
                 if not judgement.filled and ordinary_part(again, largest_finite(again)) is not None:
                     self._hidden.add(name)
             if row.reference in fed:
                 error_model.feed(name, candidate_values[name], exact=not self._rounds(name))
+
+    def _expected(
+        self,
+        row: Row,
+        fed: Mapping[str, Row],
+        given: Mapping[str, object],
+        reference_values: Mapping[str, Array],
+        own_values: Mapping[str, Array],
+    ) -> list[Array]:
+        """What the candidate's value is to be, in its own arrangement: one of these."""
+        axes, before = self._pairs[row.candidate].axes, fed.get(row.reference)
+        if before is not None and before.candidate != row.candidate:
+            self.led |= {row.candidate} if before.candidate in self.led else set()
+            self.met |= {row.candidate} if before.candidate in self.met else set()
+            return [arrange(as_array(given[row.reference]), axes)]  # cast from what both sides were fed
+        again = arrange(as_array(reference_values[row.reference]), axes)
+        if row.reference in own_values:
+            again = self._beyond_range(row, again, arrange(own_values[row.reference], axes))
+        # what is itself a constant may be stored as the converter folds it, or made from what it stores
+        folded = self._constants.get(row.reference)
+        return [again] if folded is None else [again, arrange(as_array(folded), axes)]
 
     def _beyond_range(self, row: Row, again: Array, own: Array) -> Array:
         """What is computed again, infinite where float16 makes it so and the reference's ``own`` number is within the range.

@@ -26,6 +26,7 @@ from coreproof.verification.compressed_weights import Distance
 from coreproof.verification.contrast import contrast_for, kept_of
 from coreproof.verification.crossed import most_crossed
 from coreproof.verification.error_state import ErrorState, measure
+from coreproof.verification.error_stats import Measured, in_float32
 from coreproof.verification.fills import ordinary_part
 from coreproof.verification.further_errors import PER_PLACE, Further, longest_place
 from coreproof.verification.ordinary import Added, ordinary_after, without_fills
@@ -136,6 +137,11 @@ class ErrorModel:
                 )
         return Tolerance(whole[0], 0.0, whole[1], why=_why(share, unit))
 
+    def measured(self, name: str) -> Measured | None:
+        """What was measured of the value ``name`` for its tolerance, that need not be measured again to judge it."""
+        known = self._measures.get(name)
+        return None if known is None or known.ends is None else Measured(known.scale, *known.ends)
+
     def accept(self, name: str, error: float, ordinary: float | None = None, single: float = 0.0) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
 
@@ -166,7 +172,7 @@ class ErrorModel:
         return self._measures[name]
 
     def _measure(self, name: str, array: np.ndarray) -> ErrorState:
-        graph = self._graph
+        graph, array = self._graph, in_float32(array)
         known = measure(array)
         return known._replace(
             contrast=contrast_for(graph, name, array),

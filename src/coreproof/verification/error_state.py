@@ -25,6 +25,7 @@ class ErrorState(NamedTuple):
     ``contrast``: of what a normalisation reads, size over deviation of what it takes together. ``kept``: of what a softmax reads,
     the size of what it keeps, weighted as it weighs, in units of the scale: a mask's minimum makes the scale, and is left behind.
     ``ordinary``: the elements beside its fills, and what they err by; None where it holds none.
+    ``ends``: the smallest and the largest element, where all are finite and that is known.
     """
 
     error: float
@@ -41,6 +42,7 @@ class ErrorState(NamedTuple):
     kept: float = 1.0
     ordinary: Ordinary | None = None
     level: float = 0.0
+    ends: tuple[float, float] | None = None
 
 
 def measure(array: np.ndarray) -> ErrorState:
@@ -137,7 +139,8 @@ def _measure_finite(array: npt.NDArray[np.float32]) -> ErrorState | None:
     deviation = scale * scale - mean * mean
     if not (scale > 1e-15 and deviation > 1e-3 * scale * scale):
         return None
-    peak = max(float(array.max()), -float(array.min()))
+    ends = float(array.min()), float(array.max())
+    peak = max(ends[1], -ends[0])
     loudest = math.sqrt(float(places.max()) * places.size / array.size)
-    elements = int(array.size)
-    return ErrorState(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
+    elements, uneven = int(array.size), (max(1.0, loudest / scale), max(1.0, peak / scale))
+    return ErrorState(0.0, scale, math.sqrt(deviation), elements, *uneven, ends=ends)

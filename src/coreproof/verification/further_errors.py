@@ -33,6 +33,7 @@ from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.operators import interpolates, summand_count
+from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.fused import fused_scales
 
 _BLUESTEIN = math.pi / math.sqrt(5.0)
@@ -76,7 +77,7 @@ def further_errors(
     found.update({p.candidate: transformed[p.reference] for p in pairs if p.reference in transformed})
     found.update(_transforms(candidate))
     found.update(_places(pairs, reference.graph, candidate.graph))
-    for node, rounds in _rounds(pairs, reference.graph, candidate.graph):
+    for node, rounds in rounds_of_loops(pairs, reference.graph, candidate.graph):
         # a list that it collects says no format: it is that of the state
         unit = max(UNIT_ROUNDOFF.get(stored.get(name, ""), UNIT_ROUNDOFF["float32"]) for name in node.outputs)
         found.update(dict.fromkeys(node.outputs, Further(unit * math.sqrt(rounds))))
@@ -101,8 +102,14 @@ def _summands(model: Model, stored: Mapping[str, str]) -> Iterator[tuple[str, fl
         if units and any(stored.get(name, "float32") != "float32" for name in node.outputs):
             read = read or weights_by_layer(model)
             weights = read(node.name)
-            absolute = math.hypot(*(unit * rms(weights[name]) for name, unit in units.items() if name in weights))
+            absolute = math.hypot(*(unit * _ordinary(weights[name]) for name, unit in units.items() if name in weights))
             yield from dict.fromkeys(node.outputs, absolute).items()
+
+
+def _ordinary(summands: np.ndarray) -> float:
+    """The size of stored numbers beside fills, which are rounded at their own places, and take all else with them."""
+    part = ordinary_part(summands, largest_finite(summands))
+    return rms(summands[np.isfinite(summands)]) if part is None else part.scale
 
 
 def _sums(graph: Graph, stored: Mapping[str, str]) -> Iterator[tuple[str, Further]]:
@@ -192,7 +199,7 @@ def _lengths(read: Sequence[ir.Value | None], at: int, axis: int) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def _rounds(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[Node, int]]:
+def rounds_of_loops(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[Node, int]]:
     """The candidate's loops, with how often each body runs, as far as either side says it."""
     partners = {pair.candidate: pair.reference for pair in pairs}
     for node in candidate.nodes:

@@ -22,6 +22,11 @@ Array = np.ndarray
 ALIKE = 0.05
 """Values are the same when they differ by less than this share of their scale: rounding makes less, another value more."""
 
+_EQUAL = 1e-5
+"""Values so near each other may be the same in float32."""
+_CLOSER = 1e-2
+"""By such a factor nearer is what another value is the same as: rounding to float16 leaves no two values so unlike."""
+
 _SAMPLE = 256
 _LONGEST = 1 << 16
 
@@ -115,8 +120,8 @@ def pair_by_value(
 ) -> list[Pair]:
     """Inner values of the two sides that hold the same numbers, at most one partner each, in the candidate's order.
 
-    Among several that fit, the same operation counts first, then how close, then the next one in order. ``taken`` are
-    paired already.
+    Among several that fit, the same operation counts first, then how close, then the next one in order. What a later value of the
+    candidate is far closer to is left for that one. ``taken`` are paired already.
     """
     used = {pair.reference for pair in taken}
     paired = {pair.candidate for pair in taken}
@@ -126,7 +131,7 @@ def pair_by_value(
         by_size.setdefault(math.prod(known.shape), []).append(name)
     places = {name: i for i, name in enumerate(reference.inner_values)}
     last, pairs = -1, []
-    for name, own in candidate_sketches.items():
+    for position, (name, own) in enumerate(candidate_sketches.items()):
         if name in paired:
             continue
         options = []
@@ -139,6 +144,13 @@ def pair_by_value(
                 options.append(((unlike, back, round(away, 3), abs(places[other] - last)), other, order))
         if options:
             _, other, order = min(options, key=lambda option: option[0])
+            away, _ = distance(unpaired[other], own)
+            if away > _EQUAL and any(
+                distance(unpaired[other], later)[0] < away * _CLOSER
+                for at, later in enumerate(candidate_sketches.values())
+                if at > position and later.sample.size == own.sample.size
+            ):
+                continue
             used.add(other)
             last = max(last, places[other])
             pairs.append(Pair(other, name, "value", order))

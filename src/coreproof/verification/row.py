@@ -63,8 +63,23 @@ class Row:
             return kind
         if any(count and (content is None or content.mostly(count)) for count in drowned_in(self)):
             return "rounding"
+        if self.strayed >= VACUOUS:
+            return "rounding"
         # with a tolerance of the caller's nothing is judged typically: a single bound of half the scale lets anything pass
         return "tolerance" if self.tolerance.typical is None and self.tolerance.relative >= VACUOUS else None
+
+    @property
+    def strayed(self) -> float:
+        """How far an element of an output is off that agrees all the same, as a share of its size or the scale; 0 elsewhere.
+
+        Bounds let a single element be further off than the whole: where that is half of its size or more, it is another number.
+        What is rounded to steps or follows from what arrived is judged by itself.
+        """
+        derived = self.judgement.agrees and self.tolerance.typical is not None and not self.tolerance.step
+        if self.how != "output" or not derived or self.switched or "float" not in self.dtype:
+            return 0.0
+        relative, _ = self.needed or needs(self.judgement)
+        return relative if math.isfinite(relative) else 0.0
 
     @property
     def passing(self) -> Tolerance:

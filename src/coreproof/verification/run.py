@@ -35,6 +35,7 @@ from coreproof.verification.compressed_weights import Compressed
 from coreproof.verification.content import Content, Contents, digest
 from coreproof.verification.error_model import ErrorModel
 from coreproof.verification.error_state import ErrorState
+from coreproof.verification.error_stats import Measured
 from coreproof.verification.further_errors import further_errors
 from coreproof.verification.identical import all_identical, contents_if_identical
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
@@ -336,7 +337,8 @@ class VerificationRun:
     ) -> tuple[Judgement, tuple[int, ...], str]:
         """One sample's values of a pair: the judgement, and shape and dtype of the candidate's."""
         expected = arrange(reference, pair.axes)
-        judgement = self.judge(pair, expected, candidate, error_model)
+        tolerance = self.tolerance or error_model.tolerance(pair.candidate, expected)
+        judgement = self.judge_within(pair, expected, candidate, tolerance, error_model.measured(pair.candidate))
         self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)
         if judgement.agrees:
             if judgement.filled:
@@ -377,7 +379,7 @@ class VerificationRun:
     def judge(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
-        return self._judge_within(pair, reference, candidate, tolerance)
+        return self.judge_within(pair, reference, candidate, tolerance)
 
     def judge_fault(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement | None:
         """As ``judge``, but None where they agree."""
@@ -386,14 +388,17 @@ class VerificationRun:
             reference, candidate, tolerance
         ):  # most do, and nobody asks for their figures
             return None
-        judgement = self._judge_within(pair, reference, candidate, tolerance)
+        judgement = self.judge_within(pair, reference, candidate, tolerance)
         return None if judgement.agrees else judgement
 
-    def _judge_within(self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance) -> Judgement:
+    def judge_within(
+        self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance, measured: Measured | None = None
+    ) -> Judgement:
+        """The two values of a pair, by a tolerance; ``measured`` is what is known of the reference's."""
         profile = self.profiles.get(pair.candidate)
         if pair.how == "output" and (problem := self._misnamed.get(pair.candidate)):
             return disagreement(reference, tolerance, problem)
-        judgement = judge(reference, candidate, tolerance, profile, self.ranges[pair.candidate])
+        judgement = judge(reference, candidate, tolerance, profile, self.ranges[pair.candidate], measured)
         # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"
         return judge_range(reference, candidate, judgement, profile) if half else judgement

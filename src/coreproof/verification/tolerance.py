@@ -59,12 +59,14 @@ from coreproof.verification.error_stats import (
     ChannelScale,
     ErrorStats,
     Exceedance,
+    Measured,
     PickedScale,
     any_size_stats,
     block_exceedance,
     error_stats,
     errors,
     exceedance,
+    in_float32,
 )
 from coreproof.verification.fills import Ordinary, largest_finite, ordinary_part
 
@@ -222,6 +224,7 @@ def judge(
     tolerance: Tolerance,
     profile: Profile | None = None,
     stored: str | None = None,
+    measured: Measured | None = None,
 ) -> Judgement:
     """Compares two tensors element by element, after bringing ``candidate`` to the reference's shape.
 
@@ -242,12 +245,13 @@ def judge(
     b = b.reshape(a.shape)
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
+    a, b = in_float32(a), in_float32(b)
     b = b if tolerance.filled is None else _masked_alike(a, b)
     channel_scale = None if profile is None else profile.over(a.shape)
     limit = OVERFLOW.get(stored or "", math.inf)
     part = None if tolerance.filled is None else ordinary_part(a, largest_finite(a))
     if part is None:
-        return _judge_numbers(a, b, tolerance, channel_scale, limit)
+        return _judge_numbers(a, b, tolerance, channel_scale, limit, measured)
     return _judge_beside_fills(a, b, tolerance, channel_scale, limit, part)
 
 
@@ -286,7 +290,7 @@ def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     # fills make the largest and the typical error say nothing of the rest
     if tolerance.filled is not None:
         return False
-    known = errors(reference.reshape(-1), candidate.reshape(-1))
+    known = errors(*(in_float32(side.reshape(-1)) for side in (reference, candidate)))
     if known is None:
         return False
     largest, typical, scale = known
@@ -300,8 +304,9 @@ def _judge_numbers(
     tolerance: Tolerance,
     channel_scale: ChannelScale | None = None,
     limit: float = math.inf,
+    measured: Measured | None = None,
 ) -> Judgement:
-    known = error_stats(a.reshape(-1), b.reshape(-1))
+    known = error_stats(a.reshape(-1), b.reshape(-1), measured)
     if known is None and (masked := _masked_alike(a, b)) is not b:
         b, known = masked, error_stats(a.reshape(-1), masked.reshape(-1))
     # NaN, infinities, or numbers whose squares overflow: the fast way says nothing of them

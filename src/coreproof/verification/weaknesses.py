@@ -11,7 +11,7 @@ from coreproof.pairing.taps import as_array
 from coreproof.verification.content import Content, Contents
 from coreproof.verification.row import Row, drowned_in
 from coreproof.verification.stored_weights import Loss
-from coreproof.verification.tolerance import EXACT, judge
+from coreproof.verification.tolerance import EXACT, VACUOUS, judge
 
 _INNER: dict[Kind, str] = {
     "not-finite": "NaN or infinite",
@@ -88,6 +88,8 @@ def _fault_in_words(row: Row, kind: Kind) -> str:
     if kind == "rounding" and row.carried is not None:
         off = row.judgement.rms_relative_error
         return f"rounding before it changes {name} by {off:.2g} of its scale, though it is computed alike"
+    if kind == "rounding" and row.strayed >= VACUOUS:
+        return f"an element of {name} is off by {row.strayed:.2g} of its size, which only so wide a bound lets pass"
     if kind == "rounding":
         return f"rounding to {row.dtype} may change half of {name} (scale {row.judgement.scale:.1e})"
     if kind == "tolerance":

@@ -336,3 +336,26 @@ def test_one_tensor_given_twice_stays_two_inputs() -> None:
     made = convert(TorchModel(Both(), (same, same), name="both"), "onnx")
     read = {name for node in made.graph.nodes for name in node.inputs}
     assert {"a", "b"} <= read
+
+
+@pytest.mark.parametrize("sorter", [False, True])
+def test_what_is_searched_rises(sorter: bool) -> None:
+    """In what does not, a search finds whatever its steps come by."""
+
+    class Searched(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, table: Any, x: Any) -> Any:
+            order = torch.argsort(table) if sorter else None
+            return torch.searchsorted(table, x, sorter=order), torch.bucketize(x, x.flatten().sort().values)
+
+    source = TorchModel(Searched(), (torch.zeros(3, 40), torch.zeros(3, 5)), name="net")
+    found = roles_of(source)
+    assert found["table"].rising != sorter
+    assert not found["x"].rising
+    made = convert(source, "mlprogram", precision="fp32")
+    for number in range(4):
+        drawn, _ = random_sample(source.signature, made.signature, roles=found, number=number)
+        steps = np.diff(np.asarray(drawn["table"]), axis=-1)
+        assert bool((steps >= 0).all()) != sorter
+    assert verify(source, made)
+    feature = next(f for f in source.signature.inputs if f.name == "table")
+    assert in_words(feature, found["table"]).startswith("numbers" if sorter else "rising numbers (searched")

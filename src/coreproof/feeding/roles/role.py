@@ -31,7 +31,8 @@ class Role:
 
     ``columns`` are the lengths that the last axis' entries pick from, ``exact`` numbers that are known to fit, both only where
     the value is read as it is. ``symbol`` names the free dimension that bounds an index. ``distinct``: an index that is
-    written to more than once has no defined result. ``why`` says in words who asks.
+    written to more than once has no defined result. ``rising``: sorted along the last axis, as what is
+    searched. ``why`` says in words who asks.
     """
 
     kind: Kind = "number"
@@ -44,6 +45,7 @@ class Role:
     columns: tuple[int, ...] | None = None
     exact: tuple[int, ...] | None = None
     distinct: bool = False
+    rising: bool = False
     among: frozenset[float] = frozenset()
     choices: tuple[int | str, ...] = ()
     why: str = ""
@@ -56,14 +58,15 @@ class Role:
     @property
     def plain(self) -> bool:
         """Whether anything is as good as anything else."""
-        return self.kind in ("number", "scores", "compared") and not self.bounded and not self.nonzero
+        free = not self.bounded and not self.nonzero and not self.rising
+        return self.kind in ("number", "scores", "compared") and free
 
     def moved(self) -> Role:
         """The role behind an operator that moves values about: what holds for single places only is lost."""
-        if self.columns is None and self.exact is None:
+        if self.columns is None and self.exact is None and not self.rising:
             return self
         high = min(self.high, *(n - 1 for n in self.columns)) if self.columns else self.high
-        return replace(self, columns=None, exact=None, high=high)
+        return replace(self, columns=None, exact=None, rising=False, high=high)
 
     def affine(self, factor: float, low: float, high: float) -> Role:
         """What x has to hold so that ``factor * x + c`` holds this, for every c from ``low`` to ``high``."""
@@ -91,14 +94,14 @@ def merged(one: Role | None, other: Role) -> Role:
     if first.kind == "category":
         shared = tuple(c for c in first.choices if c in second.choices)
         return replace(first, choices=shared) if second.kind == "category" and shared else first
-    among = one.among | other.among
+    among, rising = one.among | other.among, one.rising or other.rising
     narrows = second.kind == first.kind or second.kind in ("number", "length")
     if not narrows or not (second.bounded or second.nonzero):
-        return replace(first, among=among, distinct=one.distinct or other.distinct)
+        return replace(first, among=among, distinct=one.distinct or other.distinct, rising=rising)
     low, high = max(first.low, second.low), min(first.high, second.high)
     # the two ask for what no number is: the stronger reading stands
     if low > high:
-        return replace(first, among=among)
+        return replace(first, among=among, rising=rising)
     tighter = second if (second.low, -second.high) > (first.low, -first.high) and second.kind == first.kind else first
     return replace(
         first,
@@ -111,6 +114,7 @@ def merged(one: Role | None, other: Role) -> Role:
         columns=first.columns or (second.columns if second.kind == first.kind else None),
         exact=first.exact or (second.exact if second.kind == first.kind else None),
         distinct=one.distinct or other.distinct,
+        rising=rising,
         among=among,
         why=tighter.why or first.why or second.why,
     )

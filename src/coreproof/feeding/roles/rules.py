@@ -26,6 +26,7 @@ MASK = Role("mask", 0, 1, why="a mask")
 UNSURE = Role("unsure", 0, 1, why="a mask")
 ADDITIVE = Role("additive", why="added before a softmax")
 SCORES = Role("scores")
+RISING = Role(rising=True, why="searched")
 
 RULES: dict[str, Rule] = {}
 
@@ -178,6 +179,13 @@ def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
     if table in flow.static and axis == 0:
         return f"indices of {many}rows of `{flow.title(table)}`"
     return f"indices of {many or 'the '}entries of `{flow.title(table)}` along axis {axis}"
+
+
+@rule("searchsorted", "bucketize")
+def _searched(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    # with a sorter it is the sorter's business
+    if len(step.inputs) <= 2:
+        yield step.operand(int(step.operator == "bucketize")), RISING
 
 
 @rule("ArrayFeatureExtractor")

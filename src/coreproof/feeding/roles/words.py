@@ -36,12 +36,13 @@ def in_words(feature: Feature, role: Role) -> str:
         return f"{role.why if 'mask' in role.why else 'a mask'}: 0 or 1"
     if role.kind == "additive":
         return f"a mask, {role.why}: 0 or {' or '.join(f'{n:,.0f}' for n in MASKED)}"
-    why = f" ({role.why})" if role.why and (role.bounded or role.nonzero) else ""
+    why = f" ({role.why})" if role.why and (role.bounded or role.nonzero or role.rising) else ""
+    rising = "rising " if role.rising else ""
     if whole:
         least, most = whole_ends(within(role, np.dtype(feature.dtype or feature.kind)))
         ends = f" {least:,} to {most:,}"
-        return f"whole numbers{ends}{', not 0' if role.nonzero else ''}{why}"
-    return f"numbers{_interval(role)}{', not 0' if role.nonzero else ''}{why}"
+        return f"{rising}whole numbers{ends}{', not 0' if role.nonzero else ''}{why}"
+    return f"{rising}numbers{_interval(role)}{', not 0' if role.nonzero else ''}{why}"
 
 
 def _interval(role: Role) -> str:

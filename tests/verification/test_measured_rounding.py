@@ -1,0 +1,120 @@
+"""Where bounds allow far more than was found, a value is held to what rounding was seen to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.verification import measured_rounding
+from coreproof.verification.verify import verify
+from tests.build import graph_model, weights
+
+STEPS, UNITS, READ = 6, 24, 16
+
+
+def recurrent(w: np.ndarray, r: np.ndarray, operator: str = "GRU", steps: int = STEPS, more: str = "") -> Any:
+    both = 'direction="bidirectional"' in more
+    sides = 2 if both else 1
+    text = (
+        f"agraph (float[{steps},1,{READ}] x) => (float[{steps},{sides},1,{UNITS}] y, float[{sides},1,{UNITS}] h) {{"
+        f" y, h = {operator}<hidden_size={UNITS}{more}>(x, W, R) }}"
+    )
+    return graph_model(text, W=w, R=r)
+
+
+def drawn(gates: int, sides: int = 1) -> list[np.ndarray]:
+    return [
+        0.3 * weights(sides, gates * UNITS, READ, seed=1),
+        0.3 * weights(sides, gates * UNITS, UNITS, seed=2),
+    ]
+
+
+def exchanged(weight: np.ndarray) -> np.ndarray:
+    made = weight.copy()
+    made[0, [1, 9]] = made[0, [9, 1]]
+    return made
+
+
+def larger(weight: np.ndarray) -> np.ndarray:
+    made = weight.copy()
+    made[0, 5] *= 1.3
+    return made
+
+
+WRITTEN_OUT = [
+    ("GRU", 3, ", linear_before_reset=1"),
+    ("GRU", 3, ', linear_before_reset=1, direction="bidirectional"'),
+    ("GRU", 3, ', activations=["HardSigmoid", "Tanh"]'),
+    ("LSTM", 4, ""),
+    ("RNN", 1, ""),
+]
+
+
+@pytest.mark.parametrize(("operator", "gates", "more"), WRITTEN_OUT)
+@pytest.mark.parametrize("to", ["mlprogram", "coreai"])
+def test_rows_exchanged_within_a_recurrent_layer_are_no_rounding(operator: str, gates: int, more: str, to: Any) -> None:
+    if to == "coreai":
+        pytest.importorskip("coreai")
+    held = drawn(gates, 2 if "bidirectional" in more else 1)
+    source = recurrent(*held, operator, more=more)
+    assert verify(source, cp.convert(source, to, precision="fp16", check=False)).proves
+    for which in (0, 1):
+        for fault in (exchanged, larger):
+            wrong = [fault(held[0]), held[1]] if which == 0 else [held[0], fault(held[1])]
+            made = cp.convert(recurrent(*wrong, operator, more=more), to, precision="fp16", check=False)
+            assert not verify(source, made).proves, (which, fault.__name__)
+
+
+def test_the_bound_says_that_it_was_measured() -> None:
+    held = drawn(3)
+    more = ", linear_before_reset=1"
+    slightly = held[1] * np.where(np.arange(3 * UNITS) == 30, 2.0, 1.0).astype(np.float32)[:, None]
+    made = cp.convert(recurrent(held[0], slightly, more=more), "mlprogram", check=False)
+    found = verify(recurrent(*held, more=more), made)
+    assert not found.agrees
+    row = found.first_divergence
+    assert row is not None
+    assert "was seen to change it by" in row.tolerance.why
+    # several roundings of 2^-11, and far from the bound that adds up from step to step
+    assert 2**-11 < (row.tolerance.typical or 0.0) < 20 * 2**-11
+    assert [s.row.candidate for s in found.stretches] == [row.candidate]
+    # the other way round the reference is the one that rounds
+    assert not verify(made, recurrent(*held, more=more)).proves
+
+
+def test_a_long_sequence_that_is_right_stays_right() -> None:
+    held = drawn(3)
+    source = recurrent(*held, steps=40, more=", linear_before_reset=1")
+    found = verify(source, cp.convert(source, "mlprogram", check=False))
+    assert found.agrees
+
+
+def test_nothing_runs_once_more_where_what_was_found_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> Any:
+        raise AssertionError("run in float32 for nothing")
+
+    monkeypatch.setattr(measured_rounding, "session", refuse)
+    source = recurrent(*drawn(3), more=", linear_before_reset=1")
+    assert verify(source, cp.convert(source, "mlprogram", precision="fp32", check=False)).agrees
+    text = "agraph (float[3,16] x) => (float[3,24] y) { s = Relu(x) t = MatMul(s, w) y = Softmax(t) }"
+    plain = graph_model(text, w=weights(16, 24))
+    assert verify(plain, cp.convert(plain, "mlprogram", check=False)).agrees
+
+
+def test_what_rounding_does_is_allowed_with_what_it_may_do_to_weights() -> None:
+    seen: Callable[..., Any] = measured_rounding._as_seen
+    made = np.full(100, 1.0)
+    tolerance = seen(1.0, [(made, made + 1e-3)])
+    assert tolerance.typical == pytest.approx(2 * np.sqrt(2) * np.hypot(1e-3, 2**-11))
+    assert tolerance.relative == pytest.approx(10.6 * np.sqrt(2) * np.hypot(1e-3, 2**-11))
+    # a weight that 9 steps read is off in the same direction in each
+    assert seen(1.0, [(made, made + 1e-3)], 9).typical == pytest.approx(2 * np.sqrt(10) * np.hypot(1e-3, 2**-11))
+    # one rounding at least, and nothing of what is not finite
+    assert seen(1.0, [(made, made)]).typical == pytest.approx(2 * np.sqrt(2) * 2**-11)
+    assert seen(1.0, [(made, np.full(100, np.inf))]) is None
+    assert seen(0.0, [(made, made)]) is None
+    assert seen(1.0, [(made, made[:50])]) is None
