@@ -124,3 +124,64 @@ def test_two_classes_of_equal_scores_may_change_places() -> None:
     clearly = tied.copy()
     clearly[0, 1] = 1.5
     assert not cp.verify(model, cp.convert(onnx_model(text, w=clearly), "mlprogram", precision="fp32", labels=NAMES), x)
+
+
+def renamed_outputs(model: onnx.ModelProto, **names: str) -> onnx.ModelProto:
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    for value in (*made.graph.output, *made.graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in made.graph.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return made
+
+
+def without_dictionary(model: onnx.ModelProto) -> onnx.ModelProto:
+    """As scikit-learn's converter writes it with zipmap=False: the label, and the probabilities as a tensor."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    del made.graph.node[-1]
+    made.graph.output[1].CopyFrom(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 3]))
+    return made
+
+
+@pytest.mark.parametrize("names", [("cat", "dog", "eel"), (7, 3, 5)], ids=["texts", "numbers"])
+def test_labels_of_other_names_are_held_against_each_other(names: tuple[Any, ...]) -> None:
+    right = renamed_outputs(zipped(*names), label="output_label")
+    plain, exchanged = (without_dictionary(zipped(*of)) for of in (names, (names[1], names[0], names[2])))
+    for one, other in ((right, plain), (plain, right)):
+        found = cp.verify(one, other)
+        assert found.proves, found.summary()
+        assert "compared with nothing" not in found.summary()
+        assert len(found.outputs) == 2
+    # the winning class is another one for a third of all inputs or more
+    fed = {"x": np.random.default_rng(3).standard_normal((1, 4)).astype(np.float32)}
+    samples = [{"x": fed["x"] * sign * (1 + k)} for k in range(4) for sign in (1, -1)]
+    assert not cp.verify(right, exchanged, samples).agrees
+    assert not cp.verify(exchanged, right, samples).agrees
+
+
+def test_the_label_of_a_core_ml_model_under_another_name() -> None:
+    made = cp.convert(zipped(*NAMES), "mlprogram", precision="fp32")
+    other = renamed_outputs(zipped(*NAMES), label="output_label", shares="output_probability")
+    for one, two in ((other, made), (made, other)):
+        found = cp.verify(one, two)
+        assert found.proves, found.summary()
+        assert "compared with nothing" not in found.summary()
+        assert len(found.outputs) == 2
+
+
+def test_outputs_of_both_sides_that_are_compared_with_nothing_prove_nothing() -> None:
+    head = '<ir_version: 8, opset_import: ["": 17]> net (float[1,4] x) =>'
+    one = onnx_model(
+        f"{head} (float[1,4] y, float[1,4] a, float[1,8] b) {{ y = Neg(x) a = Abs(x) b = Concat<axis=1>(x, x) }}"
+    )
+    two = onnx_model(f"{head} (float[1,4] y, float[4,1] d) {{ y = Neg(x) a = Abs(x) d = Transpose(a) }}")
+    alike = cp.verify(one, two)
+    # the only one of four numbers that has no name in common is the other's
+    assert [(row.reference, row.candidate) for row in alike.outputs] == [("y", "y"), ("a", "d")]
+    assert "output 'b' compared with nothing" in alike.summary().splitlines()[0]
+    three = onnx_model(f"{head} (float[1,4] y, float[1,12] d) {{ y = Neg(x) d = Concat<axis=1>(x, x, x) }}")
+    found = cp.verify(one, three)
+    assert found.agrees
+    assert not found.proves
+    assert "proves little: outputs 'a', 'b', 'd' compared with nothing" in found.summary().splitlines()[0]

@@ -57,6 +57,10 @@ def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -
         theirs = own
     elif own is None and theirs in {f.name for f in other.outputs}:
         own = theirs
+    elif theirs is None:
+        theirs = _only_label(reference, own, other, taken)
+    elif own is None:
+        own = _only_label(candidate, theirs, one, [Pair(p.candidate, p.reference, p.how) for p in taken])
     if own is None or theirs is None or any(p.reference == theirs or p.candidate == own for p in taken):
         return []
     # a saved run need not hold it
@@ -66,6 +70,16 @@ def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -
     if _is_text(reference.signature, theirs) != _is_text(candidate.signature, own):
         return []
     return [Pair(theirs, own, "output")]
+
+
+def _only_label(of: Session, named: str | None, other: Signature, taken: Sequence[Pair]) -> str | None:
+    """The output that names the winning class under another name than the other model's ``named``: the only text left."""
+    known = next((f for f in other.outputs if f.name == named), None)
+    if known is None or not _is_text(other, known.name):
+        return None
+    left = [f.name for f in of.signature.outputs if f.name not in {p.reference for p in taken}]
+    alike = [n for n in left if _is_text(of.signature, n)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def holder_of_names(reference: Session, candidate: Session, outputs: Sequence[Pair]) -> str | None:

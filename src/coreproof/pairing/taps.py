@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
@@ -168,23 +169,76 @@ def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
         partners.remove(shares)
         own.remove(scores)
         pairs = [Pair(zipped or shares, scores, "output")]
-    texts = _texts(reference) ^ _texts(candidate)  # which no number is compared with
-    partners, own = [n for n in partners if n not in texts], [n for n in own if n not in texts]
+    texts = _texts(reference), _texts(candidate)
+    # of one name, and a text on one side alone: no number is compared with it
+    other = {n for n in partners if n in own and (n in texts[0]) != (n in texts[1])}
+    partners, own = [n for n in partners if n not in other], [n for n in own if n not in other]
     common = [n for n in own if n in partners]
-    rest_of_reference, rest_of_candidate = [n for n in partners if n not in common], [n for n in own if n not in common]
     pairs += [Pair(n, n, "output") for n in common]
-    if len(rest_of_reference) == len(rest_of_candidate) or not pairs:
-        pairs += [Pair(a, b, "output") for a, b in zip(rest_of_reference, rest_of_candidate, strict=False)]
+    rest = [n for n in partners if n not in common], [n for n in own if n not in common]
+    for text in (True, False):
+        left = [[n for n in rest[side] if (n in texts[side]) == text] for side in (0, 1)]
+        pairs += _by_place(reference, candidate, left[0], left[1], last=not text and not pairs)
+    pairs = [_of_tensors(reference, candidate, pair) for pair in pairs]
     if not pairs:
         raise InputError("the two models have no outputs that could be compared", expected=partners, found=own)
-    return sorted(pairs, key=lambda p: order.index(p.candidate))
+    return sorted(pairs, key=lambda p: order.index(p.candidate) if p.candidate in order else len(order))
 
 
-def lone_outputs(reference: Session, candidate: Session, pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """Outputs of either side that are compared with nothing."""
-    compared = {p.reference for p in pairs}, {p.candidate for p in pairs}
-    sides = zip((reference, candidate), compared, strict=True)
-    return tuple(dict.fromkeys(n for side, known in sides for n in _tensor_outputs(side) if n not in known))
+def _of_tensors(reference: Session, candidate: Session, pair: Pair) -> Pair:
+    """A dictionary beside a tensor is compared as the scores that it is made of: engines sort its keys."""
+    if _is_structure(reference, pair.reference) == _is_structure(candidate, pair.candidate):
+        return pair
+    one, other = _zipped(reference, pair.reference), _zipped(candidate, pair.candidate)
+    return replace(pair, reference=one or pair.reference, candidate=other or pair.candidate)
+
+
+def _is_structure(of: Session, name: str) -> bool:
+    return any(f.name == name and f.kind in ("dictionary", "sequence") for f in of.signature.outputs)
+
+
+def _by_place(
+    reference: Session, candidate: Session, theirs: Sequence[str], own: Sequence[str], *, last: bool
+) -> list[Pair]:
+    """Outputs that have no name in common, by their position; where one side has more of them, those of a kind of their own.
+
+    ``last``: nothing else is compared, so that what stands first is, of one sort of number where there is any.
+    """
+    if len(theirs) == len(own):
+        return [Pair(a, b, "output") for a, b in zip(theirs, own, strict=True)]
+    kinds = {a: _kind(reference, a) for a in theirs}, {b: _kind(candidate, b) for b in own}
+    alone = [
+        (a, b)
+        for a, kind in kinds[0].items()
+        for b, same in kinds[1].items()
+        if kind is not None and kind == same and all(list(k.values()).count(kind) == 1 for k in kinds)
+    ]
+    if alone or not last:
+        return [Pair(a, b, "output") for a, b in alone]
+    sides = (theirs, kinds[0]), (own, kinds[1])
+    sorts = [[n for n in names if (known[n] or ("float",))[0] == "float"] for names, known in sides]
+    chosen = sorts if all(sorts) else [theirs, own]
+    return [Pair(a, b, "output") for a, b in zip(*chosen, strict=False)]
+
+
+def _kind(of: Session, name: str) -> tuple[str, tuple[object, ...]] | None:
+    """The number format and the lengths of an output, those of 1 and of a batch left out; None where the file does not say."""
+    feature = next((f for f in of.signature.outputs if f.name == name), None)
+    if feature is None or feature.dtype is None or feature.shape is None:
+        return None
+    return feature.dtype.rstrip("0123456789"), tuple(n for n in feature.shape if isinstance(n, int) and n != 1)
+
+
+def lone_outputs(
+    reference: Session, candidate: Session, pairs: Sequence[Pair]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Outputs of the reference, and of the candidate, that are compared with nothing."""
+    sides = (reference, {p.reference for p in pairs}), (candidate, {p.candidate for p in pairs})
+    theirs, own = (
+        tuple(n for n in _tensor_outputs(side) if n not in compared and _zipped(side, n) not in compared)
+        for side, compared in sides
+    )
+    return theirs, own
 
 
 def _tensor_outputs(of: Session) -> list[str]:

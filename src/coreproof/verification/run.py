@@ -85,10 +85,10 @@ class VerificationRun:
         self.outputs = [*scores, *label_pairs(reference_session, candidate_session, scores)]
         classes = candidate_session.signature
         holder = holder_of_names(reference_session, candidate_session, scores)
-        lone = lone_outputs(reference_session, candidate_session, self.outputs)
         # the numbers of a dictionary are compared as the scores that it is made of
         known = handed_out_as_scores(reference_session, candidate_session) if holder is not None else set()
-        self.lone = tuple(name for name in lone if name not in known)
+        lone = lone_outputs(reference_session, candidate_session, self.outputs)
+        self.lone = tuple(tuple(name for name in names if name not in known) for names in lone)
         labelled = {p.candidate for p in self.outputs[len(scores) :]}
         self.label = classes.predicted_label if classes.predicted_label in labelled else None
         """The candidate's output that names the winning class: it is looked up behind the network."""

@@ -29,13 +29,13 @@ class Verification(Spoken, NotebookView):
     Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.
     ``samples`` is how many were fed, ``taken`` for what each drawn input of the reference was taken, ``untrained`` whether the
     weights are random ones. ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side),
-    ``lone`` are outputs of either side that have none. ``dismissed`` are those that were paired by guess and contradicted by
-    what follows: not the same value, so no evidence. ``stretches`` are those that diverge by themselves, also when fed with
-    the reference's values: several independent faults are all among them. ``suspects`` is the stretch of the first divergence.
-    Of models that remember, ``steps`` counts the tokens of the sequence, and ``first_step`` is the first that diverges, from 1
-    on; the rows are then those of that step. ``compressed`` says how far compressed weights lie from the other side's, and
-    whether the bits that they are stored in explain it; ``loss`` what that costs at the outputs, where the rows were held against
-    the reference with those very weights.
+    ``lone`` are outputs of either side that have none, ``unmatched`` whether both sides have such. ``dismissed`` are those that
+    were paired by guess and contradicted by what follows: not the same value, so no evidence. ``stretches`` are those that
+    diverge by themselves, also when fed with the reference's values: several independent faults are all among them.
+    ``suspects`` is the stretch of the first divergence. Of models that remember, ``steps`` counts the tokens of the sequence,
+    and ``first_step`` is the first that diverges, from 1 on; the rows are then those of that step. ``compressed`` says how far
+    compressed weights lie from the other side's, and whether the bits that they are stored in explain it; ``loss`` what that
+    costs at the outputs, where the rows were held against the reference with those very weights.
     """
 
     reference: str
@@ -51,6 +51,7 @@ class Verification(Spoken, NotebookView):
     untrained: bool = False
     taken: Mapping[str, str] = field(default_factory=dict)
     lone: tuple[str, ...] = ()
+    unmatched: bool = False
     steps: int = 0
     first_step: int | None = None
     compressed: Compressed = field(default_factory=Compressed)
@@ -103,7 +104,15 @@ class Verification(Spoken, NotebookView):
         """Why the agreement proves little, the outputs that prove nothing first; empty where the two diverge."""
         if not self.agrees:
             return ()
-        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone, self.loss, self.compressed.unexplained)
+        return weaknesses_of(
+            self.rows,
+            self.samples,
+            self.untrained,
+            self.lone,
+            self.loss,
+            self.compressed.unexplained,
+            unmatched=self.unmatched,
+        )
 
     @property
     def proves(self) -> bool:

@@ -365,7 +365,8 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
         suspects=_first(stretches, rows) or suspects(run, rows),
         samples=len(run.feeds),
         untrained=run.reference.untrained or run.candidate.untrained,
-        lone=run.lone,
+        lone=tuple(dict.fromkeys(name for names in run.lone for name in names)),
+        unmatched=all(run.lone),
         compressed=run.compressed,
     )
 

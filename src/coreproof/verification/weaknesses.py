@@ -30,11 +30,14 @@ def weaknesses_of(
     lone: Sequence[str] = (),
     loss: Loss | None = None,
     unexplained: Mapping[str, str] | None = None,
+    *,
+    unmatched: bool = False,
 ) -> tuple[Weakness, ...]:
     """Why the agreement of these rows proves little: outputs one by one, inner values counted.
 
-    ``loss``: of compression; ``unexplained`` are layers whose compressed weight differs by more than its bits explain, with
-    where: that values agree all the same is said of their bounds, and of nothing else.
+    ``unmatched``: both sides have outputs among those that have no partner. ``loss``: of compression; ``unexplained`` are
+    layers whose compressed weight differs by more than its bits explain, with where: that values agree all the same is said of
+    their bounds, and of nothing else.
     """
     outputs = [row for row in rows if row.how == "output" and row.agrees]
     found = []
@@ -65,7 +68,8 @@ def weaknesses_of(
         text += "" if where is None else f" (in {where[0]!r} {where[1]})"
         found.append(Weakness("compression", text, tuple(unexplained), fails=True))
     if lone:
-        found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone)))
+        # where both have one, it may be the same that either calls otherwise
+        found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone), fails=unmatched))
     for kind, words in _INNER.items():
         names = [row.candidate for row in rows if row.how != "output" and row.weakness == kind]
         if names:
