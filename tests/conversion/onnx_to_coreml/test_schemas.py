@@ -22,11 +22,11 @@ def _model(*nodes: onnx.NodeProto, opset: int = 17) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("node", "found", "expected"),
     [
-        (helper.make_node("Mul", ["x"], ["z"]), "1 inputs ('x')", "2 inputs"),
-        (helper.make_node("Pow", ["x"], ["z"]), "1 inputs ('x')", "2 inputs"),
-        (helper.make_node("Relu", [], ["z"]), "0 inputs", "1 inputs"),
-        (helper.make_node("Relu", ["x", "x"], ["z"]), "2 inputs ('x', 'x')", "1 inputs"),
-        (helper.make_node("Relu", ["x"], ["z", "more"]), "2 outputs ('z', 'more')", "1 outputs"),
+        (helper.make_node("Mul", ["x"], ["z"]), "1 input ('x')", "2 inputs"),
+        (helper.make_node("Pow", ["x"], ["z"]), "1 input ('x')", "2 inputs"),
+        (helper.make_node("Relu", [], ["z"]), "0 inputs", "1 input"),
+        (helper.make_node("Relu", ["x", "x"], ["z"]), "2 inputs ('x', 'x')", "1 input"),
+        (helper.make_node("Relu", ["x"], ["z", "more"]), "2 outputs ('z', 'more')", "1 output"),
         (helper.make_node("Clip", ["x", "x", "x", "x"], ["z"]), "4 inputs ('x', 'x', 'x', 'x')", "1 to 3 inputs"),
         (helper.make_node("Sum", [], ["z"]), "0 inputs", "1 or more inputs"),
         (helper.make_node("Add", ["x", ""], ["z"]), "no input 'B'", "the input 'B'"),

@@ -11,9 +11,9 @@ import onnx_ir.passes.common as common
 from coreproof.conversion.onnx_to_coreml.expand import expand
 from coreproof.conversion.onnx_to_coreml.fuse import fuse
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.old_forms import in_todays_form
 from coreproof.errors import ConversionError
 from coreproof.model.formats.free_name import free_name
-from coreproof.model.onnx.constants import known_tensor
 
 
 def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()) -> ir.Model:
@@ -26,9 +26,7 @@ def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()
     prepared = model.clone()
     _bind_branches(prepared.graph, {})
     _name_apart(prepared.graph)
-    _number_types(prepared)
-    _mark_training(prepared)
-    _align(prepared.graph)
+    in_todays_form(prepared)
     expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
     for node in list(prepared.graph):
@@ -93,100 +91,6 @@ def _bind_branches(graph: ir.Graph, outer: Mapping[str, ir.Value]) -> None:
                     branch.inputs.remove(value)
             _bind_branches(branch, known)
         known.update({v.name: v for v in node.outputs if v.name})
-
-
-def _number_types(model: ir.Model) -> None:
-    """Gives a Cast the number of its type, which it named in text before opset 6."""
-    for node in (n for graph in (model.graph, *(f.graph for f in model.functions.values())) for n in graph.all_nodes()):
-        named = node.attributes.get("to")
-        if node.op_type != "Cast" or named is None or named.is_ref() or named.type != ir.AttributeType.STRING:
-            continue
-        kind = named.as_string().upper()
-        if kind not in ir.DataType.__members__:
-            raise ConversionError(
-                "Cast names a type that ONNX does not have",
-                where=f"node {node.name or node.outputs[0].name!r}",
-                expected="FLOAT, INT64, BOOL, ...",
-                found=kind,
-            )
-        node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType[kind]))
-
-
-def _mark_training(model: ir.Model) -> None:
-    """Says of a BatchNormalization that it trains, as from opset 14 on; before, its outputs said so, and ``is_test``."""
-    for graph, opsets in (
-        (model.graph, model.opset_imports),
-        *((f.graph, f.opset_imports) for f in model.functions.values()),
-    ):
-        opset = opsets.get("", model.opset_imports.get("", 1))
-        for node in graph.all_nodes() if opset < 14 else ():
-            if node.op_type != "BatchNormalization" or node.domain:
-                continue
-            tested = node.attributes.pop("is_test", None)
-            asked = [value.name for value in node.outputs[1:] if value.name]
-            for value in node.outputs[4:]:
-                _refuse_saved_variance(value)
-            if asked and not (tested is not None and tested.as_int()):
-                node.attributes["training_mode"] = ir.AttrInt64("training_mode", 1)
-            elif tested is not None and not tested.as_int():
-                raise ConversionError(
-                    "a BatchNormalization says that it trains (is_test = 0), and has the one output of one that does not",
-                    where=f"node {node.name or node.outputs[0].name!r}",
-                    expected="is_test = 1, or all five outputs",
-                    fix="set is_test to 1: coreproof edit, verb set; or export the model in evaluation mode",
-                )
-
-
-def _refuse_saved_variance(value: ir.Value) -> None:
-    """The standard calls it a variance, ONNX Runtime makes an inverse deviation of it; read by nobody, it need not be made."""
-    if value.uses() or value.is_graph_output():
-        raise ConversionError(
-            "a BatchNormalization hands out the statistics that it saved for training, of which the standard and ONNX Runtime "
-            "say different things",
-            where=f"output {value.name!r}",
-            expected="at most the first four outputs",
-            fix="compute the variance with ReduceMean, or take the output away: coreproof edit, verb extract",
-        )
-    value.name = ""
-
-
-_ALIGNED = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"])
-"""Operators that said before opset 7 with ``axis`` where their second operand begins; today shapes are aligned at their ends."""
-
-
-def _align(graph: ir.Graph) -> None:
-    """Gives the second operand of such a node the axes behind its own that today's rule wants (opset 6, Broadcast)."""
-    for node in list(graph):
-        begins = node.attributes.get("axis")
-        apart = begins is not None and "broadcast" in node.attributes and node.attributes["broadcast"].as_int()
-        if node.op_type not in _ALIGNED or begins is None or not apart or len(node.inputs) != 2 or None in node.inputs:
-            continue
-        left, right = (_shape(value) for value in node.inputs if value is not None)
-        if left is None or right is None:
-            raise ConversionError(
-                f"{node.op_type} says where its second operand begins, and the shapes of both are not known",
-                where=f"node {node.name or node.outputs[0].name!r}",
-                expected="known ranks, or the form of opset 7",
-                fix="write the file anew with onnx.version_converter.convert_version(model, 7)",
-            )
-        at = begins.as_int() + (len(left) if begins.as_int() < 0 else 0)
-        behind = len(left) - at - len(right)
-        if behind <= 0:
-            continue
-        axes = ir.AttrInt64s("axes", list(range(len(right), len(right) + behind)))
-        widened = ir.Node("", "Unsqueeze", [node.inputs[1]], [axes], num_outputs=1, version=node.version)
-        widened.outputs[0].name = f"{node.outputs[0].name}/aligned"
-        if node.inputs[1] is not None and node.inputs[1].dtype is not None:
-            widened.outputs[0].dtype = node.inputs[1].dtype
-        widened.outputs[0].shape = ir.Shape([*right, *[1] * behind])
-        graph.insert_before(node, widened)
-        node.replace_input_with(1, widened.outputs[0])
-        del node.attributes["axis"]
-
-
-def _shape(value: ir.Value) -> ir.Shape | None:
-    held = known_tensor(value)
-    return value.shape if value.shape is not None or held is None else ir.Shape(held.shape.numpy())
 
 
 def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:

@@ -19,7 +19,7 @@ from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lengths import Lengths, dimension_names
-from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
+from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, refuse_unknown, said
 from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
@@ -293,6 +293,7 @@ class ProgramBuilder:
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
             context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax
             attributes = {name: _attribute(a) for name, a in node.attributes.items()}
+            refuse_unknown(context, handler, attributes)
             made = handler(context, *operands, **attributes)
             if unsure and not isinstance(made, np.ndarray | tuple | list):
                 # an exponent is a factor, too; the axes of a ReduceProd are none

@@ -71,7 +71,11 @@ def _counted(what: str, values: Sequence[ir.Value | None], least: int, most: int
         return
     named = f" ({', '.join(repr(v.name or '') for v in values if v is not None)})" if values else ""
     said = f"{least} or more" if most >= _ANY else str(least) if least == most else f"{least} to {most}"
-    yield f"{len(values)} {what}{named}", f"{said} {what}"
+    yield f"{_counts(len(values), what)}{named}", f"{said} {what[:-1] if least == most == 1 else what}"
+
+
+def _counts(count: int, what: str) -> str:
+    return f"{count} {what[:-1] if count == 1 else what}"
 
 
 def _left_out(node: ir.Node, schema: OpSchema) -> Iterator[tuple[str, str]]:

@@ -187,7 +187,7 @@ def mean(ctx: Context, *operands: Operand) -> Result:
 
 @lowering("Clip", channelwise=True, guards=True)
 def clip_attributes(ctx: Context, x: Operand, *, min: float | None = None, max: float | None = None) -> Result:
-    return clip(ctx, x, None if min is None else np.asarray(min), None if max is None else np.asarray(max))
+    return clip(ctx, x, None if min is None else ctx.floats(min), None if max is None else ctx.floats(max))
 
 
 @lowering("Clip", since=11)

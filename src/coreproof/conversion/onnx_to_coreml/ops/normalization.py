@@ -23,6 +23,8 @@ def batch_normalization(
     training_mode: int = 0,
 ) -> Result | list[Operand]:
     """With the stored statistics. Ranks that MIL's batch_norm does not take become scale and offset."""
+    if not spatial:
+        raise ctx.refuse("statistics of each place (spatial = 0)", "one number a channel", "write it with Sub and Mul")
     if training_mode:
         return _trained(ctx, x, (scale, bias, mean, variance), epsilon, momentum)
     if not all(isinstance(v, np.ndarray) for v in (scale, bias, mean, variance)):

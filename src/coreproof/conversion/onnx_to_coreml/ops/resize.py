@@ -91,7 +91,8 @@ def resize(
         if (computed := _computed(scales)) is not None:
             return _by_computed(ctx, x, chosen, computed, sampling)
         return _by_scales(ctx, x, chosen, _raw(ctx, 2, "scales").tolist(), regions, sampling)
-    assert sizes is not None
+    if sizes is None:
+        raise ctx.refuse("neither scales nor sizes", "one of the two", "give the node its third or its fourth input")
     wanted = known_elements(sizes)
     free = free_axes(x, chosen, wanted, sizes)
     if free and keep_aspect_ratio_policy != "stretch":
