@@ -13,6 +13,9 @@ _MOST_ELEMENTS = 16
 _AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_list", "classify", "program", "function"})
 """What takes Python values that do not become constants of their own, or must not share them."""
 
+_COUNTED = frozenset({"begin", "end"})
+"""Places along an axis: negative ones count from its end."""
+
 
 class SharedConstants:
     """coremltools' builder; small operands of its operations become constants that later operations share.
@@ -45,6 +48,9 @@ class SharedConstants:
         key = _identity(value)
         if key is None:
             return value
+        # coremltools counts these from the front, in place, by the first operation's lengths: another's are others
+        if parameter in _COUNTED and np.any(np.asarray(value) < 0):
+            return np.array(value, np.int32)
         from coremltools.converters.mil.mil.block import curr_block
 
         # A constant made inside a nested block cannot be seen outside it. The block is kept: a loop's blocks are built twice, and
