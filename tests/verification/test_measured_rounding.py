@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -118,3 +120,24 @@ def test_what_rounding_does_is_allowed_with_what_it_may_do_to_weights() -> None:
     assert seen(1.0, [(made, np.full(100, np.inf))]) is None
     assert seen(0.0, [(made, made)]) is None
     assert seen(1.0, [(made, made[:50])]) is None
+
+
+@pytest.mark.parametrize("agreeing", [(), ("v3",), ("v2", "o7")])
+def test_the_readers_of_one_weight_are_those_between_a_row_and_what_agrees(agreeing: tuple[str, ...]) -> None:
+    """Counted for all rows in one walk over the graph; beside it, the walk backwards from each."""
+    chain = " ".join(f"v{at + 1} = Mul (v{at}, w) o{at} = Add (v{at}, v{at + 1})" for at in range(9))
+    model = graph_model(
+        f"net (float[4] x) => (float[4] y) {{ v0 = Mul (x, u) {chain} y = Add (o8, w) }}",
+        w=np.ones(4, np.float32),
+        u=np.ones(4, np.float32),
+    )
+    graph = model.graph
+    wide = {name for node in graph.nodes for name in node.outputs} - set(agreeing)
+    run: Any = SimpleNamespace(candidate=model, reference=model, pairs=())
+    rows: Any = [SimpleNamespace(candidate=name) for node in graph.nodes for name in node.outputs]
+    found = measured_rounding._steps(run, rows, wide)
+    for name in wide:
+        layers = graph.between({"u", "w", *agreeing}, [name])
+        read = Counter(inner for layer in layers for inner in layer.inputs if inner in ("u", "w"))
+        assert found[name] == max(read.values(), default=1), name
+    assert max(found.values()) > 5

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from coreproof.errors import InputError, TooLargeError
 
@@ -53,6 +54,7 @@ def download_budget() -> int:
     return _size(os.environ.get(DOWNLOAD_ENVIRONMENT) or DEFAULT_DOWNLOAD_BUDGET, *_DOWNLOAD)
 
 
+@cache  # every value of a graph is asked about
 def _size(said: str | int, what: str, expected: str, unit: str = "") -> int:
     match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*([KMGT]?){unit}\s*", str(said), re.IGNORECASE)
     if match is None or not (size := int(float(match[1]) * _UNITS[match[2].upper()])):

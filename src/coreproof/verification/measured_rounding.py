@@ -12,8 +12,7 @@ follows from what was seen, and one rounding at least, with the margins that eve
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -61,7 +60,7 @@ def held_to_what_rounding_does(
                 for at, (model, running) in enumerate(sides)
                 if _rounds(model, running)
             }
-            steps = {row.candidate: _steps(run, found.rows, row) for row in wide}
+            steps = _steps(run, found.rows, {row.candidate for row in wide})
             seen = _judged(run, wide, exact, steps) if exact else {}
     except CoreproofError:
         return found  # the program makes no sense in float32, or the engine refuses it
@@ -92,7 +91,8 @@ def _judged(
     run: VerificationRun, rows: Sequence[Row], exact: Mapping[int, Session], steps: Mapping[str, int]
 ) -> dict[str, Judgement]:
     """The worst judgement of each row over all samples by what rounding was seen to do, where it then disagrees."""
-    pairs = {row.candidate: next(pair for pair in run.pairs if pair.candidate == row.candidate) for row in rows}
+    known = {pair.candidate: pair for pair in reversed(run.pairs)}
+    pairs = {row.candidate: known[row.candidate] for row in rows}
     found: dict[str, Judgement] = {}
     for group in batched(list(pairs), run.memory // 2, run.size):
         for sample, fed in enumerate(run.feeds):
@@ -116,16 +116,39 @@ def _judged(
     return found
 
 
-def _steps(run: VerificationRun, rows: Sequence[Row], row: Row) -> int:
-    """How many layers read the same weight, of those before a row and behind what agrees; of a loop, how often it runs."""
+def _steps(run: VerificationRun, rows: Sequence[Row], wide: Collection[str]) -> dict[str, int]:
+    """How many layers read the same weight, of those before a wide row and behind what agrees; of a loop, how often it runs."""
     graph = run.candidate.graph
     stored = {name for name, value in graph.values.items() if value.constant}
-    before = {other.candidate for other in rows if other.candidate != row.candidate and not _is_wide(other)}
-    layers = graph.between(stored | before, [row.candidate])
-    read = Counter(name for layer in layers for name in layer.inputs if name in stored and _is_float(graph, name))
-    names = {layer.name for layer in layers}
-    loops = [rounds for loop, rounds in rounds_of_loops(run.pairs, run.reference.graph, graph) if loop.name in names]
-    return max([1, *read.values(), *loops])
+    readers: dict[str, list[int]] = {}
+    for place, node in enumerate(graph.nodes):
+        for name in dict.fromkeys(node.inputs):
+            if name in stored and _is_float(graph, name):
+                readers.setdefault(name, []).append(place)
+    rounds = {loop.name: count for loop, count in rounds_of_loops(run.pairs, run.reference.graph, graph)}
+    loops = {place: rounds[node.name] for place, node in enumerate(graph.nodes) if node.name in rounds}
+    shared = [places for places in readers.values() if len(places) > 1]
+    # a bit for each layer that counts, so that all that lies before a value is one number, and each layer is looked at once
+    counted = sorted({*loops, *(place for places in shared for place in places)})
+    if not counted:
+        return dict.fromkeys(wide, 1)
+    bit = {place: 1 << at for at, place in enumerate(counted)}
+    stops = stored | {row.candidate for row in rows if row.candidate not in wide}
+    before: dict[str, int] = {}
+    for place, node in enumerate(graph.nodes):
+        bits = bit.get(place, 0)
+        for name in graph.reads(node):
+            bits |= 0 if name in stops else before.get(name, 0)
+        # what makes nothing writes a state that is read behind it
+        for name in node.outputs or [name for name in node.inputs if name in graph.inputs]:
+            before[name] = before.get(name, 0) | bits
+    masks = [sum(bit[place] for place in places) for places in shared]
+
+    def count(bits: int) -> int:
+        times = [loops[place] for place in loops if bits & bit[place]]
+        return max([1, *times, *((bits & mask).bit_count() for mask in masks)])
+
+    return {name: count(before.get(name, 0)) for name in wide}
 
 
 def _is_float(graph: Graph, name: str) -> bool:

@@ -351,7 +351,7 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
             stretches, more, spared = bisect(run, rows)
             contradicted = (*contradicted, *more)
     rows = tuple(
-        replace(row, harmless=row.harmless or row.candidate in spared) for row in rows if row not in contradicted
+        replace(row, harmless=True) if row.candidate in spared else row for row in rows if row not in contradicted
     )
     return Verification(
         reference=run.reference.name,
@@ -404,6 +404,8 @@ def _measured_on(
 
 def _worse(before: Row, now: Row) -> Row:
     """The row of the sample that stands worse; what it held, and the tolerance that lets it pass, of all samples."""
+    if now.judgement is before.judgement:  # as it stood before
+        return now
     worse = (
         now if (not now.agrees, severity(now.judgement)) > (not before.agrees, severity(before.judgement)) else before
     )

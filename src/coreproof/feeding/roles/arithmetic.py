@@ -33,6 +33,9 @@ def _through(result: Role, factor: float, low: float, high: float) -> Role:
 @rule("Add")
 def _add(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
+    if result is PLAIN:  # of most sums nothing is asked, whatever is added
+        yield from ((name, PLAIN) for name in (a, b) if name not in flow.static)
+        return
     for name, other in ((a, b), (b, a)):
         if name in flow.static:
             continue

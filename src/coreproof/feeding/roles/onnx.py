@@ -90,6 +90,9 @@ class _Reading:
             self.constants[outputs[0]] = _constant(node)
             return
         inputs = tuple("" if v is None else v.name or "" for v in node.inputs)
+        if not node.attributes:
+            self.steps.append(FlowStep(node.op_type, inputs, outputs))
+            return
         attributes = node.attributes.values()
         bodies = [attribute.as_graph() for attribute in attributes if attribute.type == ir.AttributeType.GRAPH]
         if bodies:

@@ -71,6 +71,8 @@ class Role:
     def affine(self, factor: float, low: float, high: float) -> Role:
         """What x has to hold so that ``factor * x + c`` holds this, for every c from ``low`` to ``high``."""
         of = self.moved()
+        if not of.bounded and not of.nonzero:
+            return of
         if not of.bounded or factor == 0:
             return replace(of, nonzero=of.nonzero and low == high == 0)
         # for every c: the interval shrinks by what c may add at either end
@@ -88,7 +90,7 @@ _FAR = 1e6
 
 def merged(one: Role | None, other: Role) -> Role:
     """What a value has to hold that two read: the stronger reading, within what both allow."""
-    if one is None or one == other:
+    if one is None or one is other or one == other:
         return other
     first, second = (one, other) if _WEIGHT[one.kind] >= _WEIGHT[other.kind] else (other, one)
     if first.kind == "category":
