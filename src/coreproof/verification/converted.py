@@ -90,7 +90,7 @@ def check_conversion(
         return ConversionCheck(True, f"not checked: {_first_line(error)}")
     with reference:
         try:
-            fed, source_sample, made_sample = _that_runs(
+            (fed, source_sample, made_sample), answer = _that_runs(
                 source, made, reference, signature, roles, (fed, source_sample, made_sample), images or {}
             )
             changing = unsteady(source, reference, source_sample)
@@ -108,7 +108,7 @@ def check_conversion(
                 source_names, made_names = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
                 got = candidate.run(made_sample, taps_of(candidate, made_names))
                 taps = taps_of(reference, source_names)
-                expected = reference.run(source_sample, taps)
+                expected = reference.run(source_sample, taps) if taps else answer
                 if not any(_has_numbers(expected[name]) for name in source_names):
                     return ConversionCheck(
                         True, "not checked: the source's own answer to drawn input is NaN or infinite"
@@ -195,8 +195,10 @@ def _that_runs(
     roles: Mapping[str, Role],
     fed: tuple[str, Sample, Sample],
     images: Images,
-) -> tuple[str, Sample, Sample]:
+) -> tuple[tuple[str, Sample, Sample], Mapping[str, object]]:
     """What both are fed, where the source runs on it; else the example of a module, which may take nothing that is drawn.
+
+    And the source's answer to it.
 
     What is drawn is drawn again where the answer is not finite throughout: what is made of an infinity further on, a whole
     number or a comparison, is no part of ONNX's definitions.
@@ -207,18 +209,17 @@ def _that_runs(
         if not isinstance(source, TorchModel):
             raise
         fed = "its example inputs", *_example(source, made, images).pairs[0]
-        reference.run(fed[1])
-        return fed
+        return fed, reference.run(fed[1])
     if fed[0] != _DRAWN or all(map(is_finite, answer.values())):
-        return fed
+        return fed, answer
     for number, clean in _AGAIN:
         other = _drawn(source, made, signature, roles, images, number, clean=clean)
         try:
-            if all(map(is_finite, reference.run(other[1]).values())):
-                return other
+            if all(map(is_finite, (found := reference.run(other[1])).values())):
+                return other, found
         except RunError:
             continue
-    return fed  # it answers so whatever it is fed
+    return fed, answer  # it answers so whatever it is fed
 
 
 def _example(source: TorchModel, made: Model, images: Images) -> Feeds:
