@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import coreproof as cp
+from coreproof.verification.converted import check_conversion
 from tests.build import onnx_model
 
 FORMATS: list[dict[str, Any]] = [{"to": "mlprogram", "precision": "fp32"}, {"to": "mlprogram"}, {"to": "neuralnetwork"}]
@@ -185,3 +186,52 @@ def test_outputs_of_both_sides_that_are_compared_with_nothing_prove_nothing() ->
     assert found.agrees
     assert not found.proves
     assert "proves little: outputs 'a', 'b', 'd' compared with nothing" in found.summary().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [(("cat", "dog", "eel"), ("Katze", "Hund", "Aal")), ((0, 1, 2), (10, 12, 11))],
+    ids=["texts", "numbers"],
+)
+def test_an_onnx_model_whose_classes_were_all_named_anew(names: tuple[Any, ...], others: tuple[Any, ...]) -> None:
+    """As of Core ML: scores are compared, and the winning class by its position."""
+    found = cp.verify(zipped(*names), zipped(*others))
+    assert found.proves, found.summary()
+    assert {row.reference for row in found.outputs} == {"label", "probabilities"}
+    # a label that does not stand where its score does
+    wrong = zipped(*others)
+    listed = [others[1], others[0], others[2]]
+    kind = TensorProto.STRING if isinstance(names[0], str) else TensorProto.INT64
+    made = helper.make_tensor("classes", kind, [3], [n.encode() if isinstance(n, str) else n for n in listed])
+    next(t for t in wrong.graph.initializer if t.name == "classes").CopyFrom(made)
+    samples = [
+        {"x": sign * np.random.default_rng(seed).standard_normal((1, 4)).astype(np.float32)}
+        for seed in range(4)
+        for sign in (1, -1)
+    ]
+    assert cp.verify(zipped(*names), zipped(*others), samples).agrees
+    assert not cp.verify(zipped(*names), wrong, samples).agrees
+
+
+def test_the_doctor_puts_no_old_names_back() -> None:
+    model = cp.convert(scores(), "mlprogram", labels=["Katze", "Hund", "Aal"])
+    source = cp.convert(scores(), "mlprogram", labels=NAMES)
+    found = cp.diagnose(model, source)
+    assert found.healthy, found.summary()
+    (told,) = [finding for finding in found if finding.rule == "class-labels"]
+    assert told.advice
+    assert "all 3 classes bear other names than in the source: score 0 is 'cat' there, and 'Katze' here" in str(told)
+    # names that are partly the same are in another order, or of another list
+    assert not cp.diagnose(cp.convert(scores(), "mlprogram", labels=["dog", "cat", "eel"]), source).healthy
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_convert_holds_the_names_against_the_source_s(how: dict[str, Any]) -> None:
+    made = cp.convert(zipped(*NAMES), **how)
+    assert check_conversion(cp.load(zipped(*NAMES)), made)
+    found = check_conversion(cp.load(zipped("dog", "cat", "eel")), made)
+    assert not found
+    assert "names its classes otherwise than its source: 2 of 3 classes bear another name" in found.said
+    assert check_conversion(cp.load(zipped("dog", "cat", "eel")), made, labelled=True)
+    # names that the user gives are the user's
+    cp.convert(zipped(*NAMES), labels=["dog", "cat", "eel"], **how)

@@ -209,7 +209,11 @@ def command(
         work = None if compress is None else Compression(loaded, converted, make, compress, names_in(keep_size))
         # compressed weights differ by more than rounding: what is checked is the same conversion without it
         frozen, judged = freezing.freeze_state, converted if work is None else work.plain
-        found = check_conversion(loaded, judged, images, frozen=frozen, states=states) if check else None
+        found = (
+            check_conversion(loaded, judged, images, frozen=frozen, states=states, labelled=classes is not None)
+            if check
+            else None
+        )
         if work is not None:
             feedings = (feeding.resolve(loaded) if photos is not None else None), None
             fed = given_feeds(loaded, work.plain, inputs, photos, limit, feedings, states)

@@ -6,9 +6,10 @@ labels and an ONNX model that ends in a ZipMap do; scores that are equal under n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coreproof.model.features import Signature
+from coreproof.model.graph import Node
 from coreproof.pairing.align import Pair
 from coreproof.runtime.recorded import RecordedSession
 from coreproof.runtime.session import Session
@@ -40,6 +41,37 @@ def renamed(reference: Signature, candidate: Signature) -> bool:
     """Whether both sides name their classes, and no name is the same."""
     one, other = _handed_out(reference), _handed_out(candidate)
     return bool(one) and bool(other) and not set(_folded(one)) & set(_folded(other))
+
+
+def translated(reference: Signature, candidate: Signature, pairs: Sequence[Pair]) -> dict[str, Mapping[object, object]]:
+    """Of the candidate's outputs that name classes, what the reference calls each: where all bear other names, by their position.
+
+    What names the winning class of such a model is right where it stands for the same score.
+    """
+    one, other = reference.labels or (), candidate.labels or ()
+    if not renamed(reference, candidate) or len(one) != len(other):
+        return {}
+    texts = all(isinstance(name, str) for name in (*one, *other))
+    return {
+        pair.candidate: dict(zip(other, one, strict=True))
+        for pair in pairs
+        if all(
+            _names(side, name, texts=texts) for side, name in ((reference, pair.reference), (candidate, pair.candidate))
+        )
+    }
+
+
+def _names(signature: Signature, name: str, *, texts: bool) -> bool:
+    """Whether an output is of texts, or of whole numbers."""
+    found = next((f for f in signature.outputs if f.name == name), None)
+    return _is_text(signature, name) if texts else found is not None and (found.dtype or "").startswith(("int", "uint"))
+
+
+def names_classes(maker: Node | None, name: str) -> bool:
+    """Whether a value is the winning class, or a dictionary of classes, as what makes it hands it out."""
+    if maker is None:
+        return False
+    return maker.operator == "ZipMap" or (maker.operator.endswith("Classifier") and name == maker.outputs[0])
 
 
 def label_pairs(reference: Session, candidate: Session, taken: Sequence[Pair]) -> list[Pair]:

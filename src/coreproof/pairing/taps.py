@@ -16,6 +16,7 @@ from coreproof.model.graph import Graph
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.model.structured import is_structured
 from coreproof.pairing.align import Pair, ValueIndex
+from coreproof.pairing.class_names import renamed
 from coreproof.pairing.structured import leaves
 from coreproof.runtime.session import Session
 
@@ -186,8 +187,9 @@ def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
 
 
 def _of_tensors(reference: Session, candidate: Session, pair: Pair) -> Pair:
-    """A dictionary beside a tensor is compared as the scores that it is made of: engines sort its keys."""
-    if _is_structure(reference, pair.reference) == _is_structure(candidate, pair.candidate):
+    """A dictionary beside a tensor, or one of other names, is compared as the scores that it is made of."""
+    alike = _is_structure(reference, pair.reference) == _is_structure(candidate, pair.candidate)
+    if alike and not renamed(reference.signature, candidate.signature):
         return pair
     one, other = _zipped(reference, pair.reference), _zipped(candidate, pair.candidate)
     return replace(pair, reference=one or pair.reference, candidate=other or pair.candidate)

@@ -150,7 +150,14 @@ def convert(
     if check:
         # what bits are saved differs by more than rounding: checked is the same conversion without it
         judged = made if work is None else work.plain
-        found = check_conversion(source, judged, pictures or None, frozen=freeze_state, states=states)
+        found = check_conversion(
+            source,
+            judged,
+            pictures or None,
+            frozen=freeze_state,
+            states=states,
+            labelled=labels is not None,
+        )
         if not found:
             raise ConversionError(
                 found.said,

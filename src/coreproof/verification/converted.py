@@ -21,6 +21,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.opened import opened
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
+from coreproof.pairing.class_names import other_names
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
@@ -65,6 +66,7 @@ def check_conversion(
     *,
     frozen: bool = False,
     states: Mapping[str, str] | None = None,
+    labelled: bool = False,
 ) -> ConversionCheck:
     """Runs a converted model once on drawn input beside its source.
 
@@ -73,10 +75,12 @@ def check_conversion(
     differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked: then it is
     called with its buffers as they are. A module whose branches were frozen is held at its example inputs. What a model
     remembers is drawn as well, and what it remembers afterwards held against the source's; ``states`` are those of ``convert``.
+    The names of classes have to be the source's too, unless they were given (``labelled``).
     """
-    if not frozen:
-        source = opened(source, states)
-    made = opened(made)
+    names = "" if labelled else other_names(source.signature, made.signature)
+    if names:
+        return ConversionCheck(False, f"the converted model names its classes otherwise than its source: {names}")
+    source, made = source if frozen else opened(source, states), opened(made)
     try:
         source = as_long_as(source, made)
         signature = as_free_as(source, made)

@@ -15,7 +15,15 @@ from coreproof.model.base import Model
 from coreproof.model.numbers import dtype_name, rms
 from coreproof.model.progress import Progress
 from coreproof.pairing.align import Pair, align, value_index
-from coreproof.pairing.class_names import handed_out_as_scores, holder_of_names, label_pairs, other_names
+from coreproof.pairing.class_names import (
+    handed_out_as_scores,
+    holder_of_names,
+    label_pairs,
+    names_classes,
+    other_names,
+    renamed,
+    translated,
+)
 from coreproof.pairing.taps import (
     afford_comparing,
     as_array,
@@ -92,10 +100,15 @@ class VerificationRun:
         labelled = {p.candidate for p in self.outputs[len(scores) :]}
         self.label = classes.predicted_label if classes.predicted_label in labelled else None
         """The candidate's output that names the winning class: it is looked up behind the network."""
+        self._translated = translated(reference_session.signature, classes, self.outputs)
         self._misnamed = {holder or self.label: other_names(reference_session.signature, classes)}
         ends = {p.candidate for p in self.outputs}
         aligned = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
         self.inner = aligned if outputs_only else [*aligned, *self._before_casts(aligned)]
+        if renamed(reference_session.signature, classes):
+            self.inner = [
+                p for p in self.inner if not names_classes(reference.graph.producer(p.reference), p.reference)
+            ]
         paired = {p.candidate for p in self.pairs}
         self.order = {name: i for i, name in enumerate(self.candidate_index.inner_values)}
         # in the candidate's order, in which errors are predicted and values brought out
@@ -391,11 +404,20 @@ class VerificationRun:
         judgement = self.judge_within(pair, reference, candidate, tolerance)
         return None if judgement.agrees else judgement
 
+    def _in_the_references_words(self, pair: Pair, candidate: Array) -> Array:
+        """Names of classes as the reference has them, where it has others for all of them."""
+        words = self._translated.get(pair.candidate) if pair.how == "output" else None
+        if words is None:
+            return candidate
+        named = [words.get(name, name) for name in candidate.reshape(-1).tolist()]
+        return np.array(named, candidate.dtype if candidate.dtype.kind in "iu" else object).reshape(candidate.shape)
+
     def judge_within(
         self, pair: Pair, reference: Array, candidate: Array, tolerance: Tolerance, measured: Measured | None = None
     ) -> Judgement:
         """The two values of a pair, by a tolerance; ``measured`` is what is known of the reference's."""
         profile = self.profiles.get(pair.candidate)
+        candidate = self._in_the_references_words(pair, candidate)
         if pair.how == "output" and (problem := self._misnamed.get(pair.candidate)):
             return disagreement(reference, tolerance, problem)
         judgement = judge(reference, candidate, tolerance, profile, self.ranges[pair.candidate], measured)

@@ -8,6 +8,7 @@ from coreproof.difference.label_change import label_words
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.editing.edit import Edit
+from coreproof.pairing.class_names import renamed
 
 
 def applies(case: Case) -> bool:
@@ -23,6 +24,17 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     if not wrong:
         return
     first = wrong[0]
+    if case.labels is None and case.source is not None and renamed(case.source.signature, case.model.signature):
+        yield Hypothesis(
+            layer=case.model.signature.scores or case.model.signature.probabilities,
+            evidence=f"all {len(right)} classes bear other names than in the source: score {first} is {right[first]!r} there, "
+            f"and {stored[first]!r} here",
+            cause="the classes were named anew; the scores are the source's",
+            needs="no repair: right where the names were meant; else `coreproof edit` with relabel gives them back",
+            weight=15,
+            advice=True,
+        )
+        return
     words = label_words([str(label) for label in right], [str(label) for label in stored])
     yield Hypothesis(
         layer=case.model.signature.scores or case.model.signature.probabilities,
