@@ -35,6 +35,8 @@ _NOT_HERE = re.compile(
     r"NOT_IMPLEMENTED|is not a registered function/op|Unsupported model IR version|official released onnx opset"
 )
 """What ONNX Runtime says of a model that it has no kernel, no operator or no reader for, each in its own words."""
+_REWRITING = re.compile(r"/core/optimizer/|/core/graph/graph_utils\.cc")
+"""Places in ONNX Runtime's source, which it names, where it rewrites a graph."""
 _NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
 
 
@@ -58,6 +60,14 @@ def failed_node(error: Exception) -> str | None:
     """The name of the node in which ONNX Runtime says that it failed."""
     node = _NODE.search(str(error))
     return None if node is None else node[2]
+
+
+def failed_to_optimise(error: Exception) -> bool:
+    """Whether ONNX Runtime failed in its own rewriting: of a model that it runs as it stands.
+
+    It folds a dequantised weight twice where that is an output as well.
+    """
+    return _REWRITING.search(str(error)) is not None
 
 
 def engine_error(problem: str, error: Exception, where: str, made: str = "") -> Exception:

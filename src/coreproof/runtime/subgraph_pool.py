@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from coreproof.model.onnx.omitted_outputs import name_omitted
 from coreproof.model.onnx.read import in_memory, stored_tensors
-from coreproof.runtime.arena import engine_error, open_within_budget
+from coreproof.runtime.arena import engine_error, failed_to_optimise, open_within_budget
 from coreproof.runtime.custom_layers import CustomParts, Runnable, has_custom_layers, layers_of
 from coreproof.runtime.exact_integers import add_exactly
 from coreproof.runtime.executable import Executable
@@ -74,13 +74,32 @@ class SubgraphPool:
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
     def _session(self, part: onnx.ModelProto, *, optimised: bool) -> Runnable:
-        import onnxruntime as ort
-
         if has_custom_layers(part):
             layers, dtypes = layers_of(self.executable.graph.graph)
             return CustomParts(part, layers, dtypes, lambda inner: self._session(inner, optimised=optimised))
 
         shared = add_exactly(part, self._supply(part))
+        message = part.SerializeToString()
+
+        def opened(*, optimised: bool) -> Runnable:
+            running: Runnable = open_within_budget(
+                message, self._options(shared, optimised=optimised), self._weight_bytes
+            )
+            return running
+
+        try:
+            try:
+                return opened(optimised=optimised)
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                if not optimised or not failed_to_optimise(error):
+                    raise
+                return opened(optimised=False)
+        except Exception as error:
+            raise engine_error("ONNX Runtime refuses the model", error, self.executable.name) from error
+
+    def _options(self, shared: Mapping[str, ort.OrtValue], *, optimised: bool) -> ort.SessionOptions:
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         # fatal alone: what is wrong is raised as well, and the log would go to the user's terminal
         options.log_severity_level = 4
@@ -91,11 +110,7 @@ class SubgraphPool:
         if not optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_external_initializers(list(shared), list(shared.values()))
-        try:
-            opened: Runnable = open_within_budget(part.SerializeToString(), options, self._weight_bytes)
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise engine_error("ONNX Runtime refuses the model", error, self.executable.name) from error
-        return opened
+        return options
 
     def close(self) -> None:
         """Lets go of the weights."""

@@ -38,6 +38,9 @@ _HIDDEN = 0.25
 LAST_BITS = 4 * U32
 """By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
 
+BOTH_ROUNDED = math.sqrt(2 / 12)
+"""What rounding to steps of one adds where both sides round, each evenly within a step."""
+
 PER_STEP = 4.0
 """What a step of a layer without gates adds, in units of float32's rounding: engines write tanh as quotients of polynomials, and
 nothing damps what is carried from step to step."""
@@ -122,7 +125,8 @@ class ErrorModel:
         share = error / scale
         if step:
             crossed = most_crossed(error / step, measured.elements or 1)
-            return Tolerance(0.0, 0.0, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
+            several = WORST * error if error > step else 0.0
+            return Tolerance(0.0, several, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
         # whatever arithmetic allows, half of a value's scale is not the same value
         most = VACUOUS / TYPICAL
@@ -252,7 +256,8 @@ class ErrorModel:
         )
         if (makes_steps(node.operator) or truncates) and not step:
             step = 1.0
-            error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
+            # the share of elements that lies at an edge, each a step off; what is more than that is off by several
+            error = max(math.sqrt(min(1.0, 2 * error)) * step, math.hypot(error, BOTH_ROUNDED) if error > 1 else 0.0)
         kind = error_class(operation_of(node))
         # terms that cancel leave their errors at elements that are small
         adds = kind == "add" and all(s.scale <= scale for s in read)
