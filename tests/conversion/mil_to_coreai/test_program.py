@@ -18,6 +18,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from tests.aimodels import needs_coreai
 from tests.build import mil, onnx_net, program
 from tests.build.programs import counter, two_functions
+from tests.conversion.coreml_to_onnx.mlprogram.ops.test_convolution import conv as judged_conv
 
 RNG = np.random.default_rng(11)
 
@@ -47,6 +48,27 @@ def test_every_value_keeps_its_name_and_every_weight(tmp_path: Path) -> None:
     found = cp.verify(model, made)
     assert found.agrees
     assert {row.reference for row in found.rows} >= {"features", "active", "shares"}
+
+
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_quantised_weights_are_stored_as_the_numbers_that_they_stand_for(by_channel: bool, tmp_path: Path) -> None:
+    stored = RNG.integers(0, 256, (4, 2, 3, 3)).astype(np.uint8)
+    scale = np.float32([0.01, 0.02, 0.005, 0.01]) if by_channel else np.float32(0.01)
+    shift = np.float32([-1, -2, 0, 0.5]) if by_channel else np.float32(-1)
+    form = {"quantization_type": "linear", "nbits": 8, "strides": [2, 1], "pad_type": "same", "groups": 2}
+    numbers = {"quant_scale": scale, "quant_bias": shift}
+    x = RNG.standard_normal((1, 4, 5, 6)).astype(np.float32)
+    model = program(
+        tmp_path,
+        lambda mb, a: mb.conv_quantized(x=a, weight=stored, name="y", **numbers, **form),
+        [(x.shape, "float32")],
+        target="iOS15",
+    )
+    along = (-1, 1, 1, 1) if by_channel else ()
+    wanted = judged_conv(x, stored * scale.reshape(along) + shift.reshape(along), None, [2, 1], "same", groups=2)
+    for session in both(model):
+        with session as running:
+            np.testing.assert_allclose(np.asarray(running.run({"a": x})["y"]), wanted, rtol=1e-5, atol=2e-5)
 
 
 def test_all_operations_that_are_not_translated_are_named_at_once(tmp_path: Path) -> None:

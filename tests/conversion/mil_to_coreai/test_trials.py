@@ -38,6 +38,7 @@ from tests.conversion.coreml_to_onnx.mlprogram.ops import (
     test_quantization,
     test_recurrent,
     test_reduction,
+    test_resampling,
     test_resizing,
     test_scattering,
     test_shaping,
@@ -47,8 +48,8 @@ from tests.conversion.coreml_to_onnx.mlprogram.ops import (
 
 FAMILIES = (
     test_activation, test_attention, test_convolution, test_elementwise_binary, test_elementwise_unary, test_gathering,
-    test_linear, test_normalization, test_pooling, test_quantization, test_recurrent, test_reduction, test_resizing,
-    test_scattering, test_shaping, test_slicing, test_tensor_operation,
+    test_linear, test_normalization, test_pooling, test_quantization, test_recurrent, test_reduction, test_resampling,
+    test_resizing, test_scattering, test_shaping, test_slicing, test_tensor_operation,
 )  # fmt: skip
 REFUSED = {"resize": "a size that is known at run time only"}
 TRIALS = [each for module in FAMILIES for each in module.family.trials if each.operator in TO_COREAI]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from coreproof.conversion.coreml_to_onnx.pools import declared_pads
 from coreproof.conversion.mil_to_coreai.ops.activation import per_channel
 from coreproof.conversion.mil_to_coreai.translation import Operand, Tensor, Translation, translates, ui
@@ -36,6 +38,35 @@ def conv(
         [stride, dilation], int(groups),
     )  # fmt: skip
     return made if bias is None else t.binary("add", made, per_channel(t, made, bias))
+
+
+@translates("conv_quantized")
+def conv_quantized(
+    t: Translation,
+    *,
+    x: Operand,
+    weight: Operand,
+    quantization_type: str,
+    quant_scale: Operand,
+    quant_bias: Operand,
+    nbits: int = 8,
+    bias: Operand = None,
+    strides: Sequence[int] | None = None,
+    pad_type: str = "valid",
+    pad: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """A convolution with weights that are scaled and shifted where they are stored: scale * stored + bias."""
+    if quantization_type != "linear" or int(nbits) != 8:
+        raise t.refuse("only linear 8 bit quantization is translated", found=f"{quantization_type}, {nbits} bits")
+    stored = t.constant(weight, "weight").astype(np.float32)
+    column = (-1, *[1] * (stored.ndim - 1))
+    scale, shift = (np.asarray(t.constant(v, n), np.float32) for v, n in ((quant_scale, "scale"), (quant_bias, "bias")))
+    dense = stored * (scale.reshape(column) if scale.ndim else scale) + (shift.reshape(column) if shift.ndim else shift)
+    return conv(
+        t, x=x, weight=dense, bias=bias, strides=strides, pad_type=pad_type, pad=pad, dilations=dilations, groups=groups
+    )
 
 
 def windowed(t: Translation, x: Operand, pads: Pads | None, fill: float = 0.0) -> Tensor:
