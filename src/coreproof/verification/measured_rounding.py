@@ -22,6 +22,7 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
+from coreproof.pairing.operators import makes_steps
 from coreproof.pairing.taps import as_array, batched, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
@@ -49,7 +50,8 @@ def held_to_what_rounding_does(
 
     Only float16 programs that coreproof's runtime runs can be run in float32 beside. ``run`` is fed what is looked at.
     """
-    wide = [row for row in found.rows if _is_wide(row)]
+    stepped = _behind_steps(run.candidate.graph)
+    wide = [row for row in found.rows if _is_wide(row) and row.candidate not in stepped]
     if not found.agrees or not wide or run.tolerance is not None:
         return found
     sides = (run.reference, run.reference_session), (run.candidate, run.candidate_session)
@@ -69,6 +71,18 @@ def held_to_what_rounding_does(
     rows = tuple(replace(row, judgement=seen.get(row.candidate, row.judgement)) for row in found.rows)
     first = suspects(run, rows)
     return replace(found, rows=rows, suspects=first, stretches=() if first is None else (first,))
+
+
+def _behind_steps(graph: Graph) -> frozenset[str]:
+    """The values that are made from what is rounded to steps.
+
+    Which edges rounding crosses there is chance: that this run crossed none says nothing of another engine's.
+    """
+    found: set[str] = set()
+    for node in graph.nodes:
+        if makes_steps(node.operator) or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return frozenset(found)
 
 
 def _is_wide(row: Row) -> bool:
