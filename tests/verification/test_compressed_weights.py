@@ -13,7 +13,7 @@ import coreproof as cp
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.layer_weights import layer_weights
 from coreproof.verification.compressed_weights import compressed_weights
-from coreproof.verification.rounded_weights import explains
+from coreproof.verification.rounded_weights import altered, explains
 from coreproof.verification.verify import verify
 from tests.build import graph_model, inner_product, mil, network, weights
 
@@ -163,6 +163,27 @@ def test_rows_in_two_bits_are_told_from_each_other(tmp_path: Path) -> None:
     assert not compressed_weights(whole(), program(tmp_path, two_bits(WEIGHT), "iOS16")).unexplained
     found = compressed_weights(whole(), program(tmp_path / "again", two_bits(exchanged(WEIGHT)), "iOS16"))
     assert found.unexplained["y"].startswith("row 0 holds row 3")
+
+
+def test_a_row_that_pruning_would_have_kept_is_lost() -> None:
+    kept = np.abs(WEIGHT) > np.quantile(np.abs(WEIGHT), 0.5)
+    steps = np.where(kept, 0.0, np.nan)
+    meant = WEIGHT.astype(np.float64)
+    assert explains(np.where(kept, meant, 0.0), meant, steps)
+    for axis, what in ((0, "row"), (1, "column")):
+        gone = kept & (
+            np.moveaxis(np.broadcast_to(np.arange(kept.shape[axis]) != 7, np.roll(kept.shape, -1 - axis)), -1, axis)
+        )
+        now, holes = np.where(gone, meant, 0.0), np.where(gone, 0.0, np.nan)
+        assert not explains(now, meant, holes)
+        assert altered(now, meant, holes) == f"{what} 7 holds zeros"
+    # whole rows, or two of four numbers, are pruned on purpose
+    rows = np.broadcast_to((np.arange(24) % 3 > 0)[:, None], kept.shape)
+    small = np.where(rows, meant, 0.1 * meant)
+    assert explains(np.where(rows, small, 0.0), small, np.where(rows, 0.0, np.nan))
+    fours = np.abs(meant).reshape(24, 10, 4)
+    half = (np.argsort(np.argsort(fours, -1), -1) > 1).reshape(kept.shape)
+    assert explains(np.where(half, meant, 0.0), meant, np.where(half, 0.0, np.nan))
 
 
 def test_a_tool_that_rounds_no_row_to_the_nearest_is_no_fault() -> None:

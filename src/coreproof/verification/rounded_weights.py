@@ -58,7 +58,21 @@ def _explained(now: Array, meant: Array, steps: Array, axis: int | None) -> npt.
     nearest = found <= _NEAREST * most
     like_the_rest = shares <= _OUT_OF_LINE * np.median(shares)
     explained: npt.NDArray[np.bool_] = (found <= most) & (nearest | (alike & like_the_rest))
-    return explained
+    return explained if axis is None or kept.all() else explained & ~_lost(meant, kept, axis)
+
+
+def _lost(meant: Array, kept: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:
+    """The slices of which large numbers were left out, while of most that miss any only small ones were: what pruning takes.
+
+    Where whole slices, or a share of each block, are pruned, none is like that, or most are.
+    """
+    sizes, count = np.abs(np.moveaxis(meant, axis, 0)).reshape(meant.shape[axis], -1), meant.shape[axis]
+    left = ~np.moveaxis(kept, axis, 0).reshape(count, -1)
+    smallest = np.where(left, np.inf, sizes).min(1)
+    if not np.isfinite(smallest).any():
+        return np.zeros(count, np.bool_)
+    beyond: npt.NDArray[np.bool_] = np.where(left, sizes, 0.0).max(1) > np.median(smallest[np.isfinite(smallest)])
+    return beyond if 2 * beyond.sum() < left.any(1).sum() else np.zeros(count, np.bool_)
 
 
 def altered(now: Array, meant: Array, steps: Array) -> str:
