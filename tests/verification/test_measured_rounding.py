@@ -13,7 +13,7 @@ import pytest
 import coreproof as cp
 from coreproof.verification import measured_rounding
 from coreproof.verification.verify import verify
-from tests.build import graph_model, weights
+from tests.build import graph_model, onnx_model, weights
 
 STEPS, UNITS, READ = 6, 24, 16
 
@@ -141,3 +141,33 @@ def test_the_readers_of_one_weight_are_those_between_a_row_and_what_agrees(agree
         read = Counter(inner for layer in layers for inner in layer.inputs if inner in ("u", "w"))
         assert found[name] == max(read.values(), default=1), name
     assert max(found.values()) > 5
+
+
+@pytest.mark.parametrize(("off", "agrees"), [(0.0, True), (0.01, False)])
+def test_weights_that_cancel_are_rounded_by_more_than_results(off: float, agrees: bool) -> None:
+    """Of ones no result is rounded, so that nothing is seen; the weights' own rounding is 0.6% of what is left of their sum."""
+    w = np.float32([[0.3333], [-0.3111], [0.2777], [-0.1999], [-0.1234], [0.0567], [-0.0493]])
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[3,7] x) => (float[3,1] y) {
+        s = Sigmoid(x)
+        c = Ceil(s)
+        m = MatMul(c, w)
+        y = Mul(m, k)
+    }"""
+    made = cp.convert(onnx_model(text, w=w, k=np.float32(3)), "mlprogram", check=False)
+    wrong = w + np.float32(off) * np.eye(7, 1, dtype=np.float32)
+    assert cp.verify(onnx_model(text, w=wrong, k=np.float32(3)), made).agrees == agrees
+
+
+def test_what_is_left_of_terms_that_cancel_is_rounding_and_proves_nothing() -> None:
+    """float16 makes 0 of what float32 makes 1.5e-8 of: neither is wrong, and nothing is proved."""
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[1,2] x) => (float[1,1] y) {
+        r = Round(x)
+        y = MatMul(r, w)
+    }"""
+    source = onnx_model(text, w=np.float32([[0.3], [-0.3 + 3e-8]]))
+    made = cp.convert(source, "mlprogram", check=False)
+    found = cp.verify(source, made, {"x": np.float32([[1, 1]])})
+    assert found.agrees, found.summary()
+    assert any(weakness.kind == "rounding" and weakness.fails for weakness in found.weaknesses)
+    other = onnx_model(text, w=np.float32([[0.3], [-0.29]]))
+    assert not cp.verify(other, made, {"x": np.float32([[1, 1]])})

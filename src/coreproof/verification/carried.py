@@ -83,6 +83,15 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     return _dropped(run, settled, trial.led - trial.met)
 
 
+def computed_alike(run: VerificationRun, rows: Sequence[Row], asked: Sequence[Row]) -> dict[str, Judgement]:
+    """How those of the ``asked`` rows that agree on the same inputs do so, by the candidate's names."""
+    if not isinstance(run.reference_session, OnnxRuntimeSession | TorchSession):
+        return {}
+    trial = _Trial(run, rows)
+    judged = trial.on_same_inputs(asked)
+    return {name: judgement for name, judgement in judged.items() if judgement.agrees}
+
+
 def _is_open(row: Row, run: VerificationRun) -> bool:
     """Whether the row is out of tolerance in a way that rounding can cause."""
     judgement = row.judgement
@@ -190,12 +199,16 @@ class _Trial:
             self._settle_cleared(left, judged)
         return len(self.settled) > before
 
+    def on_same_inputs(self, rows: Sequence[Row]) -> dict[str, Judgement]:
+        """Each of the rows, both sides being fed what is accepted before it."""
+        return self._judge_all(rows, self._accepted_rows())
+
     def apart(self, rows: Sequence[Row]) -> dict[str, Judgement]:
         """Those of the rows that agree within what came in, and not on the same inputs; with how they differ on these.
 
         What a step or a pole makes of a rounding loosens the bound of all that is made from it, behind which a fault can hide.
         """
-        judged = self._judge_all(rows, self._accepted_rows())
+        judged = self.on_same_inputs(rows)
         return {
             row.candidate: found
             for row in rows

@@ -128,8 +128,8 @@ class ErrorModel:
             several = WORST * error if error > step else 0.0
             return Tolerance(0.0, several, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
-        # whatever arithmetic allows, half of a value's scale is not the same value
-        most = VACUOUS / TYPICAL
+        # whatever came in, half of a value's scale is not the same value; of terms that cancel nothing but their rounding is left
+        most = max(VACUOUS / TYPICAL, known.noise / scale if known is not None else 0.0)
         whole = WORST * min(share * uneven, most), TYPICAL * min(share, most)
         part = known.ordinary if known is not None else None
         if part is not None and 0 < part.scale <= _HIDDEN * scale:
@@ -266,9 +266,12 @@ class ErrorModel:
         part = ordinary_after(
             node, read, measured, error, Added(share, max(further.share, known_off.share), floor, gain, scaled)
         )
+        noise = max(self._unit(output), U32) * summands
+        if kind == "move" or canonical_op(node.operator) == "cast":
+            noise = max((s.noise for s in read), default=0.0)  # it stays what is left of its terms
         level = math.hypot(level_after(kind, read), off) if kind == "add" else level_after(kind, read)
         return measured._replace(
-            error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part
+            error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part, noise=noise
         )
 
     def _operands(self, node: Node, output: str) -> tuple[list[ErrorState], list[ErrorState]]:

@@ -26,6 +26,7 @@ class ErrorState(NamedTuple):
     the size of what it keeps, weighted as it weighs, in units of the scale: a mask's minimum makes the scale, and is left behind.
     ``ordinary``: the elements beside its fills, and what they err by; None where it holds none.
     ``ends``: the smallest and the largest element, where all are finite and that is known.
+    ``noise``: what rounding its terms and the result alone makes of it, more than its scale where terms cancel.
     """
 
     error: float
@@ -43,6 +44,7 @@ class ErrorState(NamedTuple):
     ordinary: Ordinary | None = None
     level: float = 0.0
     ends: tuple[float, float] | None = None
+    noise: float = 0.0
 
 
 def measure(array: np.ndarray) -> ErrorState:

@@ -20,13 +20,15 @@ import numpy as np
 
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
-from coreproof.model.graph import Graph
+from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
+from coreproof.model.progress import silent
 from coreproof.pairing.operators import makes_steps
 from coreproof.pairing.taps import as_array, batched, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
 from coreproof.verification.bisect import suspects
+from coreproof.verification.carried import computed_alike
 from coreproof.verification.further_errors import rounds_of_loops
 from coreproof.verification.match_by_value import arrange
 from coreproof.verification.row import Row
@@ -36,6 +38,9 @@ from coreproof.verification.verification import Verification
 
 _WIDE = 0.05
 """A bound that lets a single element be off by more than this share of the scale says little by itself: 100 roundings."""
+
+_FEW = 4
+"""Layers over which a bound that adds up the worst is still a close one."""
 
 _LONE = 4.0
 """How many times the largest single difference that was seen another one may be, which other roundings make."""
@@ -66,6 +71,9 @@ def held_to_what_rounding_does(
             seen = _judged(run, wide, exact, steps) if exact else {}
     except CoreproofError:
         return found  # the program makes no sense in float32, or the engine refuses it
+    # one rounding that is seen is no bound of another: where a function makes much of it, both sides do so on the same inputs
+    alike = _alike(run, found.rows, [row for row in wide if row.candidate in seen])
+    seen = {name: how for name, how in seen.items() if name not in alike}
     if not seen:
         return found
     rows = tuple(replace(row, judgement=seen.get(row.candidate, row.judgement)) for row in found.rows)
@@ -83,6 +91,28 @@ def _behind_steps(graph: Graph) -> frozenset[str]:
         if makes_steps(node.operator) or not found.isdisjoint(node.inputs):
             found.update(node.outputs)
     return frozenset(found)
+
+
+def _alike(run: VerificationRun, rows: Sequence[Row], asked: Sequence[Row]) -> dict[str, Judgement]:
+    """Those of the rows that both sides compute alike from the same inputs, and how."""
+    if not asked:
+        return {}
+    # what is predicted of the samples that are looked at is known once they were compared, which counts once
+    before = run.contents()
+    run.compare(silent)
+    run.forget_since(before)
+    alike = computed_alike(run, rows, asked)
+    # the bound of a long stretch is what is in question; over few layers it is wide where terms cancel, and says so rightly
+    few = {row.candidate for row in asked if len(_layers(run, rows, row)) <= _FEW}
+    return {name: how for name, how in alike.items() if how.tolerance.relative < _WIDE or name in few}
+
+
+def _layers(run: VerificationRun, rows: Sequence[Row], row: Row) -> Sequence[Node]:
+    """The candidate's layers before a row and behind what was compared."""
+    graph = run.candidate.graph
+    stored = {name for name, value in graph.values.items() if value.constant}
+    before = {other.candidate for other in rows if other.candidate != row.candidate}
+    return graph.between(stored | before, [row.candidate])
 
 
 def _is_wide(row: Row) -> bool:
