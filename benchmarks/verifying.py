@@ -189,7 +189,8 @@ def verdict(results: dict[str, dict[str, Any]]) -> str:
 
     return (
         f"verify: {told('verify', 'both')}; by processor time {told('verify_cpu', 'both_cpu')}; as it draws "
-        f"{told('drawn', 'both_drawn')} (aim: median at most {AIM_MEDIAN}, each at most {AIM})"
+        f"{told('drawn', 'both_drawn')}, beside both on one draw alone {told('drawn', 'both')} "
+        f"(aim: median at most {AIM_MEDIAN}, each at most {AIM})"
     )
 
 
