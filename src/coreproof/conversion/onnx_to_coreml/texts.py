@@ -167,7 +167,10 @@ class _Numbering:
         shaped = _node("Reshape", [cast.outputs[0], shape])
         # each is put in front of the first node, so that the last one inserted stands first
         for node in (shaped, cast):
-            graph.insert_before(graph[0], node)
+            if len(graph):
+                graph.insert_before(graph[0], node)
+            else:  # nothing but what no output is made of read it
+                graph.append(node)
         ir.convenience.replace_all_uses_with(value, shaped.outputs[0], replace_graph_outputs=True)
         self.numbered.add(shaped.outputs[0])
         self.fed.add(shaped.outputs[0])
