@@ -184,3 +184,12 @@ def test_a_text_that_is_handed_on_is_refused(tmp_path: Path) -> None:
 def test_what_float16_does_to_a_pipeline_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="becomes a pipeline"):
         forecast(two_columns(tmp_path))
+
+
+def test_a_text_of_which_no_output_is_made_is_taken_all_the_same(tmp_path: Path) -> None:
+    """What reads it is taken away, and no node is left before which it becomes a number."""
+    node = helper.make_node("LabelEncoder", ["t"], ["n"], domain=ML, keys_strings=["a"], values_int64s=[1])
+    source = saved(tmp_path, [node], [text("t", 1, 1)], [])
+    made = cp.convert(source, "mlprogram", check=False)
+    assert [feature.name for feature in made.signature.inputs] == ["t"]
+    assert not made.signature.outputs
