@@ -171,3 +171,11 @@ def test_what_is_left_of_terms_that_cancel_is_rounding_and_proves_nothing() -> N
     assert any(weakness.kind == "rounding" and weakness.fails for weakness in found.weaknesses)
     other = onnx_model(text, w=np.float32([[0.3], [-0.29]]))
     assert not cp.verify(other, made, {"x": np.float32([[1, 1]])})
+
+
+@pytest.mark.parametrize(("operator", "gates", "more"), [("LSTM", 4, ""), ("GRU", 3, ", linear_before_reset=1")])
+def test_what_compression_explains_is_not_held_to_rounding(operator: str, gates: int, more: str) -> None:
+    """The weights of two directions stand in one constant of the source."""
+    source = recurrent(*drawn(gates, 2), operator, more=f'{more}, direction="bidirectional"')
+    found = verify(source, cp.convert(source, "mlprogram", compress="linear:8", check=False))
+    assert found.agrees, found.summary()

@@ -229,10 +229,20 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
 
 
 def _blocks(weight: _Weight) -> Iterator[_Weight]:
-    """The gates of a recurrent layer's weight, [..., gates * units, read], each as one by itself."""
+    """The gates of a recurrent layer's weight, [..., gates * units, read], each as one by itself, and its two directions."""
     shape = weight.reference.shape
     if not weight.gates or len(shape) < 2 or shape[-2] % weight.gates:
         return
+    if len(shape) == 3 and shape[0] == 2:
+        for at in range(2):
+
+            def half(at: int = at) -> Array:
+                direction: Array = np.asarray(weight.reference.read())[at]
+                return direction
+
+            block = replace(weight.reference, shape=shape[1:], read=half, steps=None)
+            name = f"{weight.parameter}/direction{at}"
+            yield weight._replace(parameter=name, reference=block, block=GateBlock(at, 2, shape))
     units = shape[-2] // weight.gates
     count = weight.reference.size // (units * shape[-1])
     for index in range(count):
