@@ -144,6 +144,7 @@ DAMAGE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "a value that two nodes make": (lambda m: m.graph.node[2].output.__setitem__(0, "a"), "value 'a'"),
     "an initializer without a name": (lambda m: setattr(m.graph.initializer[0], "name", ""), "a name"),
     "an opset that there is not": (lambda m: setattr(m.opset_import[0], "version", 2**50), "an opset"),
+    "an opset of nothing": (lambda m: setattr(m.opset_import[0], "version", 0), "an opset of ai.onnx from 1 on"),
 }
 
 
