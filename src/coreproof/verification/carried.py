@@ -16,8 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
+from coreproof.conversion.operators import error_class, operation_of
 from coreproof.errors import InputError, RunError
 from coreproof.feeding.drawn import Sample
+from coreproof.model.graph import Graph
 from coreproof.model.numbers import OVERFLOW, UNIT_ROUNDOFF
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, batched
@@ -425,11 +427,28 @@ def _as_stored(run: VerificationRun, entered: Mapping[str, object], fed: Sample)
         return stored
     # inputs of other names go by position, as in ``match_inputs``
     for name, own in zip(entered, entered if fed.keys() == entered.keys() else fed, strict=True):
-        readers = run.candidate.graph.consumers(own)
-        narrow = [run.candidate.graph.values.get(r.outputs[0]) for r in readers if r.operator == "cast" and r.outputs]
-        halves = len(narrow) == len(readers) > 0 and all(v is not None and v.dtype == "float16" for v in narrow)
         value = stored[name]
-        if halves and isinstance(value, np.ndarray) and value.dtype == np.float32:
+        if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+            continue
+        if _enters_in_halves(run.candidate.graph, own):
             with np.errstate(over="ignore"):
                 stored[name] = value.astype(np.float16).astype(np.float32)
     return stored
+
+
+_AT_THE_BORDER = frozenset({"abs", "clip", "select"})
+"""How a program keeps what is fed within float16's range before it is cast."""
+
+
+def _enters_in_halves(graph: Graph, name: str) -> bool:
+    """Whether all that is computed from a value is computed from it in float16: it is cast, if need be in another shape."""
+    readers = graph.consumers(name)
+    for reader in readers:
+        value = graph.values.get(reader.outputs[0]) if reader.outputs else None
+        dtype = None if value is None else value.dtype
+        moved = error_class(operation_of(reader)) == "move" or reader.operator in _AT_THE_BORDER
+        if (reader.operator == "cast" and dtype == "float16") or dtype == "bool":
+            continue
+        if reader.operator == "cast" or not moved or not _enters_in_halves(graph, reader.outputs[0]):
+            return False
+    return bool(readers)
