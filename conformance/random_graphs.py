@@ -12,7 +12,9 @@ import argparse
 import os
 import pickle
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +25,58 @@ from onnx import helper
 from conformance.trial import FORMATS, Feed, carry_out, first_line, onnx_trial, quiet, run_source
 
 RESULTS = Path(__file__).parent / "results" / "random_graphs.json"
-_ANSWER_MS = 20_000
+_ANSWER_SECONDS = 30.0
 """How long NNSmith's solver may think about one question; one without answer counts as a no."""
+_MOST_WEIGHTS = 1 << 28
+"""Bytes of weights up to which a graph is judged: rounding all of them many times over would take the memory of a machine."""
+
+
+@contextmanager
+def _bounded_answers() -> Iterator[None]:
+    """Interrupts a question to the solver that has no quick answer: NNSmith's own limit is looked at between two of them.
+
+    A limit of z3's own would make it search in another way, and each seed another graph.
+    """
+    import z3
+
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_ANSWER_SECONDS):
+            z3.main_ctx().interrupt()
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watching.join()
 
 
 def draw(seed: int) -> onnx.ModelProto:
     """NNSmith's graph of that seed. NNSmith exports by tracing, which PyTorch no longer does unless it is told to."""
     import torch
-    import z3
     from nnsmith.abstract.dtype import DType
     from nnsmith.graph_gen import model_gen
     from nnsmith.materialize import Model
     from nnsmith.narrow_spec import auto_opset
 
-    # NNSmith's own limit is looked at between two questions: one that has no quick answer took hours
-    z3.set_param("timeout", _ANSWER_MS)
     exporter: Callable[..., Any] = torch.onnx.export
     torch.onnx.export = lambda *given, **options: exporter(*given, **{"dynamo": False, **options})
     try:
         kind = Model.init("onnx", backend_target="cpu")
-        graph = model_gen(
-            opset=auto_opset(kind),
-            method="symbolic-cinit",
-            seed=seed,
-            max_nodes=12,
-            max_elem_per_tensor=4096,
-            timeout_ms=8000,
-            rank_choices=[1, 2, 3, 4],
-            dtype_choices=[DType.float32],
-        )
+        with _bounded_answers():
+            graph = model_gen(
+                opset=auto_opset(kind),
+                method="symbolic-cinit",
+                seed=seed,
+                max_nodes=12,
+                max_elem_per_tensor=4096,
+                timeout_ms=8000,
+                rank_choices=[1, 2, 3, 4],
+                dtype_choices=[DType.float32],
+            )
         torch.manual_seed(seed)
         model: onnx.ModelProto = kind.from_gir(graph.make_concrete()).native_model
     finally:
@@ -82,6 +107,9 @@ def judge(task: tuple[int, tuple[str, ...], Path | None]) -> dict[str, Any]:
     record: dict[str, Any] = {"seed": seed}
     try:
         model = draw(seed)
+        weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
+        if weights > _MOST_WEIGHTS:
+            return {**record, "skipped": f"{weights >> 20:,} MiB of weights"}
         fed = feed(model, seed)
         exact = run_source(model, fed)
     except Exception as error:  # NNSmith's or ONNX Runtime's own business: no graph, no trial
