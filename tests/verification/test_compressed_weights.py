@@ -220,12 +220,58 @@ def test_a_layer_that_is_written_out_step_by_step_proves_nothing_with_rows_excha
         assert "holds row 3 of its source" in found.summary().splitlines()[0]
 
 
-def test_a_normalisation_that_was_folded_into_a_weight_is_a_factor_a_channel(tmp_path: Path) -> None:
-    known = compressed_weights(whole(), program(tmp_path, eight_bits(WEIGHT * GAMMA), "iOS16"))
+@pytest.mark.parametrize("between", [False, True])
+def test_a_scale_that_was_folded_into_a_weight_is_a_factor_a_channel(tmp_path: Path, between: bool) -> None:
+    moved = "i = Reshape(h, same)\n y = Mul(gamma, i)" if between else "y = Mul(h, gamma)"
+    text = "agraph (float[6,40] x) => (float[6,24] y) {\n s = Relu(x)\n h = Gemm<transB=1>(s, w, b)\n " + moved + "\n}"
+    gamma = GAMMA.reshape(-1).astype(np.float32)
+    held = {"w": WEIGHT, "b": np.zeros(24, np.float32), "gamma": gamma}
+    source = graph_model(text, **held, **({"same": np.array([6, 24])} if between else {}))
+    known = compressed_weights(source, program(tmp_path, eight_bits(WEIGHT * GAMMA), "iOS16"))
     assert not known.unexplained
     assert max(known.explained.values()).share < 0.02
     # which excuses no factor that the source does not have
-    assert not verify(whole(), program(tmp_path / "again", eight_bits(WEIGHT * GAMMA), "iOS16"))
+    assert compressed_weights(whole(), program(tmp_path / "again", eight_bits(WEIGHT * GAMMA), "iOS16")).unexplained
+    assert not verify(whole(), program(tmp_path / "once more", eight_bits(WEIGHT * GAMMA), "iOS16"))
+
+
+FORMS = {
+    "palette": ("palettize:4", "iOS16"),
+    "small palette": ("palettize:2", "iOS16"),
+    "blocks": ("linear:4:block=32", "iOS18"),
+    "eight bits": ("linear:8", "iOS16"),
+    "pruned": ("prune:0.5", "iOS16"),
+}
+MOVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "larger": lambda w: w * np.float32(1.2),
+    "smaller": lambda w: w * np.float32(0.75),
+    "shifted": lambda w: w + np.float32(0.03),
+    "half of it smaller": lambda w: np.where(np.arange(len(w))[:, None] < 32, w * np.float32(0.5), w),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "fault"),
+    # four numbers for half a weight of another size are no worse than for the whole one
+    [
+        (form, fault)
+        for form in FORMS
+        for fault in ("", *MOVED)
+        if (form, fault) != ("small palette", "half of it smaller")
+    ],
+)
+def test_a_weight_that_is_larger_or_shifted_as_a_whole_is_no_rounding(form: str, fault: str) -> None:
+    """Each number lies within a step of the source's, and all of them on the same side."""
+    weight = weights(64, 128, seed=3) / 8
+    compress, target = FORMS[form]
+    made = MOVED[fault](weight) if fault else weight
+
+    def product(w: np.ndarray) -> Any:
+        return graph_model("agraph (float[1,64] x) => (float[1,128] y) {\n y = MatMul(x, w)\n}", w=w.astype(np.float32))
+
+    to: Any = {"precision": "fp32", "target": target, "compress": compress, "check": False}
+    found = verify(product(weight), cp.convert(product(made), "mlprogram", **to))
+    assert found.proves == (not fault), found.summary()
 
 
 def test_a_network_in_eight_bits_is_carried_on_too() -> None:

@@ -31,6 +31,7 @@ from coreproof.model.base import Model
 from coreproof.model.layer_weights import WeightRef, all_weights, may_hold_steps
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.verification.rounded_weights import altered, explains
+from coreproof.verification.scaled_layers import beside_scales
 
 Array = npt.NDArray[np.float64]
 
@@ -112,6 +113,8 @@ class _Weight(NamedTuple):
     folded: Callable[[], Array] | None
     """The factors of the normalisation that alone reads what the layer makes, which a converter folds into its weight."""
     block: GateBlock | None = None
+    scaled: bool = False
+    """Whether what the layer reads or makes is multiplied by stored numbers, which a converter may take into its weight."""
 
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
@@ -142,13 +145,14 @@ def _weights(model: Model) -> Iterator[_Weight]:
     operators = {node.name: node.operator for node in model.graph.nodes}
     known = all_weights(model)
     folded = _normalisations(model, known)
+    scaled = beside_scales(model.graph, known)
     for layer, parameters in known.items():
         if operators.get(layer, "").startswith("constexpr_") or operators.get(layer) in ("DequantizeLinear", "const"):
             continue
         gates = {"lstm": 4, "gru": 3}.get(canonical_op(operators.get(layer, "")), 0)
         for parameter, weight in parameters.items():
             if weight.size > 1:
-                yield _Weight(layer, parameter, weight, gates, folded.get(layer))
+                yield _Weight(layer, parameter, weight, gates, folded.get(layer), scaled=layer in scaled)
 
 
 def _normalisations(model: Model, known: Mapping[str, Mapping[str, WeightRef]]) -> dict[str, Callable[[], Array]]:
@@ -204,7 +208,7 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             continue
         other, meant, order = found
         layer = other.layer if turned else weight.layer
-        fits = list(_fits(now, meant, steps, other.folded))
+        fits = list(_fits(now, meant, steps, other.folded, other.scaled or (turned and weight.scaled)))
         fitting, factors, guessed = next((f for f in fits if explains(now, f[0], steps)), (None, None, False))
         if fitting is None:
             where = next(filter(None, (altered(now, f[0], steps) for f in fits)), "")
@@ -370,12 +374,12 @@ def _cosines(a: Array, b: Array) -> Array:
 
 
 def _fits(
-    now: Array, meant: Array, steps: Array, folded: Callable[[], Array] | None
+    now: Array, meant: Array, steps: Array, folded: Callable[[], Array] | None, scaled: bool
 ) -> Iterator[tuple[Array, Array | None, bool]]:
     """The weight as it is; with the factors of the normalisation behind it; and with those that bring it nearest, along an axis.
 
-    The last, which are ``guessed`` (True), only where most channels have one: where most have none, a channel that has one is a
-    fault.
+    The last, which are ``guessed`` (True), only where something is ``scaled`` beside the layer, and most channels have one: where
+    most have none, a channel that has one is a fault.
     """
     yield meant, None, False
     if folded is not None:
@@ -384,6 +388,8 @@ def _fits(
             if now.shape[axis] == known.size:
                 along = known.reshape([-1 if at == axis else 1 for at in range(now.ndim)])
                 yield meant * along, along, False
+    if not scaled:
+        return
     # what is left out says nothing of the factor
     kept = np.where(np.isfinite(steps), meant, 0.0)
     for axis in range(min(2, now.ndim) if now.ndim > 1 else 0):

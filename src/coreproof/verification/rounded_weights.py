@@ -21,6 +21,15 @@ _OUT_OF_LINE = 6.0
 """How many times the median of all slices a slice's squared distance may be: one tool rounds them alike, and vectors in a
 table leave up to 3 times it at a few (measured, 64 entries of pairs, normal weights)."""
 
+_MANY = 64
+"""Numbers from which on their mean says something."""
+
+_SURE = 5.0
+"""Standard deviations of a mean that chance does not bring about."""
+
+_SKEWED = 0.05
+"""The share of its rounding by which a weight may grow: grids are not even around it, and clusters not quite settled."""
+
 _TOLD = 4
 """Slices of a weight that are told of those that are another's."""
 
@@ -33,7 +42,8 @@ def explains(now: Array, meant: Array, steps: Array) -> bool:
     whole has to be nearer to the source's than zeros are, which a step as large as the weight itself would not
     show, and so has each slice of which not every number is the nearest: a row in another's place is further from its own than
     zeros. A slice that is much further off, in steps, than the others are was not rounded as they were. Of numbers that are left
-    out each is to hold less than half of what one that is kept holds, in squares.
+    out each is to hold less than half of what one that is kept holds, in squares. And the weight as a whole is neither larger nor
+    shifted, which each number's step would hide.
     """
     kept = np.isfinite(steps)
     if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)):
@@ -41,8 +51,29 @@ def explains(now: Array, meant: Array, steps: Array) -> bool:
     # pruning takes the small ones; where large ones are gone, they got lost
     if kept.any() and not kept.all() and rms(meant[~kept]) > math.sqrt(0.5) * rms(meant[kept]):
         return False
+    if _is_moved(now[kept], meant[kept]):
+        return False
     # axes that hold channels: the first two; a vector is one slice
     return all(bool(_explained(now, meant, steps, axis).all()) for axis in (range(2) if now.ndim > 1 else (None,)))
+
+
+def _is_moved(now: Array, meant: Array) -> bool:
+    """Whether a weight is larger or smaller than the other, or shifted against it, by more than rounding makes it.
+
+    What is rounded to the nearest of a grid is on the average what it was; what becomes the mean of its neighbours (k-means) is
+    smaller by what it lost. So of the two gains of a least-squares fit, each side against the other, none is above 1.
+    """
+    meant = meant.clip(now.min(initial=np.inf), now.max(initial=-np.inf)) if now.size else meant
+    if now.size < _MANY or not meant.any():
+        return False
+    off, sizes = now - meant, (float(np.square(now).sum()), float(np.square(meant).sum()))
+    chance = _SURE / math.sqrt(now.size)
+    share = math.sqrt(float(np.square(off).sum()) / sizes[1])
+    product = float((now * meant).sum())
+    if max(product / size for size in sizes) > 1 + SAME + share * (_SKEWED + chance):
+        return True
+    spread = float(off.std())
+    return abs(float(off.mean())) > SAME * rms(meant) + spread * (2 * _SKEWED + chance)
 
 
 def _explained(now: Array, meant: Array, steps: Array, axis: int | None) -> npt.NDArray[np.bool_]:
