@@ -112,7 +112,9 @@ def check_conversion(
                 source_names, made_names = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
                 got = candidate.run(made_sample, taps_of(candidate, made_names))
                 taps = taps_of(reference, source_names)
-                expected = reference.run(source_sample, taps) if taps else answer
+                # a module that changes may do so at a later call only
+                known = not taps and not isinstance(source, TorchModel)
+                expected = answer if known else reference.run(source_sample, taps)
                 if not any(_has_numbers(expected[name]) for name in source_names):
                     return ConversionCheck(
                         True, "not checked: the source's own answer to drawn input is NaN or infinite"

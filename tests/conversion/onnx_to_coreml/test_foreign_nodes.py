@@ -29,7 +29,7 @@ FOREIGN = {
         model(helper.make_node("Relu", ["x"], ["y"], name="n", negative=1.0)),
         "'negative'",
     ),
-    "inputs are missing": (model(helper.make_node("Conv", ["x"], ["y"], name="n")), "1 inputs"),
+    "inputs are missing": (model(helper.make_node("Conv", ["x"], ["y"], name="n")), r"1 input \("),
     "no input at all": (model(helper.make_node("Relu", [], ["y"], name="n")), "0 inputs"),
     "groups of zero": (model(helper.make_node("Conv", ["x", "w"], ["y"], name="n", group=0), w=W), "node 'n'"),
     "a permutation of another rank": (
