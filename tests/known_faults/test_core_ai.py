@@ -15,6 +15,7 @@ from coreproof.known_faults.record import Seen
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph, Node, Value
 from tests.aimodels import assembled, needs_coreai
+from tests.known_faults.damaged import damaged
 
 NONE = Signature((), ())
 
@@ -36,6 +37,8 @@ def found(*nodes: Node, **values: tuple[str, tuple[int, ...]]) -> set[str]:
     }
     known = {name: Value(name, dtype, shape) for name, (dtype, shape) in values.items()}
     graph = Graph("main", nodes, ("x",), (nodes[-1].outputs[0],), {**held, **known})
+    for broken in damaged(graph):
+        sighted([Seen("coreai", broken, NONE)])  # raises nothing: that a layer lacks something is another rule's matter
     return {one.fault.id for one in sighted([Seen("coreai", graph, NONE)])}
 
 
@@ -141,4 +144,4 @@ def test_a_file_with_a_softplus_written_out(dtype: str, number: str, wanted: lis
 
 def test_every_fault_of_core_ai_is_among_these() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert all(f'"{fault.id}"' in tested or f"{fault.id}" in tested for fault in FAULTS if fault.framework == "coreai")
+    assert all(fault.id in tested for fault in FAULTS if fault.framework == "coreai")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 import coreproof as cp
 from coreproof.known_faults.catalogue import FAULTS
 from coreproof.known_faults.found import known_faults
-from coreproof.known_faults.record import KnownFault
+from coreproof.known_faults.found import sighted as sighted_in
+from coreproof.known_faults.record import KnownFault, Seen
 from tests.build import mil
+from tests.known_faults.damaged import damaged
 from tests.known_faults.programs import (
     CASES,
     log_softmax,
@@ -48,6 +51,20 @@ def test_a_model_with_the_pattern_is_found(fault: str, tmp_path: Path) -> None:
 )
 def test_a_near_miss_is_not(fault: str, number: int, tmp_path: Path) -> None:
     assert fault not in sighted(CASES[fault][1][number](tmp_path))
+
+
+@pytest.mark.parametrize("fault", list(CASES))
+def test_a_damaged_layer_is_another_rules_matter(fault: str, tmp_path: Path) -> None:
+    """No finder, and no form, reads what a layer of a damaged file lacks."""
+    model = CASES[fault][0](tmp_path)
+    tried = 0
+    for graph in damaged(model.graph):
+        broken: Any = SimpleNamespace(graph=graph, is_onnx=False)
+        for found in sighted_in([Seen("coreml", graph, model.signature, model)]):
+            assert all(sighting.place for sighting in found.sightings)
+            found.edits(broken)
+        tried += 1
+    assert tried > 5
 
 
 @pytest.mark.parametrize("fault", WITH_A_FORM, ids=lambda fault: str(fault.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coreproof.known_faults.record import Seen, Sighting
-from coreproof.known_faults.sight import of, told, whole
+from coreproof.known_faults.sight import every, of, told, whole
 from coreproof.model.features import Feature
 
 _ROW = 32
@@ -75,7 +75,7 @@ def palette_beside_states(seen: Seen) -> Iterator[Sighting]:
     """A palette of 16 numbers or fewer (4 bits) in a model that remembers."""
     if seen.within or not seen.signature.states:
         return
-    for node in of(seen, "constexpr_lut_to_dense"):
+    for node in every(seen, "constexpr_lut_to_dense"):
         # the second-last axis of a table counts its entries since iOS 18; before, it has one axis
         table = seen.stored(node).get("lut", ())
         if table and (table[-2] if len(table) > 1 else table[0]) <= _ENTRIES:

@@ -159,6 +159,8 @@ def vector_as_matrix(model: Model, sighting: Sighting) -> tuple[Edit, ...]:
     """
     (node,) = sighting.layers
     write = _Writer(model, node.name)
+    if len(node.inputs) < 2:
+        return ()
     operands, gone = list(node.inputs[:2]), list[int]()
     for place, value in enumerate(node.inputs[:2]):
         lengths = shape(write.graph, value)
@@ -182,9 +184,10 @@ def product_in_floats(model: Model, sighting: Sighting) -> tuple[Edit, ...]:
     """
     (node,) = sighting.layers
     write = _Writer(model, node.name)
-    if node.operator != "matmul" or any(value not in write.graph.made for value in node.inputs[:2]):
+    read = node.inputs[:2]
+    if node.operator != "matmul" or len(read) < 2 or any(value not in write.graph.made for value in read):
         return ()
-    floats = [write.put("cast", f"float{i}", v, [v], dtype="fp32") for i, v in enumerate(node.inputs[:2])]
+    floats = [write.put("cast", f"float{i}", v, [v], dtype="fp32") for i, v in enumerate(read)]
     turned = {key: node.attributes[key] for key in ("transpose_x", "transpose_y") if key in node.attributes}
     product = write.put("matmul", "product", floats[1], floats, **turned)
     write.replace(node, "cast", [product], dtype="int32")
@@ -220,6 +223,8 @@ def attention_written_out(model: Model, sighting: Sighting) -> tuple[Edit, ...]:
     (node,) = sighting.layers
     write = _Writer(model, node.name)
     # the query first, the others by the names of the arguments: attn_mask where there is one, key, value
+    if len(node.inputs) < 3:
+        return ()
     query, *mask, key, value = node.inputs
     lengths = shape(write.graph, query)
     head = None if lengths is None else whole(lengths[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coreproof.known_faults.record import Seen, Sighting
-from coreproof.known_faults.sight import back, called, fed, is_half, made_by, makes_half, of, shape, told, whole
+from coreproof.known_faults.sight import back, called, every, fed, is_half, made_by, makes_half, of, shape, told, whole
 from coreproof.model.graph import Graph, Node
 
 _SAFE_BATCH = 9
@@ -13,6 +13,8 @@ _SAFE_BATCH = 9
 _WIDE_STRIDE, _WIDE_KERNEL = 16, 16
 _WIDE_HEAD = 512
 """Heads of 256 numbers are fine, says the thread; the global ones of its models, which are not, have 512."""
+_WIDENED = ("broadcast_to", "broadcast_in_dims", "tile", "expand_dims")
+"""What lies between a slice of places and what is gathered there."""
 
 
 def attention_of_ten(seen: Seen) -> Iterator[Sighting]:
@@ -103,9 +105,9 @@ def gather_nd_of_computed_indices(seen: Seen) -> Iterator[Sighting]:
     """``gather_nd`` whose indices are computed or fed."""
     for node in of(seen, "gather_nd"):
         # a model stores its arguments in no order: what holds a number is told by the argument's name
-        if "indices" not in node.parameters and "indices" not in node.attributes:
-            indices = seen.graph.data(node)[-1]
-            yield seen.sighted(f"gather_nd with computed indices {told(seen.graph, indices)}", node)
+        data = seen.graph.data(node)
+        if "indices" not in node.parameters and "indices" not in node.attributes and data:
+            yield seen.sighted(f"gather_nd with computed indices {told(seen.graph, data[-1])}", node)
 
 
 def half_resample(seen: Seen) -> Iterator[Sighting]:
@@ -130,7 +132,7 @@ def wide_attention(seen: Seen) -> Iterator[Sighting]:
 
 def branch(seen: Seen) -> Iterator[Sighting]:
     """A ``branch`` layer of a NeuralNetwork."""
-    for node in of(seen, "branch"):
+    for node in every(seen, "branch"):
         yield seen.sighted("a branch layer", node)
 
 
@@ -173,12 +175,16 @@ def gather_of_the_largest(seen: Seen) -> Iterator[Sighting]:
     """``gather_along_axis`` of float16 at the places of the largest values, as ``topk`` and what follows it are written."""
     graph = seen.graph
     for node in of(seen, "gather_along_axis"):
-        sliced = made_by(graph, node.inputs[1], "slice", "broadcast_to", "broadcast_in_dims", "tile", "expand_dims")
+        sliced = None if len(node.inputs) < 2 else made_by(graph, node.inputs[1], "slice", *_WIDENED)
         for _ in range(3):
-            if sliced is None or called(sliced) == "slice":
+            if sliced is None or called(sliced) == "slice" or not sliced.inputs:
                 break
             sliced = graph.producer(sliced.inputs[0])
-        order = None if sliced is None or called(sliced) != "slice" else made_by(graph, sliced.inputs[0], "argsort")
+        order = (
+            None
+            if sliced is None or called(sliced) != "slice" or not sliced.inputs
+            else made_by(graph, sliced.inputs[0], "argsort")
+        )
         # the values themselves are no matter of the thread: what is gathered is another tensor than what was sorted
         if order is not None and is_half(graph, node.inputs[0]) and order.inputs[0] != node.inputs[0]:
             yield seen.sighted(f"the largest of one value gathered from {told(graph, node.inputs[0])}", node, order)

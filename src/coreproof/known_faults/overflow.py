@@ -19,7 +19,7 @@ def softplus(seen: Seen) -> Iterator[Sighting]:
     graph = seen.graph
     for node in of(seen, "softplus"):
         value = fed(graph, node)
-        if makes_half(graph, node) and not (value is not None and _never_positive(seen, value)):
+        if value is not None and makes_half(graph, node) and not _never_positive(seen, value):
             yield seen.sighted(f"softplus of {told(graph, node.outputs[0])}", node)
 
 
@@ -73,7 +73,7 @@ def log_softmax(seen: Seen) -> Iterator[Sighting]:
     for log in of(seen, "log"):
         softmax = back(graph, log, "softmax")
         epsilon = log.attributes.get("epsilon", 0.0)
-        if softmax is None or not makes_half(graph, softmax):
+        if softmax is None or fed(graph, softmax) is None or not makes_half(graph, softmax):
             continue
         if isinstance(epsilon, int | float) and epsilon < _UNSEEN_EPSILON:
             yield seen.sighted(f"log(softmax x) of {told(graph, log.outputs[0])}", log, softmax)

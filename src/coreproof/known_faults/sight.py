@@ -14,15 +14,20 @@ def called(node: Node) -> str:
     return node.operator.removeprefix("broadcasting_")
 
 
-def of(seen: Seen, *operators: str) -> Iterator[Node]:
-    """The layers of the graph that are one of these."""
+def every(seen: Seen, *operators: str) -> Iterator[Node]:
+    """The layers of the graph that are one of these, whatever they read and make."""
     return (node for node in seen.graph.nodes if called(node) in operators)
 
 
+def of(seen: Seen, *operators: str) -> Iterator[Node]:
+    """Those that make something of something: a damaged layer, which does not, is another rule's matter."""
+    return (node for node in every(seen, *operators) if node.inputs and node.outputs)
+
+
 def made_by(graph: Graph, value: str, *operators: str) -> Node | None:
-    """The layer that makes a value, where it is one of these."""
+    """The layer that makes a value of others, where it is one of these."""
     node = graph.producer(value)
-    return node if node is not None and called(node) in operators else None
+    return node if node is not None and called(node) in operators and node.inputs else None
 
 
 def fed(graph: Graph, node: Node) -> str | None:
