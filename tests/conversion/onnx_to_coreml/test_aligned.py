@@ -50,3 +50,27 @@ def test_the_axis_at_which_an_operand_begins_is_taken(
     made = cp.convert(tmp_path / "old.onnx", to, **precision)
     fed = {"a": a} if constant else {"a": a, "b": b}
     np.testing.assert_allclose(cp.session(made).run(fed)["y"], want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_it_is_taken_in_the_branches_of_an_if_too(to: Any) -> None:
+    """A square operand fits in two ways, so that the wrong one is no error."""
+    helper, feature = onnx.helper, onnx.helper.make_tensor_value_info
+
+    def branch(operator: str) -> onnx.GraphProto:
+        node = helper.make_node(operator, ["x", "b"], [operator], axis=0, broadcast=1)
+        return helper.make_graph([node], operator, [], [feature(operator, onnx.TensorProto.FLOAT, [3, 3])])
+
+    graph = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=branch("Add"), else_branch=branch("Mul"))],
+        "old",
+        [feature("c", onnx.TensorProto.BOOL, [1]), feature("x", onnx.TensorProto.FLOAT, [3, 3])],
+        [feature("y", onnx.TensorProto.FLOAT, [3, 3])],
+        [onnx.numpy_helper.from_array(np.float32([1, 2, 3]), "b")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 6)], ir_version=3)
+    precision: Any = {"precision": "fp32"} if to == "mlprogram" else {}
+    x, b = np.arange(9, dtype=np.float32).reshape(3, 3), np.float32([[1], [2], [3]])
+    with cp.session(cp.convert(proto, to, check=False, **precision)) as running:
+        for chosen, want in ((True, x + b), (False, x * b)):
+            np.testing.assert_allclose(running.run({"c": np.array([chosen]), "x": x})["y"], want, rtol=1e-6)

@@ -16,8 +16,9 @@ from coreproof.model.onnx.constants import known_tensor
 
 def in_todays_form(model: ir.Model) -> None:
     """Rewrites the nodes of ``model`` in place. Raises ConversionError for what contradicts itself, or says too little."""
-    _number_types(model)
     for opset, node in _nodes(model):
+        if node.op_type == "Cast":
+            _number_type(node)
         if opset < 6:
             # a hint which inputs may be overwritten, which computes nothing
             node.attributes.pop("consumed_inputs", None)
@@ -27,12 +28,8 @@ def in_todays_form(model: ir.Model) -> None:
             _mark_training(node)
         if opset == 1 and node.op_type in _FIRST:
             _FIRST[node.op_type](node)
-    _align(model.graph)
-    for opset, node in _nodes(model):
         if opset < 7 and node.op_type in _ALIGNED:
-            # shapes that do not fit each other are refused where the node is lowered
-            for name in ("axis", "broadcast"):
-                node.attributes.pop(name, None)
+            _align(node)
 
 
 def _nodes(model: ir.Model) -> Iterator[tuple[int, ir.Node]]:
@@ -94,21 +91,20 @@ def _place(node: ir.Node) -> str:
     return f"node {node.name or node.outputs[0].name!r}"
 
 
-def _number_types(model: ir.Model) -> None:
+def _number_type(node: ir.Node) -> None:
     """Gives a Cast the number of its type, which it named in text before opset 6."""
-    for node in (n for graph in (model.graph, *(f.graph for f in model.functions.values())) for n in graph.all_nodes()):
-        named = node.attributes.get("to")
-        if node.op_type != "Cast" or named is None or named.is_ref() or named.type != ir.AttributeType.STRING:
-            continue
-        kind = named.as_string().upper()
-        if kind not in ir.DataType.__members__:
-            raise ConversionError(
-                "Cast names a type that ONNX does not have",
-                where=f"node {node.name or node.outputs[0].name!r}",
-                expected="FLOAT, INT64, BOOL, ...",
-                found=kind,
-            )
-        node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType[kind]))
+    named = node.attributes.get("to")
+    if named is None or named.is_ref() or named.type != ir.AttributeType.STRING:
+        return
+    kind = named.as_string().upper()
+    if kind not in ir.DataType.__members__:
+        raise ConversionError(
+            "Cast names a type that ONNX does not have",
+            where=_place(node),
+            expected="FLOAT, INT64, BOOL, ...",
+            found=kind,
+        )
+    node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType[kind]))
 
 
 def _mark_training(node: ir.Node) -> None:
@@ -145,34 +141,35 @@ _ALIGNED = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Gr
 """Operators that said before opset 7 with ``axis`` where their second operand begins; today shapes are aligned at their ends."""
 
 
-def _align(graph: ir.Graph) -> None:
-    """Gives the second operand of such a node the axes behind its own that today's rule wants (opset 6, Broadcast)."""
-    for node in list(graph):
-        begins = node.attributes.get("axis")
-        apart = begins is not None and "broadcast" in node.attributes and node.attributes["broadcast"].as_int()
-        if node.op_type not in _ALIGNED or begins is None or not apart or len(node.inputs) != 2 or None in node.inputs:
-            continue
-        left, right = (_shape(value) for value in node.inputs if value is not None)
-        if left is None or right is None:
-            raise ConversionError(
-                f"{node.op_type} says where its second operand begins, and the shapes of both are not known",
-                where=f"node {node.name or node.outputs[0].name!r}",
-                expected="known ranks, or the form of opset 7",
-                fix="write the file anew with onnx.version_converter.convert_version(model, 7)",
-            )
-        at = begins.as_int() + (len(left) if begins.as_int() < 0 else 0)
-        behind = len(left) - at - len(right)
-        if behind <= 0:
-            continue
-        axes = ir.AttrInt64s("axes", list(range(len(right), len(right) + behind)))
-        widened = ir.Node("", "Unsqueeze", [node.inputs[1]], [axes], num_outputs=1, version=node.version)
-        widened.outputs[0].name = f"{node.outputs[0].name}/aligned"
-        if node.inputs[1] is not None and node.inputs[1].dtype is not None:
-            widened.outputs[0].dtype = node.inputs[1].dtype
-        widened.outputs[0].shape = ir.Shape([*right, *[1] * behind])
-        graph.insert_before(node, widened)
-        node.replace_input_with(1, widened.outputs[0])
-        del node.attributes["axis"]
+def _align(node: ir.Node) -> None:
+    """Gives the second operand of such a node the axes behind its own that today's rule wants (opset 6, Broadcast).
+
+    Shapes that do not fit each other are refused where the node is lowered.
+    """
+    begins, broadcast = (node.attributes.pop(name, None) for name in ("axis", "broadcast"))
+    if begins is None or broadcast is None or not broadcast.as_int() or len(node.inputs) != 2 or None in node.inputs:
+        return
+    left, right = (_shape(value) for value in node.inputs if value is not None)
+    if left is None or right is None:
+        raise ConversionError(
+            f"{node.op_type} says where its second operand begins, and the shapes of both are not known",
+            where=_place(node),
+            expected="known ranks, or the form of opset 7",
+            fix="write the file anew with onnx.version_converter.convert_version(model, 7)",
+        )
+    at = begins.as_int() + (len(left) if begins.as_int() < 0 else 0)
+    behind = len(left) - at - len(right)
+    if behind <= 0:
+        return
+    axes = ir.AttrInt64s("axes", list(range(len(right), len(right) + behind)))
+    widened = ir.Node("", "Unsqueeze", [node.inputs[1]], [axes], num_outputs=1, version=node.version)
+    widened.outputs[0].name = f"{node.outputs[0].name}/aligned"
+    if node.inputs[1] is not None and node.inputs[1].dtype is not None:
+        widened.outputs[0].dtype = node.inputs[1].dtype
+    widened.outputs[0].shape = ir.Shape([*right, *[1] * behind])
+    assert node.graph is not None
+    node.graph.insert_before(node, widened)
+    node.replace_input_with(1, widened.outputs[0])
 
 
 def _shape(value: ir.Value) -> ir.Shape | None:
