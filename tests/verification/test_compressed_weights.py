@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings as python_warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,39 @@ def test_a_weight_that_is_larger_or_shifted_as_a_whole_is_no_rounding(form: str,
     to: Any = {"precision": "fp32", "target": target, "compress": compress, "check": False}
     found = verify(product(weight), cp.convert(product(made), "mlprogram", **to))
     assert found.proves == (not fault), found.summary()
+    if form in ("palette", "blocks") and fault in ("larger", "smaller"):
+        assert f"all of it is {'1.' if fault == 'larger' else '0.'}" in found.summary()
+    if form in ("palette", "blocks") and fault == "shifted":
+        assert "all of it is shifted by 0.03" in found.summary()
+
+
+UNEVEN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mostly zeros": lambda w: w * (np.random.default_rng(1).random(w.shape) < 0.3),
+    "of one sign": lambda w: np.exp(8 * w) * 0.05,
+    "heavy tails": lambda w: w * np.abs(w * 8) ** 1.5,
+}
+
+
+@pytest.mark.parametrize("uneven", UNEVEN)
+@pytest.mark.parametrize(("mode", "bits"), [("uniform", 8), ("uniform", 4), ("kmeans", 4), ("kmeans", 2)])
+def test_a_table_that_is_uneven_around_the_weight_moves_it_and_is_right(
+    uneven: str, mode: str, bits: int, tmp_path: Path
+) -> None:
+    """Each number became the nearest entry, and all zeros the same one, which is not zero."""
+    weight = UNEVEN[uneven](weights(64, 128, seed=3) / 8).astype(np.float32)
+    source = graph_model("agraph (float[1,64] x) => (float[1,128] y) {\n y = MatMul(x, w)\n}", w=weight)
+    cp.convert(source, "mlprogram", target="iOS18", precision="fp32").save(tmp_path / "plain.mlpackage")
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")
+        import coremltools as ct
+
+        tools = ct.optimize.coreml
+        how = tools.OptimizationConfig(tools.OpPalettizerConfig(mode=mode, nbits=bits, weight_threshold=100))
+        plain = ct.models.MLModel(str(tmp_path / "plain.mlpackage"), skip_model_load=True)
+        tools.palettize_weights(plain, how).save(str(tmp_path / "small.mlpackage"))
+    found = compressed_weights(source, cp.load(tmp_path / "small.mlpackage"))
+    assert found.explained
+    assert not found.unexplained
 
 
 def test_a_network_in_eight_bits_is_carried_on_too() -> None:

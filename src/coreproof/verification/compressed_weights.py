@@ -119,9 +119,8 @@ class _Weight(NamedTuple):
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
     """The weights that either side holds compressed, measured against the other's."""
-    if not any(
-        map(may_hold_steps, (reference, candidate))
-    ):  # most models hold none, which looking at each weight says late
+    # most models hold none, which looking at each weight says late
+    if not (may_hold_steps(reference) or may_hold_steps(candidate)):
         return Compressed()
     own = list(_weights(candidate))
     squeezed = [w for w in own if w.reference.steps is not None]

@@ -30,6 +30,15 @@ _SURE = 5.0
 _SKEWED = 0.05
 """The share of its rounding by which a weight may grow: grids are not even around it, and clusters not quite settled."""
 
+_FEW_OTHERS = 0.02
+"""The share of numbers that a table may not serve best: centres that moved once more after the last look at the numbers."""
+
+_EVEN = 0.25
+"""The share of neighbours that may have another step: blocks end now and then."""
+
+_LARGEST_TABLE = 256
+"""Entries of the largest table, of 8 bits."""
+
 _TOLD = 4
 """Slices of a weight that are told of those that are another's."""
 
@@ -51,29 +60,81 @@ def explains(now: Array, meant: Array, steps: Array) -> bool:
     # pruning takes the small ones; where large ones are gone, they got lost
     if kept.any() and not kept.all() and rms(meant[~kept]) > math.sqrt(0.5) * rms(meant[kept]):
         return False
-    if _is_moved(now[kept], meant[kept]):
+    if _is_moved(now, meant, steps):
         return False
     # axes that hold channels: the first two; a vector is one slice
     return all(bool(_explained(now, meant, steps, axis).all()) for axis in (range(2) if now.ndim > 1 else (None,)))
 
 
-def _is_moved(now: Array, meant: Array) -> bool:
+def _is_moved(now: Array, meant: Array, steps: Array) -> bool:
     """Whether a weight is larger or smaller than the other, or shifted against it, by more than rounding makes it.
+
+    That moves numbers over the edges between two that can be stored, besides: where each became the nearest one, a grid that is
+    uneven around the weight moved it. What lies beyond the last that can be stored may have become that, or have a share in it.
+    """
+    kept = np.isfinite(steps)
+    if kept.sum() < _MANY or not meant[kept].any():
+        return False
+    one, other = now[kept], meant[kept]
+    return all(_drifted(one, m) for m in (other, other.clip(one.min(), one.max()))) and not _are_nearest(
+        now, meant, steps
+    )
+
+
+def _drifted(now: Array, meant: Array) -> bool:
+    """Whether numbers are larger, smaller or shifted on the average.
 
     What is rounded to the nearest of a grid is on the average what it was; what becomes the mean of its neighbours (k-means) is
     smaller by what it lost. So of the two gains of a least-squares fit, each side against the other, none is above 1.
     """
-    meant = meant.clip(now.min(initial=np.inf), now.max(initial=-np.inf)) if now.size else meant
-    if now.size < _MANY or not meant.any():
-        return False
     off, sizes = now - meant, (float(np.square(now).sum()), float(np.square(meant).sum()))
+    if not all(sizes):
+        return True
     chance = _SURE / math.sqrt(now.size)
     share = math.sqrt(float(np.square(off).sum()) / sizes[1])
     product = float((now * meant).sum())
     if max(product / size for size in sizes) > 1 + SAME + share * (_SKEWED + chance):
         return True
-    spread = float(off.std())
-    return abs(float(off.mean())) > SAME * rms(meant) + spread * (2 * _SKEWED + chance)
+    return abs(float(off.mean())) > SAME * rms(meant) + float(off.std()) * (2 * _SKEWED + chance)
+
+
+def _are_nearest(now: Array, meant: Array, steps: Array) -> bool:
+    """Whether all but a few numbers became the nearest of those that are stored: in even steps, or in tables of any.
+
+    A table may be that of the whole weight, of each row or of each column.
+    """
+    kept = np.isfinite(steps)
+    off, slack = np.abs(now - meant), SAME * np.abs(meant)
+    most = _FEW_OTHERS * kept.sum()
+    further = kept & (off > math.sqrt(_NEAREST) * np.where(kept, steps, 0.0) + slack)
+    if _are_even(steps) and further.sum() <= most:
+        return True
+    for axis in (None, *range(min(2, now.ndim))):
+        whole = axis is None
+        sides = [a[None] if whole else np.moveaxis(a, axis or 0, 0) for a in (now, meant, off - slack, kept)]
+        if sum(_further(*(side[at][sides[3][at]] for side in sides[:3])) for at in range(len(sides[0]))) <= most:
+            return True
+    return False
+
+
+def _are_even(steps: Array) -> bool:
+    """Whether steps are the same for numbers beside each other, as scales make them; the gaps of a table are not."""
+    for axis in range(steps.ndim):
+        beside = np.diff(steps, axis=axis)
+        told = np.isfinite(beside)
+        if told.any() and np.mean(np.abs(beside[told]) > SAME * np.nanmax(np.abs(steps))) < _EVEN:
+            return True
+    return False
+
+
+def _further(now: Array, meant: Array, off: Array) -> int:
+    """How many numbers are further from what they became than from another that is stored."""
+    table = np.unique(now)
+    if table.size > _LARGEST_TABLE or not table.size:
+        return int(now.size)
+    after = np.searchsorted(table, meant).clip(1, max(1, table.size - 1))
+    around = np.abs(table[np.stack([after - 1, after.clip(max=table.size - 1)])] - meant)
+    return int(np.sum(off > around.min(0) * (1 + SAME)))
 
 
 def _explained(now: Array, meant: Array, steps: Array, axis: int | None) -> npt.NDArray[np.bool_]:
@@ -107,7 +168,7 @@ def _lost(meant: Array, kept: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[n
 
 
 def altered(now: Array, meant: Array, steps: Array) -> str:
-    """Which slices of a weight are not what it was made from, in words, where those are the smaller part; else empty.
+    """Which slices of a weight are not what it was made from, in words, where those are few, or how all of it is moved; else empty.
 
     Rounding touches all of a weight alike: where most rows (or columns) are the source's but for their bits and a few are not,
     these hold something else, another row of the source's or a multiple of their own.
@@ -115,13 +176,23 @@ def altered(now: Array, meant: Array, steps: Array) -> str:
     meant = np.broadcast_to(meant, now.shape)
     for axis, what in ((0, "row"), (1, "column")) if now.ndim > 1 else ():
         wrong = np.flatnonzero(~_explained(now, meant, steps, axis))
-        if wrong.size and 2 * wrong.size < now.shape[axis]:
+        rest = (np.delete(array, wrong, axis) for array in (now, meant, steps))
+        # of what is moved as a whole, slices stand out where their steps are small
+        if wrong.size and 2 * wrong.size < now.shape[axis] and not _is_moved(*rest):
             one, other, step = (
                 np.moveaxis(array, axis, 0).reshape(now.shape[axis], -1) for array in (now, meant, steps)
             )
             told = (f"{what} {at} {_held(one[at], at, other, step[at], what)}" for at in wrong[:_TOLD])
             return ", ".join(told) + (f" and {wrong.size - _TOLD} more" if wrong.size > _TOLD else "")
-    return ""
+    return _moved_in_words(now, meant) if _is_moved(now, meant, steps) else ""
+
+
+def _moved_in_words(now: Array, meant: Array) -> str:
+    """By how much all of a weight is larger, or shifted: whichever explains more of it."""
+    shift, factor = float((now - meant).mean()), float((now * meant).sum() / np.square(meant).sum())
+    if rms(now - meant - shift) < rms(now - factor * meant):
+        return f"all of it is shifted by {shift:.2g}"
+    return f"all of it is {factor:.3g} times its source's"
 
 
 def _held(now: Array, at: int, others: Array, steps: Array, what: str) -> str:
