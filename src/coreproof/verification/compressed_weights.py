@@ -114,7 +114,7 @@ class _Weight(NamedTuple):
     """The factors of the normalisation that alone reads what the layer makes, which a converter folds into its weight."""
     block: GateBlock | None = None
     scaled: bool = False
-    """Whether what the layer reads or makes is multiplied by stored numbers, which a converter may take into its weight."""
+    """Whether what the layer reads or makes is multiplied by stored numbers, which may come from a weight, or be in one."""
 
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
@@ -151,7 +151,9 @@ def _weights(model: Model) -> Iterator[_Weight]:
         gates = {"lstm": 4, "gru": 3}.get(canonical_op(operators.get(layer, "")), 0)
         for parameter, weight in parameters.items():
             if weight.size > 1:
-                yield _Weight(layer, parameter, weight, gates, folded.get(layer), scaled=layer in scaled)
+                # integers that an operator reads as they are (QLinearConv) have their scale beside them
+                beside = layer in scaled or ("int" in weight.dtype and weight.steps is None)
+                yield _Weight(layer, parameter, weight, gates, folded.get(layer), scaled=beside)
 
 
 def _normalisations(model: Model, known: Mapping[str, Mapping[str, WeightRef]]) -> dict[str, Callable[[], Array]]:
@@ -207,7 +209,7 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             continue
         other, meant, order = found
         layer = other.layer if turned else weight.layer
-        fits = list(_fits(now, meant, steps, other.folded, other.scaled or (turned and weight.scaled)))
+        fits = list(_fits(now, meant, steps, other.folded, other.scaled or weight.scaled))
         fitting, factors, guessed = next((f for f in fits if explains(now, f[0], steps)), (None, None, False))
         if fitting is None:
             where = next(filter(None, (altered(now, f[0], steps) for f in fits)), "")

@@ -168,7 +168,7 @@ def _lost(meant: Array, kept: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[n
 
 
 def altered(now: Array, meant: Array, steps: Array) -> str:
-    """Which slices of a weight are not what it was made from, in words, where those are few, or how all of it is moved; else empty.
+    """Which slices of a weight are not what it was made from, in words, where those are few, or how all is moved; else empty.
 
     Rounding touches all of a weight alike: where most rows (or columns) are the source's but for their bits and a few are not,
     these hold something else, another row of the source's or a multiple of their own.

@@ -10,11 +10,14 @@ from coreproof.model.graph import Graph, Node
 _SCALES = frozenset({"mul", "realdiv", "divide", "scale"})
 """Besides normalisations, whose scales are stored as well."""
 
+_LEAVES = frozenset({"cast"})
+"""What leaves numbers as they are, besides moves."""
+
 
 def beside_scales(graph: Graph, weighted: Collection[str]) -> frozenset[str]:
     """The names of those of the ``weighted`` layers, before or behind which a scale stands.
 
-    Moves and sums may lie between: a factor of what a layer makes is one of its bias too.
+    Moves, casts and a bias may lie between, for a factor of what a layer makes is one of its bias too; no sum of two values.
     """
     found: set[str] = set()
     for node in graph.nodes:
@@ -47,8 +50,9 @@ def _reached(graph: Graph, start: Node, weighted: Collection[str], *, back: bool
                 continue
             seen.add(other.name)
             kind = error_class(operation_of(other))
+            between = kind in ("move", "add") or canonical_op(other.operator) in _SCALES | _LEAVES
             if other.name in weighted and kind == "linear":
                 found.add(other.name)
-            elif kind in ("move", "add") or canonical_op(other.operator) in _SCALES:
+            elif between and len(graph.data(other)) == 1:
                 front.append(other)
     return found
