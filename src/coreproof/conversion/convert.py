@@ -11,6 +11,7 @@ from coreproof.conversion.shapes import NamedRange, check_names, read_shape, wit
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
+from coreproof.model.declared_outputs import require_outputs
 from coreproof.model.opened import opened
 from coreproof.model.remembered import note_pairs
 
@@ -194,6 +195,7 @@ def to_onnx(
     """
     from coreproof.model.onnx.model import OnnxModel
 
+    require_outputs(source, ConversionError)
     if isinstance(source, OnnxModel):
         note_pairs(source.ir.metadata_props, source.remembers)
         return source

@@ -9,6 +9,7 @@ from pathlib import Path
 from coreproof.errors import ConversionError, RunError, UnsupportedModelError
 from coreproof.model.arguments import ENGINES, one_of
 from coreproof.model.base import Format, Model
+from coreproof.model.declared_outputs import require_outputs
 from coreproof.runtime.session import Engine, Precision, Session
 
 _COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classic")
@@ -67,6 +68,7 @@ def session(
         from coreproof.runtime.recorded import RecordedSession
 
         return RecordedSession(model)
+    require_outputs(model, RunError)
     if engine == "coreml" and sys.platform != "darwin":
         raise RunError(
             "Apple's Core ML runs on a Mac only",

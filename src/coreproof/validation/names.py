@@ -88,6 +88,8 @@ def _all_made(graph: Graph) -> set[str]:
 
 def _outputs(model: Model) -> Iterator[Problem]:
     made = _all_made(model.graph)
+    if not model.signature.outputs and not model.signature.states:
+        yield Problem("missing-output", None, "at least one output", "a model that declares none")
     for name in wanted_outputs(model):
         if name in model.graph.inputs and isinstance(model, CoreMLModel):
             yield Problem(
@@ -154,6 +156,8 @@ def dead_layers(model: Model) -> Iterator[Problem]:
     """Layers from which no way leads to an output. They cost time and change nothing."""
     graph = model.graph
     wanted = {*graph.outputs, *wanted_outputs(model)}
+    if not wanted:  # where nothing is given at all, no layer leads anywhere, and none is to blame
+        return
     if isinstance(model, CoreMLModel) and model.is_network:
         wanted |= {score_blob(model) or "", model.signature.probabilities or ""}
     # a layer that makes nothing is there for what it does: it writes a state, or branches into layers that make something

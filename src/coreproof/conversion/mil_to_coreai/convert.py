@@ -11,6 +11,7 @@ from coreproof.model.coreai.program import StoredProgram
 from coreproof.model.coreai.stored import stored_model
 from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.declared_outputs import require_outputs
 from coreproof.model.formats import program as mil
 
 
@@ -40,6 +41,7 @@ def coreml_to_coreai(model: CoreMLModel) -> CoreAIModel:
 
 def translated(model: CoreMLModel) -> StoredProgram:
     """The program as it will be written. Raises as ``coreml_to_coreai``, save for the package, which it does not need."""
+    require_outputs(model, ConversionError)
     functions = model.spec.mlProgram.functions
     missing = [entry for function in functions.values() for entry in missing_in(function)]
     if missing:

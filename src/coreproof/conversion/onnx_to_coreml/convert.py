@@ -24,6 +24,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
     flexible_shape,
 )
 from coreproof.conversion.onnx_to_coreml.lowering import said
+from coreproof.conversion.onnx_to_coreml.made_values import check_made
 from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.schemas import check_against_schemas
@@ -31,7 +32,7 @@ from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.conversion.onnx_to_coreml.text_stages import scores_instead, with_text_stages
 from coreproof.conversion.onnx_to_coreml.texts import Texts, number_texts
-from coreproof.conversion.shapes import check_names
+from coreproof.conversion.shapes import check_names, read_shape
 from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.collector import left_in_circles, only_what_is_new
@@ -289,8 +290,12 @@ def _planned(
     for value in taken:
         name = value.name or ""
         declared = value_shape(value)
+        if declared is None and name in shapes:
+            declared = (None,) * len(read_shape(name, shapes[name])[0])
         if declared is None:
-            raise ConversionError(f"input {name!r} has no shape", where=source, fix="give it one with shapes=")
+            raise ConversionError(
+                f"input {name!r} has no shape", where=source, fix=f"give it one: --shape {name}=1x3x224x224, or shapes="
+            )
         if not declared:
             # MLMultiArray has a dimension at least
             declared = (1,)
@@ -341,6 +346,7 @@ def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) ->
 def _prepared(model: OnnxModel, *, joined: bool, kept: Collection[str]) -> ir.Model:
     """The graph to be lowered. ConversionError where its nodes are not what its operators need."""
     check_against_schemas(model.ir, model.name)
+    check_made(model.ir, model.name)
     try:
         graph = prepare(model.ir, joined=joined, kept=kept)
     except CoreproofError:
@@ -361,4 +367,12 @@ def _io_dtype(graph: ir.Model, name: str, *, half: bool) -> str:
     # of whole numbers int32 is what multi-arrays of every version hold
     if dtype == ir.DataType.BOOL or (dtype is not None and dtype.is_integer() and dtype.bitwidth >= 8):
         return "int32"
-    raise ConversionError(f"Core ML has no input of type {dtype}", where=f"input {name!r}")
+    raise ConversionError(
+        "Core ML has no input of this type" if dtype is not None else "an input has no type",
+        where=f"input {name!r}",
+        expected="floats, whole numbers of 8 to 64 bits, or booleans",
+        found=None if dtype is None else str(dtype),
+        fix="give it a type in the source's file"
+        if dtype is None
+        else "cast it in the app, and cut the model behind it",
+    )

@@ -38,7 +38,10 @@ def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()
 
 
 def _name_apart(graph: ir.Graph) -> None:
-    """Gives an output that is an input a name of its own: a Core ML model has one feature of a name."""
+    """Gives an output that is an input a name of its own, and each only once: a Core ML model has one feature of a name."""
+    for at in range(len(graph.outputs) - 1, -1, -1):
+        if any(graph.outputs[at] is value for value in graph.outputs[:at]):
+            del graph.outputs[at]
     taken = {value.name for value in (*graph.inputs, *graph.outputs, *(v for node in graph for v in node.outputs))}
     for at, value in enumerate(graph.outputs):
         if not value.is_graph_input():

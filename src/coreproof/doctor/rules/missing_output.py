@@ -30,6 +30,8 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     Without a source the value has to be the only one that fits; with one, the answers tell which it is.
     """
     missing = _missing(case)
+    if not case.model.signature.outputs:
+        yield _none_declared(case)
     fitting = {output.name: [v for v in _unread(case) if _fits(case, v, output)] for output in missing}
     for output in missing:
         values = fitting[output.name]
@@ -48,6 +50,18 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
             # any value that fits makes the model run
             about=None if sure else Answers(tuple(o.name for o in missing)),
         )
+
+
+def _none_declared(case: Case) -> Hypothesis:
+    """Of a model that gives nothing: which of its values is meant, only its maker knows."""
+    last = _unread(case)
+    return Hypothesis(
+        evidence=f"no output is declared; {_told(case, last)}",
+        cause="the description of the outputs was lost, or the part that made them was taken out",
+        repairs=(),
+        needs=f"the output by its name: coreproof edit MODEL OUT --do 'extract outputs={last[-1] if last else 'VALUE'}'",
+        weight=90,
+    )
 
 
 def _missing(case: Case) -> list[Feature]:
@@ -105,7 +119,11 @@ def _ways(case: Case, missing: Sequence[Feature], fitting: dict[str, list[str]])
 
 def _told(case: Case, values: Sequence[str]) -> str:
     if not values:
-        return "every value that fits is read by a layer or is another output"
+        return (
+            "no layer makes a value"
+            if not case.graph.nodes
+            else "every value that fits is read by a layer or is another output"
+        )
     shapes = [(v, case.evidence.shapes.get(v)) for v in values[:5]]
     told = ", ".join(repr(v) + (f" {list(s)}" if s is not None else "") for v, s in shapes)
     return f"nothing reads {told}{', ...' if len(values) > 5 else ''}, which {'fits' if len(values) == 1 else 'fit'}"

@@ -156,6 +156,10 @@ class _Check:
         for value in function.value_info:
             self._value(value, f"{place}, value")
         self._made_once(place, [*function.input], function.node)
+        made = {*function.input, *(name for node in function.node for name in node.output)}
+        for name in function.output:
+            if name not in made:  # onnx-ir cannot read it either
+                self._report(f"{place}, output {name!r}", "a node that makes it", "none that does")
         self._in_function = True
         for node in function.node:
             self._node(node, f"{place}, ")
