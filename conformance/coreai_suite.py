@@ -1,23 +1,27 @@
-"""A pytest plugin: Apple's own operator tests of coreai-torch (apple/coreai-torch, `tests/`), run by coreproof's lowering.
+"""A pytest plugin: each of Apple's own tests of coreai-torch runs twice, with Apple's interpreter and with coreproof's lowering.
 
-Each test makes a module, converts it with coreai-torch, saves it, runs it and compares with PyTorch. With this plugin the saved
-model is read and lowered by coreproof, and ONNX Runtime runs it; the comparison stays the test's own. Outside of our
-repository, in an environment that has `coreproof[coreai]`, torch, coreai-torch, pytest-asyncio and filecheck::
-
-    cd coreai-torch && python -m pytest -p conformance.coreai_suite -p no:randomly tests/ops/test_ops.py
-
-`COREAI_SUITE_EVERY=4` takes every fourth test, `COREAI_SUITE_RECORD=FILE` writes how each one ended and why.
+Each test makes a module, converts it with coreai-torch, saves it, runs it and compares with PyTorch. First it runs as it is. Then
+it runs again from the same seed, and what it saved is read and lowered by coreproof and run by ONNX Runtime; the comparison stays
+the test's own, and is what pytest reports. What both engines handed out is compared besides.
+`conformance.coreai_torch` starts it, and begins anew where the process ended; see there.
 """
 
 from __future__ import annotations
 
+import copy
+import importlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import random
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,15 +29,27 @@ from coreai.authoring import AIModelAsset
 from coreai.runtime import NDArray
 
 import coreproof as cp
+from conformance.seeded import SEED, sow
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreai import apple
-from coreproof.model.coreai.arrays import mapped
+from coreproof.model.coreai.arrays import mapped, of_pairs, pairs
 from coreproof.model.coreai.model import CoreAIModel
+from coreproof.model.coreai.program import operations
 from coreproof.model.coreai.read import program_of
 from coreproof.model.files.entries import parse_json
 from coreproof.model.files.scratch import TemporaryFolder
+from coreproof.model.formats.coreai import short
+from coreproof.model.torch.operator_list import operators_read_once
 
-_ENDED: dict[str, str] = {}
+RECORD = "COREAI_TORCH_RECORD"
+"""The file that each test adds its lines to."""
+COMMIT = "COREAI_TORCH_COMMIT"
+"""What is noted of each test as the commit that it ran at."""
+SECONDS = "COREAI_TORCH_SECONDS"
+"""After how many seconds no further test begins."""
+
+Executable = Callable[..., AbstractAsyncContextManager[Any]]
+_APPLES: Executable = AIModelAsset.executable
 
 
 def _refused(found: str) -> UnreadableModelError:
@@ -50,59 +66,246 @@ def load(path: Path) -> CoreAIModel:
     return CoreAIModel(program_of(document, constants, _refused), name=path.stem, path=path)
 
 
+@dataclass
+class _Seen:
+    """What one test showed of itself: the operations of its programs, and what each engine handed out, call by call."""
+
+    operations: set[str] = field(default_factory=set)
+    handed: dict[str, list[dict[str, np.ndarray[Any, Any]]]] = field(default_factory=lambda: defaultdict(list))
+
+    def keep(self, engine: str, found: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
+        """Takes note of what a call handed out and left in its states."""
+        both = {**found, **{f"state {name}": value for name, value in (state or {}).items()}}
+        self.handed[engine].append({name: np.array(value.numpy()) for name, value in both.items()})
+
+
 class _Lowered:
     """Stands for what `load_function` gives: called with arrays of Apple's runtime, it answers with such."""
 
     def __init__(self, model: CoreAIModel) -> None:
         self._session = cp.session(model)
         signature = model.signature
+        self._complex = {f.name for f in signature.outputs if f.dtype == "complex64"}
+        states = {f.name: SimpleNamespace(shape=f.shape, dtype=np.dtype(f.dtype)) for f in signature.states}
         self.desc = SimpleNamespace(
             name=model.function.name,
             input_names=[f.name for f in signature.inputs],
             output_names=[f.name for f in signature.outputs],
-            state_names=[f.name for f in signature.states],
+            state_names=list(states),
+            state_descriptor=lambda name: states[name],
         )
 
     async def __call__(
         self, inputs: Mapping[str, Any] | None = None, state: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        fed = {name: np.asarray(value.numpy()) for name, value in (inputs or {}).items()}
+        # complex numbers are pairs along a last axis, as those of PyTorch and ONNX
+        given = {name: np.asarray(value.numpy()) for name, value in (inputs or {}).items()}
+        fed = {name: pairs(array) if array.dtype.kind == "c" else array for name, array in given.items()}
         kept = {name: np.array(value.numpy()) for name, value in (state or {}).items()}
         found = self._session.run(fed, state=kept if kept else None)
         for name, value in (state or {}).items():
             value.numpy()[...] = kept[name]
-        return {name: NDArray(np.asarray(value)) for name, value in found.items()}
+        made = {name: np.asarray(value) for name, value in found.items()}
+        return {n: NDArray(of_pairs(a, np.dtype("c8")) if n in self._complex else a) for n, a in made.items()}
 
 
-@asynccontextmanager
-async def _executable(asset: Any, specialization_options: object = None) -> AsyncIterator[Any]:
-    model = load(Path(asset.path))
-    names = model.functions or (model.function.name,)
-    yield SimpleNamespace(
-        function_names=list(names),
-        load_function=lambda name: _Lowered(model.at_function(name) if model.functions else model),
-    )
+class _Watched:
+    """A function of either engine whose answers are kept."""
+
+    def __init__(self, function: Any, engine: str, seen: _Seen) -> None:
+        self._function, self._engine, self._seen = function, engine, seen
+        self.desc = function.desc
+
+    async def __call__(self, *given: Any, **named: Any) -> dict[str, Any]:
+        found: dict[str, Any] = await self._function(*given, **named)
+        self._seen.keep(self._engine, found, named.get("state", given[1] if len(given) > 1 else None))
+        return found
+
+
+def _executables(seen: _Seen) -> dict[str, Executable]:
+    """What stands for `AIModelAsset.executable` with either engine."""
+
+    @asynccontextmanager
+    async def apples(asset: Any, *given: Any, **named: Any) -> AsyncIterator[Any]:
+        async with _APPLES(asset, *given, **named) as model:
+            yield SimpleNamespace(
+                function_names=model.function_names,
+                load_function=lambda name: _Watched(model.load_function(name), "apple", seen),
+            )
+
+    @asynccontextmanager
+    async def lowered(asset: Any, *given: Any, **named: Any) -> AsyncIterator[Any]:
+        model = load(Path(asset.path))
+        seen.operations |= {
+            short(operation.kind) for function in model.program.functions for operation in operations(function.block)
+        }
+        names = model.functions or (model.function.name,)
+
+        def load_function(name: str) -> _Watched:
+            return _Watched(_Lowered(model.at_function(name) if model.functions else model), "coreproof", seen)
+
+        yield SimpleNamespace(function_names=list(names), load_function=load_function)
+
+    return {"apple": apples, "coreproof": lowered}
+
+
+class _Converted:
+    """What the suite's helper made of a module in the first run, once more in the second: so both read the same program."""
+
+    def __init__(self) -> None:
+        self._made: list[Any] = []
+        self._given = 0
+
+    def patched(self) -> Any:
+        """While this is entered the helper answers from here."""
+        utils: Any = importlib.import_module("tests.utils")  # the suite's own; pytest runs in its folder
+
+        convert = utils._export_and_convert
+
+        def remembered(*given: Any, **named: Any) -> Any:
+            if self._given == len(self._made):
+                self._made.append(convert(*given, **named))
+            self._given += 1
+            return self._made[self._given - 1]
+
+        self._given = 0
+        return mock.patch.object(utils, "_export_and_convert", remembered)
+
+
+def apart(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float | str:
+    """The largest difference, in steps of the narrower dtype at the largest number; a sentence where it is another kind."""
+    if left.shape != right.shape:
+        return f"shapes {left.shape} and {right.shape}"
+    narrow = [a for a in (left, right) if a.dtype.kind not in "biuf"]
+    if left.dtype != right.dtype and not narrow:
+        return f"dtypes {left.dtype} and {right.dtype}"
+    if narrow and left.dtype.kind == right.dtype.kind == "c":
+        return apart(pairs(left), pairs(right))
+    step = 2.0**-8 if narrow else float(np.finfo(left.dtype).eps) if left.dtype.kind == "f" else 0.0
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        return 0.0
+    if not step:
+        return f"{int((~same).sum())} of {same.size} whole numbers differ"
+    if not np.isfinite(a[~same]).all() or not np.isfinite(b[~same]).all():
+        return f"{int((~same).sum())} of {same.size} numbers differ, not all of them finite"
+    largest = max(float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in (a, b))
+    return round(float(np.abs(a - b)[~same].max()) / (step * largest), 2)
+
+
+def _apart(seen: _Seen) -> dict[str, float | str]:
+    """What differs between both engines, by call and output."""
+    found: dict[str, float | str] = {}
+    for number, (ours, theirs) in enumerate(zip(seen.handed["coreproof"], seen.handed["apple"], strict=False)):
+        if set(ours) != set(theirs):
+            found[f"{number}"] = f"outputs {sorted(ours)} and {sorted(theirs)}"
+        for name in ours.keys() & theirs.keys():
+            if difference := apart(ours[name], theirs[name]):
+                found[f"{number} {name}"] = difference
+    return found
+
+
+def _told(raised: BaseException) -> str:
+    return f"{type(raised).__name__}: {' '.join(str(raised).split())[:400]}"
+
+
+class _Record:
+    """The lines of one test, written as they come: the one that ended the process is the last one begun."""
+
+    def __init__(self) -> None:
+        self._path = Path(os.environ[RECORD])
+
+    def add(self, **line: object) -> None:
+        """Puts a line behind the others."""
+        with self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """What stands there."""
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.is_file() else []
+
+
+_STARTED = time.monotonic()
+_EXPORTS = ExitStack()
+_BEGUN: set[str] = set()
+"""The tests whose run with Apple's interpreter ended a process before this one."""
 
 
 def pytest_configure() -> None:
-    AIModelAsset.executable = _executable
+    """PyTorch reads its lists of operators once, not for each of thousands of exports: more than half of the time."""
+    _EXPORTS.enter_context(operators_read_once())
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    every = int(os.environ.get("COREAI_SUITE_EVERY", "1"))
-    items[:] = items[::every]
+    """One test of each function first, the others behind, both in a drawn order; what has ended is left out."""
+    ended = {line["test"] for line in _Record().read() if "outcome" in line}
+    _BEGUN.update(line["test"] for line in _Record().read() if line.get("at") == "apple")
+    drawn = random.Random(SEED)
+    drawn.shuffle(items)
+    first: dict[str, str] = {}
+    for item in items:
+        first.setdefault(item.nodeid.partition("[")[0], item.nodeid)
+    leading = set(first.values())
+    items.sort(key=lambda item: item.nodeid not in leading)
+    items[:] = [item for item in items if item.nodeid not in ended]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """Runs the test with Apple's interpreter, notes how that ended, and runs it again with coreproof's lowering."""
+    record, seen, converted = _Record(), _Seen(), _Converted()
+    test = pyfuncitem.nodeid
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    outcome = {"apple": "ends the process" if test in _BEGUN else "", "coreproof": ""}
+    raised: BaseException | None = None
+    try:
+        for engine, executable in _executables(seen).items():
+            if outcome[engine]:
+                continue
+            record.add(test=test, at=engine)
+            sow()
+            given = _copied(arguments) if engine == "apple" else arguments
+            try:
+                with converted.patched(), mock.patch.object(AIModelAsset, "executable", executable):
+                    pyfuncitem.obj(**given)
+                outcome[engine], raised = "passed", None
+            except (Exception, pytest.fail.Exception) as error:
+                outcome[engine], raised = f"failed: {_told(error)}", error
+            except pytest.skip.Exception as error:
+                outcome[engine], raised = f"skipped: {error}", error
+                break
+    finally:
+        record.add(
+            test=test,
+            outcome=outcome,
+            ran={engine: len(calls) for engine, calls in seen.handed.items()},
+            apart=_apart(seen),
+            commit=os.environ.get(COMMIT, ""),
+            operations=sorted(seen.operations),
+        )
+    if raised is not None:
+        raise raised
+    return True
+
+
+def _copied(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for the first run: a test may write into them."""
+    try:
+        return copy.deepcopy(arguments)
+    except (TypeError, RuntimeError, ValueError):
+        return arguments
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" or report.outcome != "passed":
-        told = "" if report.outcome == "passed" else str(report.longrepr).strip().splitlines()[-1][:300]
-        crash = getattr(report.longrepr, "reprcrash", None)
-        _ENDED[report.nodeid] = report.outcome if crash is None else f"{report.outcome}: {crash.message[:400]}"
-        if told and crash is None:
-            _ENDED[report.nodeid] = f"{report.outcome}: {told}"
+    """What did not come to its call: skipped by a mark, or a fixture that failed."""
+    if report.when == "setup" and report.outcome != "passed":
+        told = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)[-300:]
+        _Record().add(test=report.nodeid, outcome={"apple": f"{report.outcome}: {told}", "coreproof": ""}, ran={})
 
 
-def pytest_sessionfinish() -> None:
-    record = os.environ.get("COREAI_SUITE_RECORD")
-    if record:
-        Path(record).write_text(json.dumps(_ENDED, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Ends the run when its time is over."""
+    if time.monotonic() - _STARTED > float(os.environ.get(SECONDS, "1e9")):
+        pytest.exit(f"the time is over after {nodeid}", returncode=0)

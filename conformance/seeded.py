@@ -10,14 +10,16 @@ import pytest
 SEED = 20250101
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> None:
-    """Seeds what Apple's tests draw from without a seed of their own: Python's, NumPy's and PyTorch's generators.
-
-    A hook, not a fixture: it comes behind every fixture, last before the test itself.
-    """
+def sow() -> None:
+    """Seeds what Apple's tests draw from without a seed of their own: Python's, NumPy's and PyTorch's generators."""
     import torch
 
     random.seed(SEED)
     np.random.seed(SEED)
     torch.manual_seed(SEED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Seeds each test. A hook, not a fixture: it comes behind every fixture, last before the test itself."""
+    sow()

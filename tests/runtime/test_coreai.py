@@ -54,6 +54,32 @@ def test_another_function_and_half_width(small: Path) -> None:
         np.testing.assert_array_equal(session.run({"a": a})["b"], np.maximum(a, 0))
 
 
+COMPLEX = """
+module {
+  coreai.graph @main(%z: tensor<3xcomplex<f32>> {coreai.name = "z"})
+      -> (tensor<3xf32> {coreai.name = "a"}, tensor<3xcomplex<f32>> {coreai.name = "swapped"}) {
+    %a = coreai.real_part %z : (tensor<3xcomplex<f32>>) -> tensor<3xf32>
+    %b = coreai.imaginary_part %z : (tensor<3xcomplex<f32>>) -> tensor<3xf32>
+    %s = coreai.create_complex %b, %a : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xcomplex<f32>>
+    coreai.output %a, %s : tensor<3xf32>, tensor<3xcomplex<f32>>
+  }
+}
+"""
+
+
+@needs_coreai
+def test_complex_numbers_enter_and_leave_both_engines_as_pairs_and_agree(tmp_path: Path) -> None:
+    path, z = assembled(tmp_path / "c.aimodel", COMPLEX), np.array([[1, -2], [0.5, 3], [4, 0]], np.float32)
+    for engine in ("coreai", "auto"):
+        with cp.session(path, engine=engine) as session:
+            found = session.run({"z": z})
+            np.testing.assert_array_equal(found["a"], z[:, 0])
+            np.testing.assert_array_equal(found["swapped"], z[:, ::-1])
+    report = cp.verify(path, path, inputs={"z": z}, candidate_engine="coreai")
+    assert report.agrees
+    assert {row.reference for row in report.rows} >= {"a", "swapped"}
+
+
 @needs_coreai
 @pytest.mark.parametrize("engine", ["coreai", "auto"])
 def test_a_state_is_carried_by_both_engines(tmp_path: Path, engine: str) -> None:

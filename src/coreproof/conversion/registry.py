@@ -97,6 +97,8 @@ class Traits(Meaning, total=False):
     """It takes or gives sequences of tensors."""
     in_float32: bool
     """On its way to Core AI it becomes several operations: in float32, so that it is rounded once, as the one is."""
+    complex_numbers: bool
+    """It is lowered for complex numbers, which are pairs along a last axis."""
     guards: bool
     """A small constant among its operands guards against zero, or tells it apart, and is no factor and no weight."""
 

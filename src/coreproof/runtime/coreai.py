@@ -10,7 +10,7 @@ import numpy as np
 
 from coreproof.conversion.coreai_to_onnx.program import carried_signature
 from coreproof.errors import CoreproofError, RunError, UnsupportedModelError
-from coreproof.model.coreai.arrays import at, mapped, written
+from coreproof.model.coreai.arrays import at, mapped, of_pairs, pairs, written
 from coreproof.model.coreai.child import Child
 from coreproof.model.coreai.element_types import numpy_dtype
 from coreproof.model.coreai.model import CoreAIModel
@@ -162,7 +162,8 @@ class _Program:
     def _declared(self, name: str, array: np.ndarray) -> np.ndarray:
         """An array in the dtype that the program itself declares."""
         held = self._model.function.types[self._model.function.inputs[name]]
-        return array.astype(numpy_dtype(held.element), copy=False)
+        dtype = numpy_dtype(held.element)
+        return of_pairs(array, dtype) if held.is_complex else array.astype(dtype, copy=False)
 
     def close(self) -> None:
         """Ends the child."""
@@ -170,5 +171,7 @@ class _Program:
 
 
 def _carried(array: np.ndarray) -> np.ndarray:
-    """An array of its own, in a dtype that NumPy computes with."""
+    """An array of its own, in a dtype that NumPy computes with; complex numbers as pairs along a last axis."""
+    if array.dtype.kind == "c":
+        return np.array(pairs(array))
     return np.array(array if array.dtype.isbuiltin == 1 else array.astype(np.float32))

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 import coreproof as cp
+from coreproof.model.coreai.arrays import pairs
 from coreproof.model.coreai.element_types import DTYPES, TensorType
 from coreproof.model.coreai.model import CoreAIModel
 from coreproof.model.coreai.program import Function, StoredBlock, StoredOperation, StoredProgram
@@ -92,13 +93,15 @@ def feeds(case: Case) -> dict[str, np.ndarray]:
 def check(case: Case) -> None:
     """Lowers the operation, runs it, and holds what it makes against what is expected."""
     with cp.session(CoreAIModel(program_of(case), name=case.name)) as session:
-        found = session.run(feeds(case))
+        fed = feeds(case)
+        found = session.run({n: pairs(array) if array.dtype.kind == "c" else array for n, array in fed.items()})
     for i, expected in enumerate(case.expected):
         same(np.asarray(found[f"y{i}"]), expected, f"{case.name} y{i}")
 
 
 def same(found: np.ndarray, expected: np.ndarray, what: str) -> None:
-    """Whole numbers have to be equal, floats to be within a few roundings of their type."""
+    """Whole numbers have to be equal, floats to be within a few roundings of their type; complex numbers are pairs of such."""
+    found, expected = (pairs(array) if array.dtype.kind == "c" else array for array in (found, expected))
     assert found.shape == expected.shape, what
     if expected.dtype.kind in "biu" or "int" in expected.dtype.name:
         np.testing.assert_array_equal(found.astype(np.int64), expected.astype(np.int64), err_msg=what)

@@ -14,6 +14,7 @@ from coreproof.model.coreai.element_types import TensorType
 from tests.aimodels import needs_coreai
 from tests.conversion.coreai_to_onnx.cases import Case, Fed, feeds, kind_of, same
 from tests.conversion.coreai_to_onnx.ops import (
+    test_complex_numbers,
     test_convolution,
     test_elementwise_binary,
     test_elementwise_unary,
@@ -27,8 +28,8 @@ from tests.conversion.coreai_to_onnx.ops import (
 )
 
 FAMILIES = (
-    test_convolution, test_elementwise_binary, test_elementwise_unary, test_gathering, test_pooling, test_quantization,
-    test_reduction, test_resampling, test_shaping, test_slicing,
+    test_complex_numbers, test_convolution, test_elementwise_binary, test_elementwise_unary, test_gathering, test_pooling,
+    test_quantization, test_reduction, test_resampling, test_shaping, test_slicing,
 )  # fmt: skip
 CASES = [each for family in FAMILIES for each in family.CASES]
 

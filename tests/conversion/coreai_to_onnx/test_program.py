@@ -125,10 +125,3 @@ def test_what_could_come_out_wrong_is_refused(kind: str, makes: np.ndarray, foun
     }[kind]
     with pytest.raises(ConversionError, match=found):
         check(case(kind, *operands, makes=makes))
-
-
-def test_a_complex_constant_is_refused_and_not_cut_to_its_real_part() -> None:
-    kind = "tensor<1xcomplex<f32>>"
-    body = [op("constant", [], ["y"], constant=np.array([1 + 2j], np.complex64)), op("output", ["y"], [])]
-    with pytest.raises(ConversionError, match="real numbers"):
-        cp.session(model(function("main", [], body, {"y": kind})))

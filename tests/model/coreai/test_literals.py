@@ -17,6 +17,8 @@ from coreproof.model.coreai.literals import dense_array, stored_array
         ("dense<-3> : tensor<2xsi4>", "tensor<2xsi4>", np.array([-3, -3], ml_dtypes.int4)),
         ("dense<0.5> : tensor<f8E4M3FN>", "tensor<f8E4M3FN>", np.array(0.5, ml_dtypes.float8_e4m3fn)),
         ("dense<[(1.0,2.0), (0.5,-3.0)]> : tensor<2xf32>", "tensor<2xcomplex<f32>>", np.array([1 + 2j, 0.5 - 3j], "c8")),
+        ("dense<(0x7F800000,2.0)> : tensor<3xf32>", "tensor<3xcomplex<f32>>", np.full(3, complex(np.inf, 2), "c8")),
+        ("dense<(1.0,0xFF800000)> : tensor<f32>", "tensor<complex<f32>>", np.array(complex(1, -np.inf), "c8")),
         ("dense<> : tensor<0xbf16>", "tensor<0xbf16>", np.zeros(0, ml_dtypes.bfloat16)),
         ('dense<"0x803FC03F"> : tensor<2xbf16>', "tensor<2xbf16>", np.array([1.0, 1.5], ml_dtypes.bfloat16)),
         ("dense<[true, false]> : tensor<2xi1>", "tensor<2xi1>", np.array([True, False])),

@@ -1,7 +1,8 @@
 """CoreAILowering: where a handler of a Core AI operation finds its types and attributes, and puts its nodes.
 
 Values compute in carrier types: float32 for floats of up to 32 bits, float64 for float64, int32 for integers of up to 32 bits,
-int64 for uint32 and 64 bits, and booleans as they are. What an operation makes is then brought back into its own type.
+int64 for uint32 and 64 bits, and booleans as they are; complex numbers are pairs along a last axis. What an operation makes is
+then brought back into its own type.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.emitter import Emitter
 from coreproof.conversion.coreml_to_onnx.emitter import Operand as Operand
 from coreproof.conversion.operators import COREAI
+from coreproof.model.coreai.arrays import pairs
 from coreproof.model.coreai.element_types import TensorType
 from coreproof.model.coreai.program import Function, StoredBlock, StoredOperation, StoredProgram
 
@@ -45,7 +47,7 @@ def carrier(element: str) -> ir.DataType | None:
         return ir.DataType.DOUBLE
     if element[:2] in ("si", "ui"):
         return ir.DataType.INT32
-    return ir.DataType.FLOAT if element.startswith(("f", "bf")) else None
+    return ir.DataType.FLOAT if element.startswith(("f", "bf")) or element == "complex<f32>" else None
 
 
 def to_carrier(array: np.ndarray) -> np.ndarray:
@@ -55,6 +57,8 @@ def to_carrier(array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind == "b":
         return array
+    if array.dtype.kind == "c":
+        return pairs(array)
     if name == "uint64" and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{array.max()} is beyond what int64 holds")
     if name in ("int64", "uint64", "uint32"):

@@ -55,7 +55,7 @@ def coreai_to_onnx(
 
 
 def carried_signature(model: CoreAIModel) -> Signature:
-    """What the model takes and makes in NumPy's own dtypes: float32 for bfloat16 and float8."""
+    """What the model takes and makes in ONNX: float32 for bfloat16 and float8, and pairs of it for complex numbers."""
     of = model.signature
     inputs, outputs, states = (tuple(map(_carried, features)) for features in (of.inputs, of.outputs, of.states))
     return replace(of, inputs=inputs, outputs=outputs, states=states)
@@ -92,14 +92,16 @@ def callee_of(operation: StoredOperation) -> str:
 
 
 def _handed(held: TensorType) -> ir.DataType:
-    """The ONNX type in which a value of this type enters and leaves: what NumPy has no dtype for does as float32."""
-    if held.element == "bf16" or held.element.startswith("f8"):
+    """The ONNX type in which a value of this type enters and leaves: what NumPy or ONNX has no dtype for does as float32."""
+    if held.element == "bf16" or held.element.startswith("f8") or held.is_complex:
         return ir.DataType.FLOAT
     return ir.DataType.from_numpy(np.dtype(held.dtype))
 
 
 def _carried(feature: Feature) -> Feature:
     """A feature as the graph has it."""
+    if feature.dtype is not None and feature.dtype.startswith("complex") and feature.shape is not None:
+        return replace(feature, dtype="float32", shape=(*feature.shape, 2))
     wide = feature.dtype is not None and feature.dtype.startswith(("bfloat", "float8"))
     return replace(feature, dtype="float32") if wide else feature
 
@@ -113,7 +115,8 @@ def _input(low: CoreAILowering, name: str, held: TensorType | None) -> Operand:
             expected="a tensor of numbers",
             found=str(held or low.function.others.get(name, "?")),
         )
-    lengths = [f"{name}_{i}" if n is None else n for i, n in enumerate(held.shape)]
+    lengths: list[int | str] = [f"{name}_{i}" if n is None else n for i, n in enumerate(held.shape)]
+    lengths += [2] if held.is_complex else []
     value = low.b.input(name, _handed(held), lengths)
     fed = value if value.dtype == carried else low.op("Cast", value, to=carried)
     if held.state:
@@ -159,8 +162,8 @@ def lower_block(low: CoreAILowering, block: StoredBlock) -> tuple[Operand, ...]:
             handed = tuple(low.lookup(name) for name in operation.operands)
             continue
         if operation.kind == "coreai.constant":
-            if operation.constant is None or operation.constant.dtype.kind == "c":
-                raise low.refuse("it holds no tensor of real numbers")
+            if operation.constant is None:
+                raise low.refuse("it holds no tensor of numbers")
             low.environment[operation.results[0]] = operation.constant
             continue
         arguments = [low.lookup(name) for name in operation.operands]
@@ -178,6 +181,10 @@ def _lower(low: CoreAILowering, operation: StoredOperation, arguments: Sequence[
     handler = COREAI.find(name)
     if handler is None:
         raise low.refuse("is not lowered")
+    if not COREAI.traits(name).get("complex_numbers", False) and any(
+        held is not None and held.is_complex for held in (*low.given, *low.made)
+    ):
+        raise low.refuse("it is lowered for real numbers only")
     results = handler(low, *arguments)
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(operation.results):

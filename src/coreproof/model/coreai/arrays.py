@@ -50,6 +50,19 @@ def mapped(path: Path) -> np.ndarray:
     return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
 
 
+def pairs(array: np.ndarray) -> np.ndarray:
+    """Complex numbers as pairs along a last axis: as they lie in memory, and as other models take and make them."""
+    real = np.dtype(f"f{array.dtype.itemsize // 2}")
+    return np.ascontiguousarray(array).reshape(*array.shape, 1).view(real)
+
+
+def of_pairs(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Complex numbers of this dtype, of pairs along a last axis."""
+    real = np.dtype(f"f{dtype.itemsize // 2}")
+    numbers: np.ndarray = np.ascontiguousarray(array, real).view(dtype)
+    return numbers.reshape(array.shape[:-1])
+
+
 def at(held: np.ndarray, place: Entry) -> np.ndarray:
     """The array that lies at a place among the bytes. Raises what the entry's document raises for what cannot be one."""
     dtype, lengths, offset = place.each(3)

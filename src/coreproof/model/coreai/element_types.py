@@ -48,6 +48,11 @@ class TensorType:
         return DTYPES.get(self.element)
 
     @property
+    def is_complex(self) -> bool:
+        """Whether its elements are complex: outside of Core AI they stand as pairs along a last axis."""
+        return self.element.startswith("complex<")
+
+    @property
     def text(self) -> str:
         """The type as MLIR writes it: of a state that of its handle."""
         return f"!coreai.handle<{self}>" if self.state else str(self)

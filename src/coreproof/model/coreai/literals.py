@@ -25,7 +25,8 @@ def dense_array(text: str, kind: str) -> np.ndarray:
         return stored_array(data, kind) if held.element == "i1" else _full(np.frombuffer(data, dtype), shape)
     numbers = [_number(found[0], dtype) for found in _NUMBER.finditer(body)]
     if dtype.kind == "c":
-        return _full(np.array(numbers[0::2]) + 1j * np.array(numbers[1::2]), shape).astype(dtype)
+        # not as a sum: infinity times i is no number
+        return _full(np.array(numbers, np.dtype(f"f{dtype.itemsize // 2}")).view(dtype), shape)
     if dtype.kind in "biu" or held.element in ("f32", "f64"):
         return _full(np.array(numbers, dtype), shape)
     return _full(np.array(numbers, np.float64).astype(dtype), shape)
@@ -39,7 +40,8 @@ def _number(text: str, dtype: np.dtype) -> complex:
         bits = int(text.lstrip("+-"), 16)
         if dtype.kind in "iub":
             return bits
-        return float(np.array([bits], f"<u{dtype.itemsize}").view(dtype)[0])
+        part = np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
+        return float(np.array([bits], f"<u{part.itemsize}").view(part)[0])
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
 
 

@@ -73,6 +73,15 @@ for _mode, _numpy in _NUMPY.items():
 CASES += [
     case(
         "pad",
+        Fed(X[:2]),
+        _u(2, 1, 0, 0),
+        np.array(0, np.float32),
+        makes=np.pad(X[:2], ((2, 1), (0, 0)), "symmetric"),
+        name="symmetric_by_all",
+        padding_mode="#coreai.padding_mode<symmetric>",
+    ),
+    case(
+        "pad",
         Fed(np.array([True, False])),
         _u(1, 1),
         np.array(True),

@@ -3,41 +3,93 @@
 from __future__ import annotations
 
 import itertools
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreai_to_onnx.lowering import CoreAILowering, Operand, lowers
 
+Numbers: TypeAlias = ir.Value | np.ndarray
+"""Numbers that are known now, or at run time only."""
+
 
 @lowers("interpolate", error="average", interpolates=True)
 def interpolate(low: CoreAILowering, x: Operand, shape: Operand, scale: Operand, offset: Operand) -> ir.Value:
     """Axis by axis: element ``i`` lies at ``(i + 0.5 - offset) / scale - 0.5`` of the input, within its edges."""
     mode = low.attribute("interpolation_mode")
-    lengths = low.fixed(low.shape(x))
-    made = low.integers(shape, "output_shape")
-    scales, offsets = (low.constant(v, n).astype(np.float64).ravel() for v, n in ((scale, "scale"), (offset, "offset")))
+    if mode not in ("nearest_neighbor", "linear"):
+        raise low.refuse("its mode is not known", found=mode)
     value = low.value(x)
-    for axis, (length, wanted) in enumerate(zip(lengths, made, strict=True)):
-        at = np.clip((np.arange(wanted) + 0.5 - offsets[axis]) / scales[axis] - 0.5, 0, length - 1)
-        if length == wanted and np.array_equal(at, np.arange(length)):
+    for axis, length in enumerate(low.shape(x)):
+        wanted, by, shift = (_entry(low, vector, axis) for vector in (shape, scale, offset))
+        at = _places(low, value, axis, wanted, by, shift)
+        if length is not None and np.array_equal(_known(at), np.arange(length)):
             continue
-        if mode == "nearest_neighbor":
-            value = low.op("Gather", value, np.rint(at).astype(np.int64), axis=axis)
-        elif mode == "linear":
-            value = _between(low, value, axis, at, length)
-        else:
-            raise low.refuse("its mode is not known", found=mode)
+        # where no place lies between two elements, none is weighed with 0: infinity would become NaN
+        as_they_are = np.array_equal(_known(by), 1) and np.array_equal(_known(shift), 0)
+        nearest = mode == "nearest_neighbor" or as_they_are or np.array_equal(_known(at), np.rint(_known(at)))
+        value = _nearest(low, value, axis, at) if nearest else _between(low, value, axis, at)
     return low.op("Identity", value)
 
 
-def _between(low: CoreAILowering, x: ir.Value, axis: int, at: np.ndarray, length: int) -> ir.Value:
-    left = np.floor(at).astype(np.int64)
-    right = np.minimum(left + 1, length - 1)
-    share = (at - left).reshape([-1 if i == axis else 1 for i in range(low.rank(x))])
-    a, b = low.op("Gather", x, left, axis=axis), low.op("Gather", x, right, axis=axis)
-    dtype = np.float32 if x.dtype is None else x.dtype.numpy()
-    return low.op("Add", low.op("Mul", a, (1 - share).astype(dtype)), low.op("Mul", b, share.astype(dtype)))
+def _known(at: Numbers) -> np.ndarray:
+    """The numbers where they are known now, else NaN, which equals none."""
+    return at if isinstance(at, np.ndarray) else np.array(np.nan)
+
+
+def _entry(low: CoreAILowering, vector: Operand, axis: int) -> Numbers:
+    """What a vector says of one axis, in float64 and without axes: known now wherever that part of it is."""
+    if not isinstance(vector, ir.Value):
+        return np.asarray(vector).astype(np.float64).ravel()[axis : axis + 1].reshape(())
+    if vector.const_value is not None:
+        return _entry(low, vector.const_value.numpy(), axis)
+    made = vector.producer()
+    for part in made.inputs if made is not None and made.op_type == "Concat" else ():
+        length = None if part is None else low.shape(part)[0]
+        if length is None:
+            break
+        if axis < length:
+            return _entry(low, part, axis)
+        axis -= length
+    return low.cast(low.op("Gather", vector, np.array(axis, np.int64), axis=0), ir.DataType.DOUBLE)
+
+
+def _places(
+    low: CoreAILowering,
+    x: ir.Value,
+    axis: int,
+    wanted: Numbers,
+    by: Numbers,
+    shift: Numbers,
+) -> Numbers:
+    """Where along an axis of ``x`` each element of the result lies, in float64."""
+    length, half, one = low.shape(x)[axis], np.array(0.5), np.array(1.0)
+    if length is not None and not any(isinstance(known, ir.Value) for known in (wanted, by, shift)):
+        at: np.ndarray = np.clip(
+            (np.arange(int(_known(wanted))) + 0.5 - _known(shift)) / _known(by) - 0.5, 0, length - 1
+        )
+        return at
+    last = low.op("Sub", _entry(low, low.dims(x), axis) if length is None else np.array(float(length)), one)
+    counted = low.op("Range", np.array(0.0), wanted, one)
+    place = low.op("Sub", low.op("Div", low.op("Sub", low.op("Add", counted, half), shift), by), half)
+    return low.op("Max", low.op("Min", place, last), np.array(0.0))
+
+
+def _nearest(low: CoreAILowering, x: ir.Value, axis: int, at: Numbers) -> ir.Value:
+    rounded: Operand = low.op("Round", at) if isinstance(at, ir.Value) else np.rint(at)
+    return low.op("Gather", x, low.i64(rounded), axis=axis)
+
+
+def _between(low: CoreAILowering, x: ir.Value, axis: int, at: Numbers) -> ir.Value:
+    if not low.is_float(x):
+        raise low.refuse("between whole numbers it is not lowered", found=str(low.given[0]))
+    left, right = low.op("Floor", at), low.op("Ceil", at)
+    share = low.op("Reshape", low.op("Sub", at, left), [-1 if i == axis else 1 for i in range(low.rank(x))])
+    dtype = ir.DataType.FLOAT if x.dtype is None else x.dtype
+    a, b = (low.op("Gather", x, low.cast(i, ir.DataType.INT64), axis=axis) for i in (left, right))
+    rest = low.op("Sub", np.array(1.0), share)
+    return low.op("Add", low.op("Mul", a, low.cast(rest, dtype)), low.op("Mul", b, low.cast(share, dtype)))
 
 
 @lowers("interpolate_coordinates", error="average", interpolates=True)

@@ -33,25 +33,30 @@ def shrink_dims(low: CoreAILowering, x: Operand, axes: Operand) -> ir.Value:
 
 @lowers("concat", exact=True, error="move")
 def concat(low: CoreAILowering, dimension: Operand, *inputs: Operand) -> ir.Value:
-    return low.op("Concat", *inputs, axis=low.integer(dimension, "dimension"))
+    # the dialect asks for equal ranks; coreai-torch puts single lengths of a shape, and the interpreter takes them
+    joined = [low.op("Unsqueeze", x, [0]) if low.rank(x) == 0 else x for x in inputs]
+    return low.op("Concat", *joined, axis=low.integer(dimension, "dimension"))
 
 
 @lowers("split", exact=True, error="move")
 def split(low: CoreAILowering, x: Operand, sizes: Operand, dim: Operand) -> tuple[ir.Value, ...]:
-    held = low.constant(sizes, "split_size_or_sections")
-    axis = low.integer(dim, "dim")
-    lengths = low.integers(sizes, "split_size_or_sections")
-    if held.ndim == 0:
-        (length,) = low.fixed([low.shape(x)[axis]], "it needs an axis of known length")
-        lengths = [min(lengths[0], length - start) for start in range(0, length, lengths[0])]
-    made = low.ops("Split", x, lengths, axis=axis, outputs=len(lengths))
-    return tuple(made)
+    axis, count = low.integer(dim, "dim"), len(low.made)
+    if low.rank(sizes):
+        return low.ops("Split", x, low.i64(sizes), axis=axis, outputs=count)
+    size, length = low.integer(sizes, "split_size_or_sections"), low.shape(x)[axis]
+    before = [size] * (count - 1)
+    if length is not None:
+        return low.ops("Split", x, [*before, length - sum(before)], axis=axis, outputs=count)
+    rest = low.op("Sub", low.op("Gather", low.dims(x), [axis], axis=0), [sum(before)])
+    return low.ops("Split", x, low.op("Concat", before, rest, axis=0) if before else rest, axis=axis, outputs=count)
 
 
 @lowers("tile", exact=True, error="move", hands_on="reshaped")
 def tile(low: CoreAILowering, x: Operand, dims: Operand) -> ir.Value:
-    repeats = low.integers(dims, "dims")
-    return low.op("Tile", x, [1] * (low.rank(x) - len(repeats)) + repeats)
+    (given,) = low.fixed(low.shape(dims), "it needs repeats whose count is known")
+    # of fewer repeats than axes the first are left out
+    before = [1] * (low.rank(x) - given)
+    return low.op("Tile", x, low.op("Concat", before, low.i64(dims), axis=0) if before else low.i64(dims))
 
 
 @lowers("broadcast_to", exact=True, error="move", hands_on="reshaped")

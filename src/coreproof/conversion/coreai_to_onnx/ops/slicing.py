@@ -8,6 +8,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreai_to_onnx.lowering import CoreAILowering, Operand, lowers
 
 _BEFORE_ALL = int(np.iinfo(np.int64).min)
+_TO_THE_END = int(np.iinfo(np.int64).max)
 _MODES = {"constant": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}
 
 
@@ -77,8 +78,10 @@ def _symmetric(low: CoreAILowering, x: Operand, pads: list[int]) -> ir.Value:
     value = low.value(x)
     for axis, (before, after) in enumerate(zip(pads[0::2], pads[1::2], strict=True)):
         mirrored = low.op("Slice", value, [-1], [_BEFORE_ALL], [axis], [-1])
-        (length,) = low.fixed([low.shape(value)[axis]], "it needs an axis of known length")
-        parts = [low.op("Slice", mirrored, [length - before], [length], [axis])] if before else []
+        length = low.shape(value)[axis]
+        if length is not None and max(before, after) > length:
+            raise low.refuse("it pads by more than there is", expected=f"at most {length}", found=max(before, after))
+        parts = [low.op("Slice", mirrored, [-before], [_TO_THE_END], [axis])] if before else []
         parts += [value, *([low.op("Slice", mirrored, [0], [after], [axis])] if after else [])]
         value = low.op("Concat", *parts, axis=axis) if len(parts) > 1 else value
     return value

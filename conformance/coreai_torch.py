@@ -1,0 +1,224 @@
+"""Apple's own tests of coreai-torch as a judge: each runs with Apple's interpreter, and again with coreproof's lowering.
+
+    python -m conformance.coreai_torch --suite FOLDER [--seconds N] [--record] [TESTS...]
+
+FOLDER (or ``COREPROOF_COREAI_TORCH_TESTS``) is a checkout of apple/coreai-torch. It runs outside of our repository, by an
+interpreter that has ``coreproof[coreai]``, torch, coreai-torch, pytest-asyncio, pytest-timeout and filecheck. One test of each
+function comes first, the others behind, in an order that is drawn from a seed: so what has run after any time is a sample of all.
+Where a test ends the process the next one begins in a new one, and a run goes on where the one before stopped.
+``--record`` writes conformance/results/coreai_torch.json. Any failure of a test that passes with Apple's interpreter ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance.origin import origin, write_record
+from conformance.seeded import SEED
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "coreai_torch.json"
+KNOWN = HERE / "coreai_torch_known_failures.json"
+TESTS = ("tests/ops/test_ops.py",)
+"""The suite's operator tests."""
+TEST_SECONDS = 300
+"""What one test may take: a busy machine is not a failure."""
+NEAR = 64.0
+"""How many steps of the dtype at the largest number two engines may be apart before a record names it: sums in another order."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one test ended with each engine, how often they ran, and by how much their answers were apart."""
+
+    test: str
+    apple: str
+    coreproof: str
+    ran: dict[str, int]
+    apart: dict[str, float | str]
+    operations: tuple[str, ...]
+    commit: str
+
+    @property
+    def verdict(self) -> str:
+        """What counts of it."""
+        if self.apple.startswith("skipped") or self.coreproof.startswith("skipped"):
+            return "skipped by itself"
+        if self.apple != "passed":
+            return "not passed by Apple's interpreter"
+        if not self.ran.get("apple"):
+            return "runs no model"
+        return "passed" if self.coreproof == "passed" else "failed"
+
+    @property
+    def parted(self) -> dict[str, float | str]:
+        """Where the engines' answers are further apart than sums in another order make them."""
+        return {name: by for name, by in self.apart.items() if isinstance(by, str) or by > NEAR}
+
+
+def read_record(record: Path) -> list[Ended]:
+    """The tests of a record that have ended, and those that ended the process."""
+    ended: dict[str, Ended] = {}
+    for line in record.read_text().splitlines() if record.is_file() else []:
+        entry: dict[str, Any] = json.loads(line)
+        if "outcome" in entry:
+            told = entry["outcome"]
+            ended[entry["test"]] = Ended(
+                entry["test"],
+                told["apple"],
+                told["coreproof"],
+                entry["ran"],
+                entry.get("apart", {}),
+                tuple(entry.get("operations", ())),
+                entry.get("commit", ""),
+            )
+    return list(ended.values())
+
+
+def forget(record: Path, *, failed: bool) -> None:
+    """Takes the test out of a record that was open when its run was stopped; if asked, those too that our lowering failed."""
+    if not record.is_file():
+        return
+    again = {e.test for e in read_record(record) if failed and e.verdict == "failed"}
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    again |= {line["test"] for line in lines} - {line["test"] for line in lines if "outcome" in line}
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines if line["test"] not in again))
+
+
+def close_open_test(record: Path) -> bool:
+    """Ends the test that coreproof's half ended the process of; whether the process ended within a test at all."""
+    lines = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
+    if not lines or "outcome" in lines[-1]:
+        return False
+    last = lines[-1]
+    if last["at"] == "coreproof":
+        apples = "ends the process" if sum(1 for line in lines if line["test"] == last["test"]) == 1 else "passed"
+        line = {
+            "test": last["test"],
+            "outcome": {"apple": apples, "coreproof": "ends the process"},
+            "ran": {"apple": 1},
+        }
+        with record.open("a", encoding="utf-8") as written:
+            written.write(json.dumps(line) + "\n")
+    return True
+
+
+def run(suite: Path, python: str, record: Path, tests: list[str], seconds: float) -> None:
+    """Runs what has not ended yet, in as many processes as it takes, until all has or the time is over."""
+    until = time.monotonic() + seconds
+    record.parent.mkdir(parents=True, exist_ok=True)
+    while (left := until - time.monotonic()) > 0:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE.parent)]),
+            "COREAI_TORCH_RECORD": str(record),
+            "COREAI_TORCH_SECONDS": str(left),
+            "COREAI_TORCH_COMMIT": origin("conformance.coreai_torch")["commit"],
+        }
+        left_out = ("randomly", "cacheprovider", "logging", "rerunfailures")
+        plugins = [*(f"-pno:{name}" for name in left_out), "-p", "conformance.coreai_suite"]
+        options = [
+            "-o",
+            "addopts=",
+            "-q",
+            "--tb=no",
+            "--no-header",
+            f"--timeout={TEST_SECONDS}",
+            "--timeout-method=thread",
+        ]
+        done = subprocess.run(
+            [python, "-m", "pytest", *plugins, *options, *tests],
+            cwd=suite,
+            env=environment,
+            check=False,
+            stdout=subprocess.DEVNULL,
+        )
+        if not close_open_test(record):
+            if done.returncode not in (0, 1, 5):
+                raise SystemExit(f"pytest ended with {done.returncode} outside of a test")
+            return
+
+
+def known_failures() -> dict[str, str]:
+    """Tests that are known to fail with our lowering -> why."""
+    return dict(json.loads(KNOWN.read_text())) if KNOWN.is_file() else {}
+
+
+def document(ended: list[Ended], suite: Path) -> dict[str, Any]:
+    """The record: how many ended how, which failed and why, and by operation."""
+    known = known_failures()
+    counts = Counter(e.verdict for e in ended)
+    judged = counts["passed"] + counts["failed"]
+    by_operation: dict[str, Counter[str]] = defaultdict(Counter)
+    for e in ended:
+        for operation in e.operations if e.verdict in ("passed", "failed") else ():
+            by_operation[operation][e.verdict] += 1
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=suite, capture_output=True, text=True, check=False)
+    return {
+        **origin("conformance.coreai_torch"),
+        "suite": f"apple/coreai-torch {head.stdout.strip()[:12]}",
+        "seed": SEED,
+        "tests by commit": dict(Counter(e.commit for e in ended)),
+        "tests run": len(ended),
+        "summary": dict(counts.most_common()),
+        "passed of those that Apple's interpreter passes": f"{counts['passed']} of {judged}",
+        "failed": {
+            e.test: {"why": e.coreproof, "reason": known.get(e.test, "")} for e in ended if e.verdict == "failed"
+        },
+        "not passed by Apple's interpreter": {
+            e.test: {"apple": e.apple, "coreproof": e.coreproof}
+            for e in ended
+            if e.verdict == "not passed by Apple's interpreter"
+        },
+        "apart": {e.test: e.parted for e in ended if e.verdict == "passed" and e.parted},
+        "operations": {name: dict(found) for name, found in sorted(by_operation.items())},
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the suite; 1 when a test failed that passes with Apple's interpreter, or when none was judged."""
+    parser = argparse.ArgumentParser(
+        prog="conformance.coreai_torch", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument("--suite", type=Path, default=os.environ.get("COREPROOF_COREAI_TORCH_TESTS"))
+    parser.add_argument("--python", default=sys.executable, help="interpreter with Apple's packages")
+    parser.add_argument(
+        "--records", type=Path, default=HERE.parent / "build" / "coreai_torch.jsonl", help="resumes there"
+    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no test after so long")
+    parser.add_argument("--again", action="store_true", help="run what failed once more")
+    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--read-only", action="store_true", help="tell what has run; run nothing")
+    parser.add_argument("tests", nargs="*", default=list(TESTS), help="files or addresses of pytest")
+    chosen = parser.parse_args(arguments)
+    if chosen.suite is None:
+        print("skipped: COREPROOF_COREAI_TORCH_TESTS names no checkout of apple/coreai-torch")
+        return 0
+    record = chosen.records.resolve()
+    if not chosen.read_only:
+        forget(record, failed=chosen.again)
+        run(Path(chosen.suite).resolve(), chosen.python, record, chosen.tests, chosen.seconds)
+    ended = read_record(record)
+    found = document(ended, Path(chosen.suite))
+    if chosen.record:
+        write_record(RESULTS, found)
+    for test, told in found["failed"].items():
+        print(f"FAILED {test}\n       {told['why'][:300]}")
+    for verdict, count in found["summary"].items():
+        print(f"{count:6d} {verdict}")
+    print(f"{found['passed of those that Apple' + chr(39) + 's interpreter passes']} tests passed")
+    failed = [e for e in ended if e.verdict == "failed" and e.test not in known_failures()]
+    return 1 if failed or not any(e.verdict == "passed" for e in ended) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
