@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 import coreproof as cp
 from coreproof.errors import InputError
@@ -116,18 +117,24 @@ def test_the_verb_says_each_fact_in_a_line(coreproof: Callable[..., Ran], tmp_pa
 
 
 def test_known_faults_of_the_form_that_would_ship_are_named(tmp_path: Path) -> None:
-    softplus = onnx_net([("Softplus", "x", "y", {})], {"x": [1, 4]}, {"y": [1, 4]})
-    known = [fact for fact in cp.advise(softplus, 17).facts if fact.kind == "known" and fact.framework == "coreml"]
-    assert [(fact.speaks_for, fact.where) for fact in known] == [(False, "y_fp16")]
-    assert "softplus-cliff" in known[0].text
-    assert "apple/coremltools#2687" in known[0].text
+    places = np.zeros((2, 1), np.int64)
+    gather = onnx_net(
+        [("GatherND", "x i", "y", {})], {"x": [3, 4], "i": (TensorProto.INT64, places.shape)}, {"y": [2, 4]}
+    )
+    known = [fact for fact in cp.advise(gather, 17).facts if fact.kind == "known" and fact.framework == "coreml"]
+    assert [fact.speaks_for for fact in known] == [False]
+    assert "computed-gather-nd" in known[0].text
+    assert "microsoft/onnxruntime#28598" in known[0].text
     assert known[0].to_do is not None
     # and of a Core ML model itself, which is not converted anew
-    stored = cp.convert(softplus, "mlprogram", check=False)
+    stored = cp.convert(gather, "mlprogram", check=False)
     assert [
         fact.text for fact in cp.advise(stored, 17).facts if fact.kind == "known" and fact.framework == "coreml"
     ] == [fact.text for fact in known]
-    assert not [fact for fact in cp.advise(conv_relu_onnx(), 17).facts if fact.kind == "known"]
+    # a softplus is converted to the form that is known to be good
+    softplus = onnx_net([("Softplus", "x", "y", {})], {"x": [1, 4]}, {"y": [1, 4]})
+    for plain in (conv_relu_onnx(), softplus):
+        assert not [fact for fact in cp.advise(plain, 17).facts if fact.kind == "known"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.ops.elementwise import softplus
 from coreproof.conversion.operators import ONNX
 from coreproof.model.numbers import FLOAT16_MAX
 
@@ -93,7 +94,7 @@ def thresholded_relu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
 
 @lowering("Mish", flattens=True)
 def mish(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.mul(x=x, y=ctx.mb.tanh(x=ctx.mb.softplus(x=x)))
+    return ctx.mb.mul(x=x, y=ctx.mb.tanh(x=softplus(ctx, x)))
 
 
 @lowering("Swish", flattens=True)

@@ -11,6 +11,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, lowerin
 from coreproof.conversion.onnx_to_coreml.mil import Operand, Var, several
 from coreproof.conversion.onnx_to_coreml.ops.control_flow import at_round, rounds, stack
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, is_known
+from coreproof.conversion.onnx_to_coreml.ops.elementwise import softplus
 from coreproof.conversion.onnx_to_coreml.ops.indexing import picked
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -50,7 +51,7 @@ class Activation:
             "hardsigmoid": lambda: mb.sigmoid_hard(x=x, alpha=alpha, beta=beta),
             "elu": lambda: mb.elu(x=x, alpha=alpha),
             "softsign": lambda: mb.softsign(x=x),
-            "softplus": lambda: mb.softplus(x=x),
+            "softplus": lambda: softplus(ctx, x),
         }
         if self.name.lower() not in forms:
             raise ctx.refuse(f"the activation {self.name!r}", f"one of {', '.join(sorted(forms))}")
