@@ -113,3 +113,62 @@ def test_counts_agree_with_what_is_counted() -> None:
         convert_node(node_model("Relu", {"x": X}, order=["x", "x"]), "mlprogram", None)
     with pytest.raises(ConversionError, match=r"expected: 2 inputs\n\s*found: 1 input \('x'\)"):
         convert_node(node_model("Add", {"x": X}), "mlprogram", None)
+
+
+@pytest.mark.parametrize("opset", [1, 6])
+def test_a_normalisation_that_does_not_say_whether_it_trains_is_taken_as_inference_with_a_note(opset: int) -> None:
+    stored = {name: RNG.uniform(0.5, 2, 3).astype(np.float32) for name in "sbmv"}
+    c = {name: n.reshape(3, 1, 1) for name, n in stored.items()}
+    hint = {"consumed_inputs": [0, 0, 0, 1, 1]} if opset == 1 else {}
+    model = node_model("BatchNormalization", {"x": X}, stored, opset=opset, **hint)
+    made = convert_node(model, "mlprogram", "iOS17")
+    assert any("do not say is_test" in note for note in made.notes)
+    with cp.session(made) as running:
+        (found,) = running.run({"x": X}).values()
+    expected = (X - c["m"]) / np.sqrt(c["v"] + 1e-5) * c["s"] + c["b"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    told = node_model("BatchNormalization", {"x": X}, stored, opset=opset, is_test=1, **hint)
+    assert not any("is_test" in note for note in convert_node(told, "mlprogram", "iOS17").notes)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 3, -1])
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_first_tile_repeats_one_axis(axis: int, times: int) -> None:
+    expected = np.concatenate([X] * times, axis=axis)
+    known = {"t": np.float32(times), "a": np.float32(axis)}
+    check_node("Tile", {"x": X}, expected, known, opset=1)
+    check_node("Tile", {"x": X}, expected, {"t": known["t"].reshape(1), "a": known["a"].reshape(1)}, opset=1)
+
+
+def test_the_first_tile_counts_while_the_model_runs() -> None:
+    for precision in ("fp32", "fp16"):
+        model = node_model("Tile", {"x": X, "t": np.float32(1)}, {"a": np.float32(1)}, opset=1)
+        made = convert_node(model, "mlprogram", "iOS17", precision=precision)
+        with cp.session(made) as running:
+            (found,) = running.run({"x": X, "t": np.float32([3])}).values()
+        want = X if precision == "fp32" else X.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(found, np.concatenate([want] * 3, axis=1))
+
+
+def test_the_first_tile_needs_its_axis_and_a_whole_count() -> None:
+    model = node_model("Tile", {"x": X, "t": np.float32(1), "a": np.float32(1)}, opset=1)
+    with pytest.raises(ConversionError, match="its axis is computed while the model runs"):
+        convert_node(model, "mlprogram", "iOS17")
+    model = node_model("Tile", {"x": X}, {"t": np.float32(1.5), "a": np.float32(1)}, opset=1)
+    with pytest.raises(ConversionError, match=r"its number of repetitions is 1.5"):
+        convert_node(model, "mlprogram", "iOS17")
+
+
+PARTS = np.split(X, [1, 3], axis=3)
+
+
+def test_the_first_split_takes_its_lengths_as_an_operand() -> None:
+    lengths = np.float32([p.shape[3] for p in PARTS])
+    check_node("Split", {"x": X}, PARTS, {"s": lengths}, opset=1, axis=3)
+    check_node("Split", {"x": X, "s": lengths}, PARTS, opset=1, axis=3, targets=[("mlprogram", "iOS17")])
+
+
+def test_what_a_later_opset_does_not_take_is_refused_by_its_count() -> None:
+    model = node_model("Split", {"x": X}, {"s": np.int64([1, 2, 2])}, opset=11, axis=3, outputs=[np.float32] * 3)
+    with pytest.raises(ConversionError, match=r"expected: 1 input\n\s*found: 2 inputs"):
+        convert_node(model, "mlprogram", "iOS17")

@@ -149,7 +149,13 @@ def _staged(
             ends.append(value)
             continue
         if scores is None or not labels:
-            raise ConversionError("the classes of its output have no scores, or no labels", where=source)
+            raise ConversionError(
+                "the classes of its output have no scores, or no labels",
+                where=f"{source}, output {name!r}",
+                expected="scores, and a label for each of them",
+                found="scores without labels" if scores is not None else "labels without scores",
+                fix="give the ZipMap its labels, or cut the model at its scores: coreproof edit, verb extract",
+            )
         kept = (scores.name or "") if scores.name in declared else ""
         made.append(NamedClasses(name, scores.name or "", labels, is_label=value not in zips, kept=kept))
         ends.append(scores)

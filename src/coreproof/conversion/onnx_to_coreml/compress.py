@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.compression_scheme import Scheme, SchemeStep
 from coreproof.conversion.onnx_to_coreml.mil import Block, Operation, Program, Var
+from coreproof.conversion.onnx_to_coreml.node_form import said
 from coreproof.conversion.onnx_to_coreml.packed import FEWEST
 from coreproof.conversion.onnx_to_coreml.quiet import quiet
 from coreproof.errors import ConversionError, CoreproofError, InputError
@@ -142,7 +143,8 @@ def _apply(program: Program, step: SchemeStep, allowed: Collection[tuple[str, st
     except Exception as error:  # coremltools' compression, on weights that anybody may have made
         raise ConversionError(
             f"coremltools cannot compress the weights ({step.kind})",
-            found=str(error).splitlines()[0] if str(error) else None,
+            found=said(error) or None,
+            fix="leave those weights as they are: --keep-size LAYER",
         ) from error
 
 

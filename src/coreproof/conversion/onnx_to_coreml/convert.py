@@ -23,8 +23,9 @@ from coreproof.conversion.onnx_to_coreml.features import (
     check_images,
     flexible_shape,
 )
-from coreproof.conversion.onnx_to_coreml.lowering import said
 from coreproof.conversion.onnx_to_coreml.made_values import check_made
+from coreproof.conversion.onnx_to_coreml.node_form import said
+from coreproof.conversion.onnx_to_coreml.old_forms import unsaid
 from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.schemas import check_against_schemas
@@ -168,6 +169,7 @@ def onnx_to_coreml(
         folder=None if scratch is None else Path(scratch.name),
         notes=(
             *model.notes,
+            *unsaid(model.ir),
             *about_classes,
             *notes,
             *remembered.notes,
@@ -353,7 +355,10 @@ def _prepared(model: OnnxModel, *, joined: bool, kept: Collection[str]) -> ir.Mo
         raise
     except Exception as error:  # onnx-ir's passes and the merging of weights, on a file that anybody may have made
         raise ConversionError(
-            "the graph cannot be made ready to be converted", where=model.name, found=said(error)
+            "the graph cannot be made ready to be converted",
+            where=model.name,
+            found=said(error) or None,
+            fix="`coreproof doctor` may say which node; where the model is sound, please report it with the model",
         ) from error
     afford_values(graph, model.name)
     return graph

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import onnx
@@ -52,13 +54,26 @@ def expand(model: ir.Model) -> None:
         if not defined:
             return
         # definitions may depend on the types of all inputs (onnx.defs, context-dependent functions)
-        common.ShapeInferencePass(data_prop=True)(model)
+        with _without_warnings():
+            common.ShapeInferencePass(data_prop=True)(model)
         made = [_call(model, node, number) for number, node in enumerate(defined)]
         if not any(made):
             return
         model.opset_imports[_DOMAIN] = 1
         inline(model)
         del model.opset_imports[_DOMAIN]
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """onnx-ir logs a traceback where shapes cannot be inferred; which node that is about is said where it is lowered."""
+    logger = logging.getLogger("onnx_ir.passes.common.shape_inference")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def inline(model: ir.Model) -> None:

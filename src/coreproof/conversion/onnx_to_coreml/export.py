@@ -20,6 +20,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
 )
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Program, Var
 from coreproof.conversion.onnx_to_coreml.network_weights import fill_in, keep_large
+from coreproof.conversion.onnx_to_coreml.node_form import said
 from coreproof.conversion.onnx_to_coreml.quiet import quiet
 from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.errors import ConversionError
@@ -163,12 +164,12 @@ def network_spec(
         kept = keep_large(built.program)
         try:
             spec = load(built.program)
-        except (ValueError, NotImplementedError, RuntimeError, AssertionError, TypeError) as error:
+        except Exception as error:  # coremltools' translators meet what no model of its own had
             at = _operation_of(error)
             raise ConversionError(
                 "a NeuralNetwork's layers cannot express this model",
                 where=None if at is None else f"operation {at.name!r} ({at.op_type})",
-                found=str(error).splitlines()[0] if str(error) else None,
+                found=said(error) or (None if at is None else _given(at)),
                 fix="convert it to an ML Program",
             ) from None
     fill_in(spec, kept)
@@ -193,6 +194,11 @@ def _operation_of(error: Exception) -> Operation | None:
         at = frame.f_locals.get("op")
         found = at if hasattr(at, "op_type") and hasattr(at, "name") else found
     return found
+
+
+def _given(at: Operation) -> str:
+    """The operands of an operation in words, for an error that says nothing of them."""
+    return "; ".join(f"{name} of shape {list(v.shape)}" for name, v in at.inputs.items() if hasattr(v, "shape"))
 
 
 def _refuse_inexpressible(program: Program) -> None:

@@ -14,10 +14,8 @@ Where an operator changed its form, register a handler for each opset in which i
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -135,35 +133,6 @@ class Context:
             found=found,
             fix=fix,
         )
-
-
-def refuse_unknown(ctx: Context, handler: Callable[..., object], attributes: Collection[str]) -> None:
-    """Raises ConversionError for attributes that the operator has not, or that nothing here translates."""
-    known = _attributes_of(handler)
-    if known is not None and (unknown := sorted(set(attributes).difference(known))):
-        raise ctx.refuse(
-            f"the attribute{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))}, which it does not have in this "
-            "opset, or which is not converted",
-            f"no others than {', '.join(map(repr, known))}" if known else "no attributes",
-            "take it away if it says nothing: coreproof edit, verb set",
-        )
-
-
-@lru_cache(1024)
-def _attributes_of(handler: Callable[..., object]) -> tuple[str, ...] | None:
-    """The attributes that a handler takes; None where it takes any."""
-    parameters = inspect.signature(handler).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    return tuple(sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY))
-
-
-def said(error: Exception) -> str:
-    """What an exception of a library says, in a line: its class too, where that says more than its words."""
-    words = str(error).splitlines()[0] if str(error) else ""
-    if isinstance(error, KeyError | IndexError | AssertionError | AttributeError) or not words:
-        return f"{type(error).__name__}{f' ({words})' if words else ''}"
-    return words
 
 
 def cast_floats(array: Array, dtype: FloatType) -> Array:

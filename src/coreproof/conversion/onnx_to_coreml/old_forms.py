@@ -32,6 +32,23 @@ def in_todays_form(model: ir.Model) -> None:
             _align(node)
 
 
+def unsaid(model: ir.Model) -> Iterator[str]:
+    """What the nodes of old opsets leave open, and how they are taken, for the notes of a conversion."""
+    silent = [
+        _place(node)
+        for opset, node in _nodes(model)
+        if opset < 7 and node.op_type == "BatchNormalization" and "is_test" not in node.attributes
+        # with all five outputs a node trains, and says so
+        if not any(value.name for value in node.outputs[1:])
+    ]
+    if silent:
+        # onnx.version_converter takes them so, too
+        yield (
+            f"{len(silent)} BatchNormalization (first: {silent[0]}) give one output, as in inference, and do not say is_test, "
+            "whose default is training: taken as inference, with the stored mean and variance"
+        )
+
+
 def _nodes(model: ir.Model) -> Iterator[tuple[int, ir.Node]]:
     """The standard's nodes with their opset, those of nested graphs and functions too."""
     known = model.opset_imports.get("", 1)

@@ -19,9 +19,10 @@ from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lengths import Lengths, dimension_names
-from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, refuse_unknown, said
+from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array
 from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
+from coreproof.conversion.onnx_to_coreml.node_form import check_form, failed, named_attributes
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
 from coreproof.conversion.onnx_to_coreml.packed_nodes import kept_packed
 from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
@@ -259,13 +260,7 @@ class ProgramBuilder:
         except CoreproofError:
             raise
         except Exception as error:  # what the node holds is foreign: operands, attributes and shapes may be anything
-            refusal = ConversionError(
-                f"{node.op_type} cannot be expressed in Core ML in this form",
-                where=f"node {node.name or (node.outputs[0].name if node.outputs else '')!r}",
-                found=said(error),
-            )
-            refusal.__cause__ = error
-            problems.append(refusal)
+            problems.append(failed(node, raw, error))
             return
         for value, result in zip(node.outputs, results, strict=False):
             if value.name:
@@ -292,8 +287,8 @@ class ProgramBuilder:
                 raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
             context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax
-            attributes = {name: _attribute(a) for name, a in node.attributes.items()}
-            refuse_unknown(context, handler, attributes)
+            attributes = named_attributes(node)
+            check_form(context, handler, operands, attributes)
             made = handler(context, *operands, **attributes)
             if unsure and not isinstance(made, np.ndarray | tuple | list):
                 # an exponent is a factor, too; the axes of a ReduceProd are none
@@ -466,10 +461,3 @@ def _reads(node: ir.Node) -> set[str | None]:
         read |= {value.name for each in inner for value in each.inputs if value is not None} - made
         read |= {value.name for value in graph.outputs if value is not None} - made
     return read
-
-
-def _attribute(attribute: ir.Attr) -> object:
-    if attribute.type == ir.AttributeType.TENSOR:
-        return attribute.as_tensor().numpy()
-    value = attribute.value
-    return tuple(value) if isinstance(value, list | tuple) else value

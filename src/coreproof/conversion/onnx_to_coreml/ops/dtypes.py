@@ -77,6 +77,17 @@ def known_elements(operand: Operand) -> list[int] | None:
     return [int(v) if is_known(v) else v for v in np.asarray(symbolic).reshape(-1)]
 
 
+def as_whole(ctx: Context, place: int, name: str) -> Operand:
+    """An operand that counts, which opset 1 takes as floats, in whole numbers. Raises ConversionError where it holds others."""
+    operand = ctx.raw[place]
+    assert operand is not None
+    if not isinstance(operand, np.ndarray):
+        return cast(ctx, operand, "int32")
+    if np.any(operand != np.rint(operand)):
+        raise ctx.refuse(f"its {name} is {operand.tolist()}", "whole numbers")
+    return operand.astype(np.int32)
+
+
 def axis_of(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 

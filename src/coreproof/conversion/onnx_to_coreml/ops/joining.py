@@ -8,7 +8,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand, several
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, is_known, without_elements
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import as_whole, axis_of, is_known, without_elements
 from coreproof.conversion.onnx_to_coreml.ops.indexing import part_as_told, picked_one
 
 
@@ -25,8 +25,13 @@ def concat(ctx: Context, *inputs: Operand, axis: int = 1, interleave: int = 0) -
 
 
 @lowering("Split")
-def split(ctx: Context, x: Operand, *, axis: int = 0, split: Sequence[int] | None = None) -> Result | list[Operand]:
-    return _split(ctx, x, axis, split)
+def split(
+    ctx: Context, x: Operand, lengths: Operand | None = None, *, axis: int = 0, split: Sequence[int] | None = None
+) -> Result | list[Operand]:
+    """Opset 1 takes the lengths as floats of the operand's own type, too."""
+    if lengths is None:
+        return _split(ctx, x, axis, split)
+    return split_13(ctx, x, as_whole(ctx, 1, "list of lengths"), axis=axis)
 
 
 @lowering("Split", since=13)

@@ -10,7 +10,15 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.int_range import check_fits
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering, mil_array
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, known_elements, name_of
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
+    as_whole,
+    axis_of,
+    cast,
+    in_floats,
+    is_known,
+    known_elements,
+    name_of,
+)
 
 
 @lowering("Identity", channelwise=True, sequences=True)
@@ -203,6 +211,17 @@ def _repeat(ctx: Context, x: Operand, reps: Sequence[int | Operand]) -> Operand:
         return x if all(n == 1 for n in reps) else ctx.mb.tile(x=x, reps=np.array(reps, np.int32))
     pieces = [np.array([n], np.int32) if is_known(n) else n for n in reps]
     return ctx.mb.tile(x=x, reps=ctx.mb.concat(values=pieces, axis=0))
+
+
+@lowering("Tile", places=(1,))
+def tile_1(ctx: Context, x: Operand, tiles: Operand, axis: Operand) -> Result:
+    """Both are single floats of the operand's own type: one axis is repeated."""
+    (at,) = ctx.integers(as_whole(ctx, 2, "axis"), "axis")
+    often = as_whole(ctx, 1, "number of repetitions")
+    reps: list[int | Operand] = [1] * ctx.rank(x)
+    at = axis_of(at, ctx.rank(x))
+    reps[at] = int(often.item()) if isinstance(often, np.ndarray) else ctx.mb.reshape(x=often, shape=[1])
+    return _repeat(ctx, x, reps)
 
 
 @lowering("Tile", since=6, places=(1,))
