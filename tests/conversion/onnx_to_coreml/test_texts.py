@@ -189,7 +189,8 @@ def test_what_float16_does_to_a_pipeline_is_refused_in_words(tmp_path: Path) -> 
 def test_a_text_of_which_no_output_is_made_is_taken_all_the_same(tmp_path: Path) -> None:
     """What reads it is taken away, and no node is left before which it becomes a number."""
     node = helper.make_node("LabelEncoder", ["t"], ["n"], domain=ML, keys_strings=["a"], values_int64s=[1])
-    source = saved(tmp_path, [node], [text("t", 1, 1)], [])
+    nodes = [node, helper.make_node("Relu", ["x"], ["y"])]
+    source = saved(tmp_path, nodes, [text("t", 1, 1), floats("x", 1, 3)], [floats("y", 1, 3)])
     made = cp.convert(source, "mlprogram", check=False)
-    assert [feature.name for feature in made.signature.inputs] == ["t"]
-    assert not made.signature.outputs
+    assert {feature.name for feature in made.signature.inputs} == {"t", "x"}
+    assert [feature.name for feature in made.signature.outputs] == ["y"]
