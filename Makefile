@@ -37,7 +37,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-coreai conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo screenshots test test-thorough test-all coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-coreai conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -66,11 +66,17 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO_READY)) ## Prove EfficientNet-Li
 screenshots: demo ## Take the docs' pictures of the demo's page, in headless Chromium; writes docs/images/page.png.
 	$(BIN)/python -m conformance.screenshots
 
-test: $(READY) ## Run the tests.
+test: $(READY) ## Run the tests that guard each change, in five minutes or so.
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not thorough" $(ARGS)
+
+test-thorough: $(READY) ## Run the other tests: the rest of the sweeps, and what judges more than it guards.
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "thorough" $(ARGS)
+
+test-all: $(READY) ## Run all tests, as CI does.
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Not part of CI: measuring takes about half as long again as the tests.
-coverage: $(READY) ## Run the tests and say which share of the lines they reach; build/coverage/html shows which.
+coverage: $(READY) ## Run all tests and say which share of the lines they reach; build/coverage/html shows which.
 	@mkdir -p build/coverage
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html $(ARGS)
 

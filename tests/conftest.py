@@ -18,6 +18,7 @@ from coreproof.conversion.coremltools_import import import_coremltools
 from coreproof.model.collector import only_what_is_new
 from tests import drawn
 from tests.forked import Commands, commands
+from tests.sweeps import mark_thorough
 
 # A shell starts what stands in the background deaf to Ctrl-C, and so are its children: tests that interrupt need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,6 +41,11 @@ def pytest_sessionstart() -> None:
         with suppress(ImportError):
             importlib.import_module("torch")
         import_coremltools()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_thorough(items)
 
 
 def pytest_collection_finish() -> None:

@@ -191,24 +191,29 @@ def diverging(folder: Path, layers: int = 400) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe's end is POSIX's here")
-def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("verb", "code"),
+    [(("verify", "--rows", 0), 1), (("show",), 0), (("show", "--json"), 0)],
+    ids=["verify", "show", "show as JSON"],
+)
+def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(
+    tmp_path: Path, verb: tuple[object, ...], code: int, buffered: str
+) -> None:
+    name, *options = verb
     left, right = diverging(tmp_path)
-    for buffered in ("", "1"):
-        for arguments, code in (
-            (("verify", left, right, "--rows", 0), 1),
-            (("show", left), 0),
-            (("show", left, "--json"), 0),
-        ):
-            process = started(*arguments, environment={"PYTHONUNBUFFERED": buffered})
-            assert process.stdout is not None
-            assert process.stdout.read(1)
-            process.stdout.close()
-            assert process.stderr is not None
-            with process.stderr:
-                said = process.stderr.read()
-            assert process.wait(timeout=60) == code, said
-            assert said == ""
+    models = (left, right) if name == "verify" else (left,)
+    process = started(name, *models, *options, environment={"PYTHONUNBUFFERED": buffered})
+    assert process.stdout is not None
+    assert process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        said = process.stderr.read()
+    assert process.wait(timeout=60) == code, said
+    assert said == ""
 
 
 def on_two(left: Path, right: Path) -> list[tuple[tuple[object, ...], int]]:
@@ -221,6 +226,7 @@ def on_two(left: Path, right: Path) -> list[tuple[tuple[object, ...], int]]:
     ]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell that closes streams is POSIX's here")
 @pytest.mark.parametrize(("closed", "which"), [(">&-", 0), ("2>&-", 1), ("<&-", 2), ("<&- >&- 2>&-", 3)])
 def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(

@@ -35,6 +35,7 @@ def models(folder: Path) -> dict[str, object]:
     return {name: classifier(seed).save(folder / f"{name}.onnx") for name, seed in (("a", 0), ("b", 1))}
 
 
+@pytest.mark.thorough
 def test_on_a_cluster_of_its_own() -> None:
     """Both in a process of its own, since Ray ends the process that drives it, without a word, when one of its daemons dies: on a
     busy machine it did that once in many hundred runs. That is no verdict on us, so it may try once more."""

@@ -47,6 +47,7 @@ def test_it_is_read_only_with_trust_since_it_names_an_address(tmp_path: Path) ->
     assert (second.resize_to, second.mean) == (232, fed.mean)
 
 
+@pytest.mark.thorough
 def test_the_six_see_the_photos(
     coreproof: Callable[..., Ran], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ def ran(program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_beside_pytorch_what_compresses_its_modules_is_imported_when_it_is_asked_for() -> None:
     pytest.importorskip("torch", reason="needs the torch extra")
     said = ran(

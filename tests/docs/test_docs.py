@@ -12,6 +12,7 @@ import shlex
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def commands(block: Block) -> list[list[str]]:
 
 ALL = [block for page in PAGES for block in blocks(page)]
 RUN = [page for page in PAGES if any(b.language in ("sh", "python", "yaml") for b in blocks(page))]
+LONG = {"pytorch-to-iphone.md", "states.md", "clusters.md", "compression.md", "many-photos.md"}
+"""Pages whose commands take longest to run."""
 
 
 def test_every_block_says_what_it_is() -> None:
@@ -102,10 +105,16 @@ def test_data_parses(block: Block) -> None:
     assert tomllib.loads(block.text) if block.language == "toml" else json.loads(block.text)
 
 
-def verb(name: str) -> Any:
+@cache
+def verbs() -> dict[str, Any]:
+    """The command line as typer makes it, which takes a tenth of a second."""
     from typer.main import get_command
 
-    known: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    return dict(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def verb(name: str) -> Any:
+    known = verbs()
     assert name in known, f"coreproof has no verb {name}"
     return known[name]
 
@@ -162,7 +171,9 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.thorough if page in LONG else ()) for page in RUN]
+)
 def test_page(page: str, stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     copy_for(page, stand_ins, tmp_path)
     monkeypatch.chdir(tmp_path)

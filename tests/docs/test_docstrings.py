@@ -5,8 +5,6 @@ from __future__ import annotations
 import doctest
 import inspect
 import shutil
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.model.onnx.model import OnnxModel
 from tests.build import conv_relu_onnx
+from tests.forked import Commands
 
 NAMES = sorted(cp.__all__)
 
@@ -46,7 +45,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_gives_what_it_shows(
-    name: str, stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: Commands
 ) -> None:
     shutil.copytree(stocked, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
@@ -58,10 +57,9 @@ def test_the_example_gives_what_it_shows(
     if name == "patch_coremltools":
         # it holds for a whole process, and there are other tests in this one
         Path("example.txt").write_text(f">>> import coreproof as cp\n\n{told}\n", encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "doctest", "example.txt"], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+        program = "import doctest, sys; sys.exit(doctest.testfile('example.txt', module_relative=False).failed > 0)"
+        done = forked.run(folder=Path.cwd(), program=program)
+        assert (done.code, done.out) == (0, b""), done.out + done.err
         return
     wrong: list[str] = []
     monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "")

@@ -35,6 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_no_page_asks_another_host(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 15
@@ -50,12 +51,14 @@ def test_what_a_request_looks_like() -> None:
     assert not REQUESTED.search('<a href="https://github.com/google-ai-edge/model-explorer">')
 
 
+@pytest.mark.thorough
 def test_the_reference_holds_every_public_name(site: Path) -> None:
     anchors = "\n".join(p.read_text(encoding="utf-8") for p in (site / "reference").glob("*.html"))
     missing = [name for name in coreproof.__all__ if not re.search(rf'id="coreproof\.[\w.]*\b{name}"', anchors)]
     assert missing == []
 
 
+@pytest.mark.thorough
 def test_the_command_line_page_holds_every_verb_and_option(site: Path) -> None:
     from typer.main import get_command
 

@@ -68,6 +68,7 @@ def assert_one_repaired(diagnosis: Diagnosis, rule: str, layer: str) -> None:
     assert diagnosis[0].proof
 
 
+@pytest.mark.sweep(1, each="case")
 @pytest.mark.parametrize("with_source", [False, True])
 @pytest.mark.parametrize("case", sorted(BY_ITSELF))
 def test_what_the_model_alone_tells(case: str, with_source: bool, shared_data: Path, tmp_path: Path) -> None:
@@ -112,6 +113,7 @@ def test_labels_are_not_guessed_but_taken(shared_data: Path) -> None:
     assert_expected(diagnosis.repaired, model.parent, told)
 
 
+@pytest.mark.sweep(1, each="case")
 @pytest.mark.parametrize("with_source", [False, True])
 @pytest.mark.parametrize("case", HEALTHY)
 def test_healthy_controls_are_left_alone(case: str, with_source: bool, shared_data: Path) -> None:

@@ -44,6 +44,7 @@ def _counted(x: np.ndarray, kind: str, window: Window, *, exclude: bool) -> np.n
     return np.array(found)[None, None]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kind", ["MAX", "AVERAGE", "L2"])
 @pytest.mark.parametrize("exclude", [False, True])
 def test_a_pool_is_what_its_windows_hold(kind: str, exclude: bool) -> None:

@@ -63,6 +63,7 @@ def hold(trial: Trial, folder: Path, opened: Callable[[CoreMLModel], Any]) -> No
         trial.hold_elsewhere(folder, opened, between=ADDED.get(trial.operator))
 
 
+@pytest.mark.sweep(1, each="trial.operator")
 @pytest.mark.parametrize("trial", TRIALS, ids=str)
 def test_it_makes_what_the_definition_says(trial: Trial, tmp_path: Path) -> None:
     def opened(model: CoreMLModel) -> Session:
@@ -103,6 +104,7 @@ def child() -> Iterator[Child]:
 
 # in half width the interpreter rounds within an operation that sums or approximates, which no definition says
 @needs_coreai
+@pytest.mark.sweep(1, each="trial.operator")
 @pytest.mark.parametrize("trial", [t for t in TRIALS if not (t.half and t.within)], ids=str)
 def test_apple_s_interpreter_makes_the_same(trial: Trial, tmp_path: Path, child: Child) -> None:
     hold(trial, tmp_path, lambda model: ByApple(model, child, tmp_path))

@@ -116,6 +116,7 @@ def _peaks(sources: Sequence[Path]) -> list[int]:
     return [int(line) * 1024 for line in run.stdout.split()]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what a process held at most")
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     each = 1024 * 1024 * 4

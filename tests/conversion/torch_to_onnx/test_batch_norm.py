@@ -46,6 +46,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", CASES)
 def test_each_format_computes_what_pytorch_computes(name: str) -> None:
     function, tensors = CASES[name]

@@ -79,6 +79,7 @@ def exported(source: Any) -> Any:
     return cp.convert(source, "onnx")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("to", "precision", "relative"),
     [("onnx", None, 3e-6), ("mlprogram", "fp32", 3e-6), ("neuralnetwork", None, 3e-6), ("mlprogram", "fp16", 6e-3)],

@@ -55,6 +55,7 @@ def example(kind: str, length: int) -> tuple[torch.Tensor, ...]:
     return (*sequences, *(torch.randn(count, 2, size) for count in stated for size in STATES.get(kind, (5,))))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_answers_as_pytorch_does(kind: str) -> None:
@@ -121,6 +122,7 @@ class Packed(torch.nn.Module):
         return padded, last[0] if isinstance(last, tuple) else last
 
 
+@pytest.mark.sweep(1, each="kind")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])

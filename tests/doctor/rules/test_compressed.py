@@ -315,6 +315,7 @@ def test_what_heavy_pruning_costs_is_told_and_not_repaired(tmp_path: Path) -> No
     assert "compressed weights change output" in found.summary().splitlines()[0]
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("form", COMPRESSED)
 def test_compression_explains_no_mistake(form: Callable[..., Any], mistake: str, tmp_path: Path) -> None:

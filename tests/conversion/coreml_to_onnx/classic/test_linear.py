@@ -44,6 +44,7 @@ def test_several_targets_are_one_array() -> None:
     np.testing.assert_allclose(got, model.predict(x[:1])[0], rtol=1e-12)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("names", [None, ["ash", "birch", "oak", "pine"]], ids=["numbers", "texts"])
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("seed", range(4))

@@ -21,6 +21,7 @@ def data(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return x, np.argmax(x @ rng.normal(size=(4, classes)) + 0.3 * rng.normal(size=(90, classes)), axis=1)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("seed", range(3))
@@ -33,6 +34,7 @@ def test_a_regressor_gives_what_scikit_learn_predicts(kernel: str, sparse: bool,
             assert running.run({"x": row})["y"] == pytest.approx(model.predict(row[None])[0], rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("classes", [2, 3, 5])
 @pytest.mark.parametrize("sparse", [False, True])
@@ -44,6 +46,7 @@ def test_a_classifier_gives_the_class_that_scikit_learn_predicts(kernel: str, cl
         assert [running.run({"x": row})["label"] for row in x] == model.predict(x).tolist()
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("classes", [3, 4, 7])
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -74,6 +74,7 @@ def crowd(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return scores.astype(np.float32), boxes.astype(np.float32)
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("per_class", [True, False])
 @pytest.mark.parametrize("seed", range(15))
 def test_the_boxes_that_stay_are_those_of_plain_numpy_and_in_its_order(seed: int, per_class: bool) -> None:

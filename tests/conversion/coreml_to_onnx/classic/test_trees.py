@@ -77,6 +77,7 @@ def evaluated(ensemble: dict[str, Any], x: np.ndarray) -> np.ndarray:
     return result
 
 
+@pytest.mark.sweep(20)
 @pytest.mark.parametrize("dimensions", [1, 3])
 @pytest.mark.parametrize("seed", range(40))
 def test_random_trees_give_what_the_proto_says(seed: int, dimensions: int) -> None:

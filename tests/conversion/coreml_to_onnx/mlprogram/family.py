@@ -200,8 +200,8 @@ class Family:
     """The iOS versions of the programs in which an operator was tried."""
 
     def each(self, test: Test) -> Test:
-        """Runs a test once for each trial that was defined above it."""
-        return pytest.mark.parametrize("trial", self.trials, ids=str)(test)
+        """Runs a test once for each trial that was defined above it; a sweep, which keeps two of each operator."""
+        return pytest.mark.sweep(2, each="trial.operator")(pytest.mark.parametrize("trial", self.trials, ids=str)(test))
 
     def defines(
         self,

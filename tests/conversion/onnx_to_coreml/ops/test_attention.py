@@ -81,6 +81,7 @@ MASKS = [
 ]
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("said", [{}, {"unidirectional": 1}, {"scale": 0.1, "mask_filter_value": -500.0}])
 @pytest.mark.parametrize("mask", MASKS)
 def test_attention(mask: np.ndarray | None, said: dict[str, Any]) -> None:
@@ -117,6 +118,7 @@ def test_attention_whose_values_are_wider() -> None:
 ROTARY = {"cos": np.cos(normal(20, E // 2)), "sin": np.sin(normal(20, E // 2))}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("places", [np.array([3]), np.array([[0, 1, 2, 3], [7, 5, 19, 0]])])
 @pytest.mark.parametrize("flat", [False, True])
