@@ -150,3 +150,53 @@ def test_what_is_made_of_an_infinity_is_not_held_against_the_source() -> None:
         zero=np.int64(-1),
     )
     assert not check_conversion(cp.load(other), cp.load(made))
+
+
+def _doubles(second: str, opset: int = 17) -> onnx.ModelProto:
+    """ONNX Runtime has no Selu of doubles."""
+    nodes = [onnx.helper.make_node("Selu", ["x"], ["s"]), onnx.helper.make_node(second, ["s", "s"], ["y"])]
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.DOUBLE, [2, 3]) for n in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_a_source_that_onnx_runtime_lacks_a_kernel_for_is_run_by_the_standards_evaluator(to: str) -> None:
+    (said,) = (note for note in cp.convert(cp.load(_doubles("Add")), to).notes if "checked" in note)
+    assert said.startswith("checked: ran once on drawn input")
+    assert "by ONNX's reference evaluator, as ONNX Runtime lacks a part of it" in said
+
+
+def test_the_standards_evaluator_finds_what_is_wrong() -> None:
+    made = cp.convert(cp.load(_doubles("Mul")), "mlprogram", check=False)
+    found = check_conversion(cp.load(_doubles("Add")), made)
+    assert not found
+    assert "does not answer as its source does" in found.said
+
+
+def test_where_neither_engine_runs_the_source_both_reasons_are_said() -> None:
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 3])]
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4, 3])]
+    stored = [onnx.numpy_helper.from_array(np.float32(n), name) for name, n in (("t", 2), ("a", 0))]
+    node = onnx.helper.make_node("Tile", ["x", "t", "a"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", inputs, outputs, stored)
+    source = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 1)], ir_version=8)
+    made = cp.convert(cp.load(source), "mlprogram")
+    (said,) = (note for note in made.notes if "checked" in note)
+    assert said.startswith("not checked")
+    assert "Could not find an implementation for Tile(1)" in said
+    assert "ONNX's reference evaluator does not run the model: Tile" in said
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+def test_a_source_that_draws_at_random_is_not_held_against_what_draws_otherwise(opset: int) -> None:
+    """ONNX Runtime has the operator up to opset 21."""
+    nodes = [
+        onnx.helper.make_node("RandomUniformLike", ["x"], ["r"]),
+        onnx.helper.make_node("Add", ["r", "x"], ["y"]),
+    ]
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [8]) for n in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:])
+    source = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
+    (said,) = (note for note in cp.convert(cp.load(source), "mlprogram").notes if "checked" in note)
+    assert said.startswith("not checked: the source answers differently from one call to another")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -13,16 +13,27 @@ _SHAPES = 1024
 """Operands of up to this many elements may be shapes, whose values say how large the result is."""
 
 
-def computed(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opsets: Mapping[str, int]) -> list[object]:
-    """The node's results. Raises what the reference implementation raises, whatever the operands are."""
+def computed(
+    node: onnx.NodeProto,
+    feeds: Mapping[str, object],
+    opsets: Mapping[str, int],
+    functions: Sequence[onnx.FunctionProto] = (),
+) -> list[object]:
+    """The node's results. Raises what the reference implementation raises, whatever the operands are.
+
+    ``feeds`` are the node's operands by name, arrays or sequences of them, and what graphs within it read besides.
+    """
     from onnx.reference import ReferenceEvaluator
 
     inputs = [
         onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(a.dtype)), a.shape)
+        if isinstance(a, np.ndarray)
+        else onnx.ValueInfoProto(name=name)
         for name, a in feeds.items()
     ]
     graph = onnx.helper.make_graph([node], "fold", inputs, [onnx.ValueInfoProto(name=name) for name in node.output])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in opsets.items()])
+    imports = [onnx.helper.make_opsetid(d, v) for d, v in opsets.items()]
+    model = onnx.helper.make_model(graph, opset_imports=imports, functions=list(functions))
     # what the standard computes is an infinity or a NaN here, and no warning
     with np.errstate(all="ignore"):
         return list(ReferenceEvaluator(model).run(None, dict(feeds)))

@@ -8,7 +8,7 @@ from typing import Literal, SupportsIndex, TypeVar, get_args
 
 from coreproof.errors import InputError
 
-Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml", "coreai"]
+Engine = Literal["auto", "onnxruntime", "torch", "openvino", "reference", "coreml", "coreai"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Literal["fp16", "fp32"], ...] = ("fp16", "fp32")
 OTHER_NAMES = {"float16": "fp16", "float32": "fp32"}

@@ -35,6 +35,7 @@ _NOT_HERE = re.compile(
     r"NOT_IMPLEMENTED|is not a registered function/op|Unsupported model IR version|official released onnx opset"
 )
 """What ONNX Runtime says of a model that it has no kernel, no operator or no reader for, each in its own words."""
+_ANOTHER = 'let ONNX\'s own evaluator run an ONNX model: engine="reference", or --reference-engine reference of verify'
 _REWRITING = re.compile(r"/core/optimizer/|/core/graph/graph_utils\.cc")
 """Places in ONNX Runtime's source, which it names, where it rewrites a graph."""
 _NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
@@ -103,5 +104,7 @@ def engine_error(problem: str, error: Exception, where: str, made: str = "") -> 
             fix="feed smaller numbers, or compute it in floats or outside the model",
         )
     # the engine's own limits say nothing against the model
-    kind = UnsupportedModelError if _NOT_HERE.search(text) else RunError
-    return kind(problem, where=where, found=text.splitlines()[0] if text else type(error).__name__)
+    found = text.splitlines()[0] if text else type(error).__name__
+    if _NOT_HERE.search(text):
+        return UnsupportedModelError(problem, where=where, found=found, fix=_ANOTHER)
+    return RunError(problem, where=where, found=found)

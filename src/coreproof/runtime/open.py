@@ -19,6 +19,7 @@ _RUNS: Mapping[Engine, tuple[Format, ...]] = {
     "coreml": _COREML,
     "onnxruntime": ("onnx", "coreai", *_COREML),
     "openvino": ("onnx", "coreai", *_COREML),
+    "reference": ("onnx",),
 }
 """Engine -> the formats that it runs. A saved run answers whatever the engine."""
 
@@ -34,7 +35,8 @@ def session(
 
     ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML
     lowered to ONNX) for Core ML and Core AI models. "coreml" is Apple's own engine, on a Mac; "coreai" is Apple's interpreter
-    of Core AI, in a process of its own. ``precision`` "stored" rounds every
+    of Core AI, in a process of its own; "reference" is ONNX's own evaluator in NumPy, slow, for ONNX models.
+    ``precision`` "stored" rounds every
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
     the number to OMP_NUM_THREADS, or to the engine. ``function`` is one of an ML Program that has several; None is its
     default one, or the one at which a coremltools MLModel was opened.
@@ -99,6 +101,10 @@ def session(
     from coreproof.runtime.loops import require_ending
 
     require_ending(model)
+    if engine == "reference":
+        from coreproof.runtime.reference import ReferenceSession
+
+        return ReferenceSession(model)
     executable = compile_model(model, precision, function)
     if engine == "openvino":
         from coreproof.runtime.openvino import OpenVinoSession

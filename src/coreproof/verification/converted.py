@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
+from coreproof.conversion.operators import meaning
+from coreproof.errors import ConversionError, CoreproofError, InputError, RunError, UnsupportedModelError
 from coreproof.feeding.drawn import Feeds, Sample, is_finite, random_sample, roles_for
 from coreproof.feeding.ends import as_free_as, as_long_as
 from coreproof.feeding.example_feeds import example_feeds
@@ -18,13 +20,14 @@ from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
+from coreproof.model.graph import Graph
 from coreproof.model.opened import opened
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.class_names import other_names
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
 from coreproof.runtime.open import session
-from coreproof.runtime.session import Session
+from coreproof.runtime.session import Engine, Session
 from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
 from coreproof.verification.error_stats import BLOCK
 from coreproof.verification.fills import largest_finite, ordinary_part
@@ -43,6 +46,7 @@ _AS_FAR_OFF = 8
 """How many times the error of the large elements those beside them may be off where both are computed of the same terms."""
 
 _DRAWN = "drawn input"
+_UNRUN = "not checked: the source does not run on {} ("
 
 _AGAIN = ((0, True), (1, False), (2, False))
 """Draws, by number and whether without zeros, for a source that answers the first one with what is not finite."""
@@ -67,14 +71,17 @@ def check_conversion(
     frozen: bool = False,
     states: Mapping[str, str] | None = None,
     labelled: bool = False,
+    judge: Engine = "auto",
 ) -> ConversionCheck:
     """Runs a converted model once on drawn input beside its source.
 
     Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
-    drawn input, or draws at random itself, leaves nothing to hold against: the check says so. A PyTorch module that answers
-    differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked: then it is
-    called with its buffers as they are. A module whose branches were frozen is held at its example inputs. What a model
-    remembers is drawn as well, and what it remembers afterwards held against the source's; ``states`` are those of ``convert``.
+    drawn input, or draws at random itself, leaves nothing to hold against: the check says so. An ONNX model that ONNX Runtime
+    has no kernels for is run by ONNX's own reference evaluator (``judge``), and the check says that, too.
+    A PyTorch module that answers differently when it is called twice in a row fails it, unless its state was ``frozen`` as the
+    user asked: then it is called with its buffers as they are. A module whose branches were frozen is held at its example inputs.
+    What a model remembers is drawn as well, and what it remembers afterwards held against the source's; ``states`` are those of
+    ``convert``.
     The names of classes have to be the source's too, unless they were given (``labelled``).
     """
     names = "" if labelled else other_names(source.signature, made.signature)
@@ -87,7 +94,7 @@ def check_conversion(
         # the source says what the inputs are for, where it can be read
         roles = roles_for(source, source if getattr(source, "has_program", True) else made)
         fed, source_sample, made_sample = _fed_once(source, made, signature, roles, images or {})
-        reference = session(source)
+        reference = session(source, judge)
         if source.is_torch:
             reference.signature = signature
     except CoreproofError as error:
@@ -99,7 +106,12 @@ def check_conversion(
             )
             changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
-            return ConversionCheck(True, f"not checked: the source does not run on {fed} ({_first_line(error)})")
+            if judge == "auto" and source.is_onnx and isinstance(error, UnsupportedModelError):
+                return _judged_by_standard(
+                    error,
+                    partial(check_conversion, source, made, images, frozen=frozen, states=states, labelled=labelled),
+                )
+            return ConversionCheck(True, f"{_UNRUN.format(fed)}{_with_reason(error)})")
         if changing is not None:
             said = f"the module answers differently when it is called twice in a row: {changing}"
             return ConversionCheck(
@@ -123,13 +135,12 @@ def check_conversion(
                 unsure = {
                     p.reference for p in pairs if _alike(expected, got, p) and not _has_numbers(expected[p.reference])
                 }
-                unlike = not all(_alike(expected, got, p) for p in pairs)
                 pairs = [p for p in pairs if p.reference not in unsure]
                 source_names = [name for name in source_names if name not in unsure]
-                worst = math.inf if unlike else _worst(expected, got, pairs)
+                worst = _worst(expected, got, pairs) if all(_alike(expected, got, p) for p in pairs) else math.inf
                 if worst > _CLOSE[half]:
-                    again = reference.run(source_sample, taps)
-                    if any(_difference(expected[a], again[a]) > 0 for a in source_names):
+                    once = {name: expected[name] for name in source_names}
+                    if not _is_the_same(source, reference.run(source_sample, taps), once):
                         said = "the source answers differently from one call to another"
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
                         module = source.is_torch and not frozen
@@ -163,7 +174,17 @@ def check_conversion(
         return ConversionCheck(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
-    return _looked_at_closely(source, made, source_sample, made_sample, unsure)
+    return _looked_at_closely(source, made, source_sample, made_sample, unsure, judge)
+
+
+def _judged_by_standard(error: CoreproofError, check: Callable[..., ConversionCheck]) -> ConversionCheck:
+    """The check by ONNX's own evaluator: what one engine lacks, as ``error`` says, says nothing against the model."""
+    found = check(judge="reference")
+    unrun = _UNRUN.format(_DRAWN)
+    if found.said.startswith(unrun):
+        return ConversionCheck(True, f"{unrun}{_with_reason(error)}; {found.said.removeprefix(unrun)}")
+    by = "by ONNX's reference evaluator, as ONNX Runtime lacks a part of it"
+    return ConversionCheck(found.agrees, f"{found.said} (the source was run {by})")
 
 
 def _fed_once(
@@ -238,10 +259,10 @@ def _as_feeding(image: ImageInput) -> Feeding:
 
 
 def _looked_at_closely(
-    source: Model, made: Model, source_sample: Sample, made_sample: Sample, unsure: Collection[str]
+    source: Model, made: Model, source_sample: Sample, made_sample: Sample, unsure: Collection[str], judge: Engine
 ) -> ConversionCheck:
     """Whether rounding explains what the outputs differ by, layer by layer, save those that are ``unsure``."""
-    found = verify(source, made, feeds=(source_sample, made_sample))
+    found = verify(source, made, feeds=(source_sample, made_sample), reference_engine=judge)
     failing = [row for row in found.outputs if not row.agrees and row.reference not in unsure]
     if not failing:
         said = "checked: ran once on drawn input; outputs differ from the source's by what rounding explains"
@@ -272,6 +293,18 @@ def _worst(expected: Mapping[str, object], got: Mapping[str, object], pairs: Seq
 
 def _is_whole(expected: Mapping[str, object], pair: Pair) -> bool:
     return pair.reference in expected and is_finite(as_array(expected[pair.reference]))
+
+
+def _is_the_same(source: Model, again: Mapping[str, object], once: Mapping[str, object]) -> bool:
+    """Whether the source answers as it did before; of one that draws at random two answers may be the same by chance."""
+    return not (source.is_onnx and _draws(source.graph)) and not any(
+        _difference(value, again[name]) > 0 for name, value in once.items()
+    )
+
+
+def _draws(graph: Graph) -> bool:
+    """Whether an operator of the graph, or of one within it, draws at random: two draws may be the same by chance."""
+    return any(meaning(n.operator).get("random", False) or any(map(_draws, n.blocks)) for n in graph.nodes)
 
 
 def _has_numbers(value: object) -> bool:
@@ -354,6 +387,12 @@ def _share(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], limit: float)
         return 0.0
     scale, error = math.sqrt(squares / count), math.sqrt(errors / count)
     return error / scale if scale > 0 else (0.0 if error < 1e-6 else float(np.inf))
+
+
+def _with_reason(error: CoreproofError) -> str:
+    """What is wrong, and what was found, in a line; ONNX Runtime's own numbers of its errors say nothing."""
+    found = str(error.found).splitlines()[0] if error.found else ""
+    return ": ".join(part for part in (_first_line(error), found.rpartition(" : ")[2]) if part)
 
 
 def _first_line(error: CoreproofError) -> str:
