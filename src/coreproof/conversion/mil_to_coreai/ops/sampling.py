@@ -35,7 +35,7 @@ def resample(
         for at in (0, 1)
     )
     form = (sampling_mode, padding_mode, padding_value, coordinates_mode, bool(align_corners))
-    return _sampled(t, t.value(x), across, down, (height, width), *form)
+    return sampled(t, t.value(x), across, down, (height, width), *form)
 
 
 @translates("affine", in_float32=True)
@@ -73,7 +73,7 @@ def affine(
         matrix = t.value(transform_matrix, "f32")
         across, down = (_along(t, matrix, first, grid, count) for first in (0, 3))
     form = (sampling_mode, padding_mode, padding_value, coordinates_mode, True)
-    return _sampled(t, value, across, down, (height, width), *form)
+    return sampled(t, value, across, down, (height, width), *form)
 
 
 def _along(t: Translation, matrix: Tensor, first: int, grid: list[np.ndarray], count: int) -> Tensor:
@@ -84,7 +84,7 @@ def _along(t: Translation, matrix: Tensor, first: int, grid: list[np.ndarray], c
     return made if rows == count else t.broadcast_to(made, [count, grid[0].shape[1]])
 
 
-def _sampled(
+def sampled(
     t: Translation,
     x: Tensor,
     across: Tensor,
