@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
 
+from coreproof.conversion.onnx_to_coreml.sequence_outputs import items_of
 from coreproof.conversion.operators import canonical_op
 from coreproof.errors import InputError
 from coreproof.model.base import Model
@@ -170,6 +171,10 @@ def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
         partners.remove(shares)
         own.remove(scores)
         pairs = [Pair(zipped or shares, scores, "output")]
+    for sequence, items in _sequences(reference, partners, own).items():
+        partners.remove(sequence)
+        own = [name for name in own if name not in items]
+        pairs += [Pair(inner, item, "output") for item, inner in items.items()]
     texts = _texts(reference), _texts(candidate)
     # of one name, and a text on one side alone: no number is compared with it
     other = {n for n in partners if n in own and (n in texts[0]) != (n in texts[1])}
@@ -237,7 +242,11 @@ def lone_outputs(
     """Outputs of the reference, and of the candidate, that are compared with nothing."""
     sides = (reference, {p.reference for p in pairs}), (candidate, {p.candidate for p in pairs})
     theirs, own = (
-        tuple(n for n in _tensor_outputs(side) if n not in compared and _zipped(side, n) not in compared)
+        tuple(
+            n
+            for n in _tensor_outputs(side)
+            if n not in compared and _zipped(side, n) not in compared and compared.isdisjoint(_items(side, n).values())
+        )
         for side, compared in sides
     )
     return theirs, own
@@ -257,6 +266,18 @@ def _zipped(of: Session, dictionary: str) -> str | None:
         if node.op_type == "ZipMap" and node.outputs[0].name == dictionary and node.inputs[0] is not None:
             return node.inputs[0].name
     return None
+
+
+def _items(of: Session, sequence: str) -> dict[str, str]:
+    """The values of which an output is made that is a sequence, by the names that they get as outputs of a conversion."""
+    graph = of.executable.graph.graph if of.executable is not None else None
+    return {} if graph is None else {item: v.name or "" for item, v in items_of(graph, sequence).items()}
+
+
+def _sequences(reference: Session, partners: Collection[str], own: Collection[str]) -> dict[str, dict[str, str]]:
+    """Outputs of the reference that are sequences, whose tensors are outputs of the candidate: output -> tensor."""
+    found = {sequence: _items(reference, sequence) for sequence in set(partners) - set(own)}
+    return {sequence: items for sequence, items in found.items() if items and items.keys() <= set(own)}
 
 
 def _texts(of: Session) -> set[str]:

@@ -29,6 +29,7 @@ from coreproof.conversion.onnx_to_coreml.old_forms import unsaid
 from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.schemas import check_against_schemas
+from coreproof.conversion.onnx_to_coreml.sequence_outputs import about_sequences
 from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.onnx_to_coreml.streamed_weights import WeightStream
 from coreproof.conversion.onnx_to_coreml.text_stages import scores_instead, with_text_stages
@@ -170,6 +171,7 @@ def onnx_to_coreml(
         notes=(
             *model.notes,
             *unsaid(model.ir),
+            *about_sequences(model.ir.graph),
             *about_classes,
             *notes,
             *remembered.notes,

@@ -12,6 +12,7 @@ from coreproof.conversion.onnx_to_coreml.expand import expand
 from coreproof.conversion.onnx_to_coreml.fuse import fuse
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.old_forms import in_todays_form
+from coreproof.conversion.onnx_to_coreml.sequence_outputs import outputs_apart
 from coreproof.errors import ConversionError
 from coreproof.model.formats.free_name import free_name
 
@@ -25,6 +26,7 @@ def prepare(model: ir.Model, *, joined: bool = False, kept: Collection[str] = ()
     # the user's model stays as it is; verification compares with that
     prepared = model.clone()
     _bind_branches(prepared.graph, {})
+    outputs_apart(prepared.graph)
     _name_apart(prepared.graph)
     in_todays_form(prepared)
     expand(prepared)
