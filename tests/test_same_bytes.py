@@ -118,6 +118,7 @@ def written(command: str, sources: Path, folder: Path, runs: Commands) -> dict[s
     return made
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("writer", WRITERS)
 def test_the_same_input_gives_the_same_bytes(
     writer: str, sources: Path, tmp_path: Path, seeded: tuple[Commands, Commands]

@@ -110,6 +110,7 @@ def test_a_model_with_frozen_state_is_held_against_the_module_with_its_buffers_a
     np.testing.assert_allclose(got, np.full((1, 4), 4 * np.tanh(1.0)), rtol=1e-5)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("nets")
 @pytest.mark.parametrize(("model", "option"), [("branching", "--freeze-branches"), ("counting", "--freeze-state")])
 def test_prove_freezes_what_it_is_told_to_freeze(coreproof: Callable[..., Ran], model: str, option: str) -> None:
@@ -146,6 +147,7 @@ def test_what_has_no_module_has_nothing_to_freeze(
     assert f"{option}: for PyTorch modules alone" in ran.err
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("nets")
 @pytest.mark.parametrize(
     ("model", "option"),

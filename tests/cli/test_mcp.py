@@ -88,6 +88,7 @@ def test_a_client_checks_a_conversion(project: Path) -> None:
     run(talk)
 
 
+@pytest.mark.thorough
 def test_a_finding_is_no_error_and_wrong_input_is_one(project: Path) -> None:
     model = ir.load(project / "net.onnx")
     name, value = next(iter(model.graph.initializers.items()))

@@ -71,6 +71,7 @@ def ordered(whole: Part, values: npt.NDArray[Any], rows: npt.NDArray[Any]) -> li
     return [(whole.photos[k], abs(float(values[k]))) for k in chosen]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("sizes", [(1000,), (64,), (1,), (0, 7, 100, 3)])
 def test_sums_are_those_of_all_photos(sizes: tuple[int, ...]) -> None:
     whole = drawn(700)
@@ -103,6 +104,7 @@ def test_lists_share_what_they_keep_of_a_photo() -> None:
     assert len({id(seen) for seen in kept}) == len({seen.photo for seen in kept}) < len(kept)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("sizes", [(1000,), (64,), (1,), (0, 7, 100, 3)])
 @pytest.mark.parametrize("ties", [3, 40, 10**6])
 def test_lists_are_those_of_all_photos(sizes: tuple[int, ...], ties: int) -> None:
@@ -151,6 +153,7 @@ def test_parts_joined_are_the_whole() -> None:
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("photos", [2000, 2001, 3500])
 def test_comparison_json_of_few_and_of_many_photos(photos: int, tmp_path: Path) -> None:
     whole = drawn(photos, ties=1000)

@@ -150,6 +150,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("path", "inputs", "outputs"), CASES)
 def test_real_models(shared_data: Path, path: str, inputs: list[str], outputs: list[str], tmp_path: Path) -> None:
     sub = check(coreproof.load(shared_data / path), inputs, outputs, tmp_path)

@@ -99,6 +99,7 @@ def test_programs_become_functions_and_what_they_share_is_stored_once(tmp_path: 
     assert stored.functions == ("two", "one", "other")
 
 
+@pytest.mark.thorough
 def test_prefill_and_decode_are_two_functions_that_share_weights_and_states(tmp_path: Path) -> None:
     net, _ = decoder()
     parts = {name: cp.convert(decoder(tokens), "mlprogram") for name, tokens in (("decode", 1), ("prefill", 4))}

@@ -44,6 +44,7 @@ def first_digests(kind: str) -> list[str]:
     return [digest(mutant(7, kind, number, KINDS[kind].cases)[1]) for number in range(30)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_number_is_the_same_mutant_in_another_process(kind: str, elsewhere: dict[str, list[str]]) -> None:
     here = first_digests(kind)
@@ -61,6 +62,7 @@ def test_nearly_every_mutant_differs_from_the_healthy_file(kind: str) -> None:
     assert changed >= 36
 
 
+@pytest.mark.thorough
 def test_no_mutant_is_written_outside_its_folder() -> None:
     for kind in QUICK:
         for number in range(200):

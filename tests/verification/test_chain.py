@@ -46,6 +46,7 @@ def rows_of(found: Any) -> list[tuple[str, bool, float]]:
     return [(row.candidate, row.agrees, row.judgement.max_error) for row in found.rows]
 
 
+@pytest.mark.thorough
 def test_five_thousand_layers_without_shapes_are_opened_as_a_whole(opened: list[int]) -> None:
     found = verify(cp.load(chain(5000)), cp.load(chain(5000)))
     assert found

@@ -319,6 +319,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(held, (*path, key))
 
 
+@pytest.mark.thorough
 def test_whatever_an_entry_holds_it_is_told_or_the_run_can_be_shown(saved: Recording, tmp_path: Path) -> None:
     with zipfile.ZipFile(str(saved.path)) as archive:
         text = archive.read(HEADER)

@@ -20,10 +20,22 @@ TOKENS = [
 ]
 
 
-def test_a_decoder_equals_its_module_token_by_token() -> None:
-    made = cp.convert(decoder(), "mlprogram")
+@pytest.fixture(scope="module")
+def source() -> Any:
+    """The decoder, loaded: what is exported of it once serves all who read it."""
+    return cp.load(decoder())
+
+
+@pytest.fixture(scope="module")
+def package(source: Any) -> Any:
+    """What it becomes; nobody changes it."""
+    return cp.convert(source, "mlprogram")
+
+
+def test_a_decoder_equals_its_module_token_by_token(source: Any, package: Any) -> None:
+    made = package
     assert [f.name for f in made.signature.states] == [f"layers_{i}_{n}_cache" for i in (0, 1) for n in "kv"]
-    found = cp.verify(decoder(), made, TOKENS)
+    found = cp.verify(source, made, TOKENS)
     assert found.proves
     assert (found.steps, found.first_step) == (6, None)
     assert "values agree over 6 tokens" in found.summary()
@@ -35,11 +47,13 @@ def test_a_decoder_equals_its_module_token_by_token() -> None:
     assert len(found.rows) > 40
 
 
-def test_a_decoder_of_other_weights_diverges_at_the_first_token_and_its_layer_is_named() -> None:
+def test_a_decoder_of_other_weights_diverges_at_the_first_token_and_its_layer_is_named(
+    source: Any,
+) -> None:
     net, example = decoder()
     with torch.no_grad():
         net.layers[1].out.weight += 0.1
-    found = cp.verify(decoder(), cp.convert((net, example), "mlprogram"), TOKENS)
+    found = cp.verify(source, cp.convert((net, example), "mlprogram"), TOKENS)
     assert found.first_step == 1
     assert found.first_divergence is not None
     assert found.first_divergence.candidate == "linear_3"
@@ -130,23 +144,21 @@ def test_a_memory_that_grows_begins_with_nothing() -> None:
     assert found.steps == STEPS
 
 
-def test_models_that_do_not_remember_the_same_are_refused() -> None:
+def test_models_that_do_not_remember_the_same_are_refused(source: Any) -> None:
     one = cp.convert((Counter().eval(), X), "mlprogram")
     with pytest.raises(InputError, match=r"do not remember the same\n  expected: layers_0_k_cache.*\n  found: total"):
-        cp.verify(decoder(), one)
+        cp.verify(source, one)
 
 
-def test_steps_beyond_the_memory_budget_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = cp.convert(decoder(), "mlprogram")
+def test_steps_beyond_the_memory_budget_are_refused(source: Any, package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # four caches of 512 bytes, in float32 and in float16, over six steps
     monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "15000")
     with pytest.raises(cp.CoreproofError, match=r"what both models remember over 6 steps would take"):
-        cp.verify(decoder(), made, TOKENS)
+        cp.verify(source, package, TOKENS)
 
 
-def test_drawn_tokens_differ_and_are_written_one_behind_the_other() -> None:
-    made = cp.convert(decoder(), "mlprogram")
-    steps = steps_of(cp.load(decoder()), made)
+def test_drawn_tokens_differ_and_are_written_one_behind_the_other(source: Any, package: Any) -> None:
+    steps = steps_of(source, package)
     assert steps is not None
     with cp.session(steps.reference) as wanted, cp.session(steps.candidate) as judged:
         fed = steps.sequence(wanted, judged, None, None, 1).reference
@@ -154,8 +166,7 @@ def test_drawn_tokens_differ_and_are_written_one_behind_the_other() -> None:
     assert [int(np.asarray(sample["position"])[0]) for sample in fed] == [0, 1, 2, 3]
 
 
-def test_a_saved_run_of_a_model_that_remembers_is_the_reference_later(tmp_path: Path) -> None:
-    package = cp.convert(decoder(), "mlprogram")
+def test_a_saved_run_of_a_model_that_remembers_is_the_reference_later(package: Any, tmp_path: Path) -> None:
     saved = cp.record(package, tmp_path / "run.npz", TOKENS)
     assert len(saved.samples) == len(TOKENS)
     # what it remembers before the second token is what the first left

@@ -82,6 +82,7 @@ def child() -> Child:
         yield held
 
 
+@pytest.mark.sweep(30)
 @needs_coreai
 @pytest.mark.parametrize("each", [c for c in CASES if c.name not in OTHERWISE], ids=lambda c: c.name)
 def test_apple_makes_the_same(each: Case, child: Child, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def stored_outputs_come_out(name: str) -> None:
     assert outcome.status in ("passed", "frozen"), outcome.reason
 
 
+@pytest.mark.sweep(40)
 @pytest.mark.parametrize("name", recorded())
 def test_stored_outputs_come_out(name: str) -> None:
     if name not in chosen():

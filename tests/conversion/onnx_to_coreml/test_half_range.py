@@ -60,6 +60,7 @@ def rows_to_rows(body: str) -> str:
     return body if "=>" in body else f"(float[4,3] x) => (float[4,3] y) {{ {body} }}"
 
 
+@pytest.mark.sweep(1, each="pattern")
 @pytest.mark.parametrize("epsilon", [1e-7, 1e-8, 1e-12])
 @pytest.mark.parametrize("pattern", GUARDED)
 def test_an_epsilon_still_guards_in_float16(pattern: str, epsilon: float) -> None:
@@ -120,6 +121,7 @@ MASKED = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(1, each="pattern")
 @pytest.mark.parametrize("low", [-1e9, -1e30])
 @pytest.mark.parametrize("pattern", MASKED)
 def test_a_masks_minimum_still_masks_in_float16(pattern: str, low: float) -> None:
@@ -177,6 +179,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.sweep(1, each="operator")
 @pytest.mark.parametrize("low", [LOW, -1e9, -1e5])
 @pytest.mark.parametrize("operator", SHOWN)
 def test_a_minimum_at_an_output_is_the_sources_own(operator: str, low: float) -> None:
@@ -202,6 +205,7 @@ def test_verify_and_the_check_of_convert_say_the_same_of_a_minimum_at_an_output(
     assert cp.verify(source, made)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("fed", ["x", "added", "twice"])
 @pytest.mark.parametrize("asked", ["equal", "infinite", "below"])
 def test_infinity_that_is_fed_stays_infinity(fed: str, asked: str) -> None:
@@ -246,6 +250,7 @@ EDGES = {
 }
 
 
+@pytest.mark.sweep(1, each="body")
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 1e-7])
 @pytest.mark.parametrize("body", EDGES.values(), ids=EDGES)
 def test_what_is_held_off_an_edge_stays_off_it(body: str, epsilon: float) -> None:

@@ -74,6 +74,7 @@ FORMS = {
 }
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, ml_dtypes.int4, ml_dtypes.uint4])
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_stay_packed_and_are_the_same_numbers(form: str, dtype: Any) -> None:

@@ -54,6 +54,7 @@ def test_a_single_number_inside_has_no_axis_of_its_own(text: str, to: Any) -> No
     agree(text, {"x": x}, to, {k: v for k, v in CONSTANTS.items() if f" {k})" in text or f" {k}," in text})
 
 
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("form", ["none", "one", "last", "channels", "all"])
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 2, 2), (2, 1, 4)])

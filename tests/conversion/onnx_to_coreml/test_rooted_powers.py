@@ -31,6 +31,7 @@ WRITTEN = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("size", [1.0, 300.0, 20000.0, 60000.0])
 @pytest.mark.parametrize("name", WRITTEN)
 def test_powers_beyond_float16_have_a_root_within(name: str, size: float) -> None:

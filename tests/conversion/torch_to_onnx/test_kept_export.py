@@ -157,6 +157,7 @@ def _digest() -> str | None:
     return export_digest(model)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [

@@ -129,6 +129,7 @@ def heads_source() -> OnnxModel:
     )
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("batch", [2, 4, 8])
 def test_a_silent_one_is_seen_with_the_source(batch: int) -> None:
     source = heads_source()
@@ -206,6 +207,7 @@ def gated(batch: int, exact: bool) -> CoreMLModel:
     )
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("batch", [2, 8, 10])
 @pytest.mark.parametrize("exact", [False, True])
 def test_views_there_and_back(batch: int, exact: bool) -> None:

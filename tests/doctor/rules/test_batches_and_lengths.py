@@ -94,6 +94,7 @@ def declared(model: Model, to: Any, shape: list[int]) -> Model:
 CASES = [(crop(35, 35), [1, 3, 32, 32]), (crop(32, 32), [1, 3, 28, 28]), (positions(12, 12), [1, 16, 8])]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize(("source", "shape"), CASES)
 def test_what_the_source_takes_is_declared(to: Any, source: Model, shape: list[int]) -> None:

@@ -114,6 +114,7 @@ FORMS = [
 ]
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(("form", "target"), FORMS)
 def test_a_compressed_weight_is_made_once(form: Callable[[Any], Any], target: str, tmp_path: Path) -> None:
     model = mil(tmp_path, lambda mb, x: mb.linear(x=x, weight=form(mb), name="y"), (1, 6), target=target)
@@ -296,6 +297,7 @@ MISTAKES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("form", COMPRESSED)
 def test_what_bits_explain_is_no_finding(form: Callable[..., Any], tmp_path: Path) -> None:
     diagnosis = cp.diagnose(program(tmp_path / "a", form(DENSE)), program(tmp_path / "b", DENSE))

@@ -37,6 +37,7 @@ def source(softmax: bool = False, labels: list[str] | None = None) -> OnnxModel:
     return OnnxModel(model, name="source", labels=None if labels is None else tuple(labels))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize(
     ("stored", "words"),
@@ -72,6 +73,7 @@ def test_sorted_labels_are_called_sorted() -> None:
     assert label_words(["dog", "cat", "ape", "bee"], ["ape", "bee", "cat", "dog"]).startswith("permuted: sorted")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["onnx", "mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize(("there", "here"), [(True, False), (False, True)])
 def test_a_softmax_too_few_or_too_many(to: Any, there: bool, here: bool) -> None:

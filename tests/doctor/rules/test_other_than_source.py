@@ -99,6 +99,7 @@ def test_the_healthy_models_stay_untouched(healthy: dict[str, Model], source: On
     assert_healthy(healthy[style], source)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("style", FORMATS)
 def test_output_channels_in_another_order(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     node = place(healthy[style], "conv")
@@ -109,6 +110,7 @@ def test_output_channels_in_another_order(healthy: dict[str, Model], source: Onn
     assert "values agree with the source" in diagnosis.after
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_square_weight_transposed(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     node = place(healthy[style], "linear")
@@ -125,6 +127,7 @@ def test_a_bias_dropped(healthy: dict[str, Model], source: OnnxModel, style: str
     assert "missing" in diagnosis[0].evidence
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("style", "kind", "attribute", "value", "rule"),
     [

@@ -70,6 +70,7 @@ def test_begins_and_ends_exchanged(picture: CoreMLModel) -> None:
     assert_repaired(broken, picture, "constantpad-order", "padded", source=picture)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("layer", "attribute", "value"),
     [

@@ -81,6 +81,7 @@ def test_the_right_grid_is_left_alone() -> None:
     assert_healthy(upsampled(5, mode="ALIGN_CORNERS_FALSE"), resized("half_pixel"))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("wrong", ["asymmetric", "align_corners", "half_pixel"])
 @pytest.mark.parametrize("right", ["asymmetric", "align_corners", "half_pixel"])
 def test_onnx(wrong: str, right: str) -> None:

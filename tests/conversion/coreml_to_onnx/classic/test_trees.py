@@ -101,6 +101,7 @@ def stump(behaviour: str, limit: float, *, missing: bool = False) -> CoreMLModel
                    treeEnsemble={"nodes": nodes, "numPredictionDimensions": 1})  # fmt: skip
 
 
+@pytest.mark.sweep(16)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("limit", VALUES)
 def test_each_way_of_comparing_at_its_edge(behaviour: str, limit: float) -> None:
@@ -125,6 +126,7 @@ def test_an_optional_input_that_is_not_fed_is_missing() -> None:
         assert [running.run(feed)["y"] for feed in ({}, {"a": 0.7}, {"a": 0.2})] == [1.0, -1.0, 1.0]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("seed", range(8))
 def test_forests_give_what_scikit_learn_predicts(seed: int) -> None:
     ensemble = pytest.importorskip("sklearn.ensemble")
@@ -203,6 +205,7 @@ def test_an_ensemble_without_trees_gives_its_base() -> None:
         assert running.run({"x": [0.0]}) == {"y": 4.5}
 
 
+@pytest.mark.thorough
 def test_a_tree_of_twenty_thousand_steps_is_walked() -> None:
     nodes: list[dict[str, Any]] = []
     steps = 20_000

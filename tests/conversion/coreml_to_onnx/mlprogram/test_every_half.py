@@ -59,6 +59,7 @@ def places(halves: Array) -> Array:
     return np.where(bits < 0, -(bits & 0x7FFF), bits)
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("operator", TRIALS)
 def test_every_float16_number_follows_numpy(operator: str, tmp_path: Path) -> None:
     trial = TRIALS[operator]

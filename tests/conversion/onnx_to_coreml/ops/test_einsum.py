@@ -10,6 +10,7 @@ from tests.conversion.onnx_to_coreml.one_node import check_node
 from tests.drawn import normal
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize(
     ("equation", "shapes"),
     [

@@ -23,6 +23,7 @@ UNARY: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(1, each="operator")
 @pytest.mark.parametrize("operator", BINARY)
 @pytest.mark.parametrize(
     ("left", "right"), [((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (4,)), ((3, 1), (2, 1, 4)), ((1,), (2, 3))]

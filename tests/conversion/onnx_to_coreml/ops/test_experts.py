@@ -52,6 +52,7 @@ def unpacked(weight: np.ndarray, bits: int) -> np.ndarray:
     return np.stack(parts, axis=-1).reshape(*weight.shape[:-1], -1)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("block", [0, 16])
 @pytest.mark.parametrize("with_zero", [False, True])

@@ -26,6 +26,7 @@ VOLUME_GRID = RANDOM.uniform(-2.7, 2.7, size=(2, 2, 4, 3, 3)).astype(np.float32)
 MODES = [("bilinear", 2), ("nearest", 2), ("bicubic", 2), ("bilinear", 3), ("nearest", 3)]
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("border", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize(("mode", "axes"), MODES)
@@ -54,6 +55,7 @@ def _referred(operator: str, inputs: dict[str, Any], constants: dict[str, Any], 
     return ReferenceEvaluator(proto).run(None, inputs)[0]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("described", "groups", "offset_groups"),
     [
@@ -91,6 +93,7 @@ def test_deformable_convolutions(described: dict[str, Any], groups: int, offset_
     check_node("DeformConv", inputs, wanted, constants, targets=PROGRAMS, rtol=1e-4, atol=1e-4, **whole)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("how", ["half_pixel", "output_half_pixel"])
 @pytest.mark.parametrize(("mode", "ratio"), [("avg", 0), ("avg", 1), ("avg", 2), ("avg", 3), ("max", 2)])
 def test_regions(mode: str, ratio: int, how: str) -> None:

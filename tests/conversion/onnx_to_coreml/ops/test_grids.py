@@ -18,6 +18,7 @@ PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 RNG = np.random.default_rng(0)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid behavior has changed for unit-size grids")
 @pytest.mark.parametrize("aligned", [0, 1])
 @pytest.mark.parametrize("size", [(2, 3, 5, 6), (1, 1, 1, 4), (2, 3, 3, 2, 4), (1, 2, 1, 1, 1)])

@@ -143,6 +143,7 @@ def test_reverse_sequence() -> None:
     check_node("ReverseSequence", {"x": X}, expected, {"lengths": lengths}, time_axis=0, batch_axis=1)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("reverse", [0, 1])
 @pytest.mark.parametrize("exclusive", [0, 1])
@@ -162,6 +163,7 @@ def test_cum_prod(axis: int, reverse: int, exclusive: int) -> None:
 PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("largest", [0, 1])
 @pytest.mark.parametrize(("axis", "k"), [(-1, 3), (0, 1), (1, 5)])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
@@ -178,6 +180,7 @@ def test_top_k_of_a_number_that_is_fed_takes_the_first_of_equal_ones() -> None:
     check_node("TopK", {"x": x, "k": np.array([2])}, [x[:, :2], np.array([[0, 1], [0, 1]])], targets=PROGRAMS)
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_])
 @pytest.mark.parametrize("depth_is_fed", [False, True])

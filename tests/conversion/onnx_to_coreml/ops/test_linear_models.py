@@ -35,6 +35,7 @@ def test_the_probit_is_winitzkis() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize(("rows", "labels"), [(3, [0, 1, 2]), (3, [5, 7, 2]), (1, [4, 9]), (2, [4, 9])])
 def test_classifiers_name_the_class_of_the_highest_score(transform: str, rows: int, labels: list[int]) -> None:
@@ -53,6 +54,7 @@ def test_support_vector_regressors_weigh_similarities(kernel: str, one_class: in
     )  # fmt: skip
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("counts", "labels"), [([2, 3], [3, 8]), ([2, 1, 1, 1], [5, 6, 7, 9])])
 @pytest.mark.parametrize("how", ["NONE", "LOGISTIC", "probabilities"])

@@ -33,6 +33,7 @@ def test_matmul_of_all_ranks(left: tuple[int, ...], right: tuple[int, ...], cons
     check_node("MatMul", inputs, np.matmul(a, b), constants)
 
 
+@pytest.mark.sweep(16)
 @pytest.mark.parametrize("transposed", [(0, 0), (1, 0), (0, 1), (1, 1)])
 @pytest.mark.parametrize("bias", [None, (), (1,), (5,), (1, 5), (3, 1), (3, 5)])
 @pytest.mark.parametrize("constant", [False, True])

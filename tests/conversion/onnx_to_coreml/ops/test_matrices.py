@@ -41,6 +41,7 @@ def test_a_determinant_of_many_rows_is_refused() -> None:
         convert_node(node_model("Det", {"x": np.eye(40, dtype=np.float32)}, opset=11), "mlprogram", None)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 4, 4), (2, 2, 6, 6)])
 def test_inverses_against_onnx_runtime(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32) + np.eye(shape[-1], dtype=np.float32)

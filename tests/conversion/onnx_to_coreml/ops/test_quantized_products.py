@@ -13,6 +13,7 @@ from tests.drawn import RNG, normal
 FULL = [t for t in EVERYWHERE if t[2] == "fp32"]
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize(("bits", "block", "k"), [(4, 16, 32), (4, 32, 96), (4, 16, 40), (8, 32, 64), (2, 16, 32)])
 @pytest.mark.parametrize("zero", [None, "bytes", "floats"])
 @pytest.mark.parametrize("bias", [False, True])

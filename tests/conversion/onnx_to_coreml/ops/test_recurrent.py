@@ -80,6 +80,7 @@ def _check(
 EACH = pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
 
 
+@pytest.mark.sweep(2, each="kind")
 @EACH
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("present", [set(), {"B", "initial_h"}, {"B", "initial_h", "initial_c", "P"}])
@@ -94,6 +95,7 @@ def test_in_float16(kind: str, target: str) -> None:
     assert kind.lower() in _check(kind, {"B"}, precision="fp16", target=target, direction="bidirectional")
 
 
+@pytest.mark.sweep(2, each="kind")
 @EACH
 @pytest.mark.parametrize("written_out", [512, 1])
 @pytest.mark.parametrize("fed", [set(), {"sequence_lens"}])
@@ -155,6 +157,7 @@ def test_an_lstm_whose_gates_are_coupled() -> None:
     _check("LSTM", {"B", "P"}, input_forget=1)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("activation", "parameters"),
     [
@@ -211,6 +214,7 @@ def test_the_batch_in_front(bidirectional: bool) -> None:
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sweep(1, each="operator")
 @pytest.mark.parametrize(("operator", "gates"), [("GRU", 3), ("LSTM", 4), ("RNN", 1)])
 @pytest.mark.parametrize("target", ["iOS15", "iOS18"])
 @pytest.mark.parametrize("size", [(5, 2), (8, 4), (1, 1)])

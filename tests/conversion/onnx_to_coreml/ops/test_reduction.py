@@ -26,6 +26,7 @@ REDUCERS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.sweep(1, each="operator")
 @pytest.mark.parametrize("axes", [[1], [0, -1], None])
 @pytest.mark.parametrize("operator", REDUCERS)
 def test_axes_as_an_attribute(operator: str, axes: list[int] | None) -> None:
@@ -35,6 +36,7 @@ def test_axes_as_an_attribute(operator: str, axes: list[int] | None) -> None:
     check_node(operator, {"x": x}, expected.astype(np.float32), opset=11, **attributes)
 
 
+@pytest.mark.sweep(1, each="operator")
 @pytest.mark.parametrize("keepdims", [0, 1])
 @pytest.mark.parametrize("operator", REDUCERS)
 def test_axes_as_an_input(operator: str, keepdims: int) -> None:

@@ -26,6 +26,7 @@ def sizes_of(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return np.array([*x.shape[: x.ndim - len(size)], *size], np.int64)
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("size", [(12, 10), (9, 13), (3, 2)])
 @pytest.mark.parametrize(
     ("mode", "transformation", "how"),
@@ -224,6 +225,7 @@ def test_free_lengths_become_sizes_that_are_given_and_sizes_that_are_computed(wa
             )
 
 
+@pytest.mark.sweep(1, each="way")
 @pytest.mark.parametrize("scale", [0.5, 1.5, 2.5, 0.7])
 @pytest.mark.parametrize("way", ["nearest", "bilinear", "bicubic"])
 def test_free_lengths_are_scaled_by_fractions(way: str, scale: float) -> None:
@@ -258,6 +260,7 @@ def test_a_region_of_a_free_axis_is_refused_with_the_node() -> None:
         convert_node(model, "mlprogram", None, shapes={"x": [2, 3, (2, 16), 5]})
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(
     ("mode", "transformation", "pytorch"), [("linear", "half_pixel", "bilinear"), ("nearest", "asymmetric", "nearest")]

@@ -148,6 +148,7 @@ def test_a_damaged_archive_is_said_to_be_damaged(tmp_path: Path, good: Path) -> 
             continue
 
 
+@pytest.mark.thorough
 def test_every_field_of_a_program_may_be_anything(tmp_path: Path, good: Path, executed: Path) -> None:
     """Each value of the JSON replaced, one at a time, by one of another kind: opened, or refused as one of our errors."""
     with zipfile.ZipFile(good) as archive:
