@@ -30,8 +30,8 @@ from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import WeightRef, all_weights, may_hold_steps
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
-from coreproof.verification.rounded_weights import altered, explains
-from coreproof.verification.scaled_layers import beside_scales
+from coreproof.verification.rounded_weights import altered, explains, off_steps
+from coreproof.verification.scaled_layers import INTEGERS, Scales, known_factors, real_weight, scales_beside
 
 Array = npt.NDArray[np.float64]
 
@@ -41,8 +41,18 @@ _ALIKE = 0.5
 _SURE = 3.0
 """Deviations from which on a channel's factor is none by chance."""
 
+_BIASED = 3.0
+"""Times what a weight and the one that it was made from lack in likeness, by which factors that are guessed from them are off
+besides: few numbers make large slices smaller, and small ones anything (measured, means and even steps of 2 and 4 bits)."""
+
+_HANDICAP = 1.1
+"""By so much nearer guessed factors have to bring a weight: a number for each channel fits some of the rounding too."""
+
 _EQUAL = 1e-9
 """Two likenesses that differ by less differ by how they were summed."""
+
+_LONG = 8
+"""Numbers of which a cosine by chance is small on the average: 0.3."""
 
 _ROWS, _COLUMNS = 16, 256
 """So much of a weight is looked at to find the one that it was made from."""
@@ -79,7 +89,8 @@ class Compressed(NamedTuple):
     ``unexplained`` are layers whose weight lies further from the other side's than its bits explain, each with what is known of
     where (empty where nothing is); ``pruned`` those whose small numbers were left out, which is counted in the distance.
     ``stored``: what the reference's weights become where they are exchanged for the candidate's numbers. ``exchanged`` are the
-    layers of which that was done.
+    layers of which that was done. ``unsure``: how far the exchanged numbers may be off where a factor between the two weights had
+    to be guessed from them.
     """
 
     explained: Mapping[str, Distance] = {}
@@ -87,11 +98,15 @@ class Compressed(NamedTuple):
     pruned: tuple[str, ...] = ()
     stored: tuple[Stored, ...] = ()
     exchanged: frozenset[str] = frozenset()
+    unsure: Mapping[str, Distance] = {}
 
     @property
     def allowed(self) -> Mapping[str, Distance]:
-        """By how much the candidate's compressed layers may differ for it: nothing, where the reference has their numbers too."""
-        return {n: Distance() if n in self.exchanged else distance for n, distance in self.explained.items()}
+        """By how much the candidate's compressed layers may differ for it: hardly, where the reference has their numbers too."""
+        return {
+            n: self.unsure.get(n, Distance()) if n in self.exchanged else distance
+            for n, distance in self.explained.items()
+        }
 
     def to_json(self) -> dict[str, object]:
         """The same as JSON can hold it."""
@@ -110,11 +125,9 @@ class _Weight(NamedTuple):
     parameter: str
     reference: WeightRef
     gates: int
-    folded: Callable[[], Array] | None
-    """The factors of the normalisation that alone reads what the layer makes, which a converter folds into its weight."""
+    scales: Scales
+    """What the layer reads or makes is multiplied by beside it: that may have come from the weight, or be in the other one."""
     block: GateBlock | None = None
-    scaled: bool = False
-    """Whether what the layer reads or makes is multiplied by stored numbers, which may come from a weight, or be in one."""
 
 
 def compressed_weights(reference: Model, candidate: Model) -> Compressed:
@@ -141,43 +154,24 @@ def _weights(model: Model) -> Iterator[_Weight]:
     """The weights that layers compute with; an operation that decompresses one computes nothing."""
     if not (_may_be_compressed(model) or model.is_torch):
         return
-    operators = {node.name: node.operator for node in model.graph.nodes}
+    nodes = {node.name: node for node in model.graph.nodes}
     known = all_weights(model)
-    folded = _normalisations(model, known)
-    scaled = beside_scales(model.graph, known)
+    beside = scales_beside(model.graph, known)
     for layer, parameters in known.items():
-        if operators.get(layer, "").startswith("constexpr_") or operators.get(layer) in ("DequantizeLinear", "const"):
+        operator = nodes[layer].operator if layer in nodes else ""
+        if operator.startswith("constexpr_") or operator in ("DequantizeLinear", "const"):
             continue
-        gates = {"lstm": 4, "gru": 3}.get(canonical_op(operators.get(layer, "")), 0)
+        gates = {"lstm": 4, "gru": 3}.get(canonical_op(operator), 0)
+        scales = beside.get(layer, Scales())
         for parameter, weight in parameters.items():
-            if weight.size > 1:
-                # integers that an operator reads as they are (QLinearConv) have their scale beside them
-                beside = layer in scaled or ("int" in weight.dtype and weight.steps is None)
-                yield _Weight(layer, parameter, weight, gates, folded.get(layer), scaled=beside)
-
-
-def _normalisations(model: Model, known: Mapping[str, Mapping[str, WeightRef]]) -> dict[str, Callable[[], Array]]:
-    """By layer, the factor for each channel of the batch normalisation behind it: scale / sqrt(variance + epsilon)."""
-    if not model.is_source:
-        return {}
-    found = dict[str, Callable[[], Array]]()
-    for node in model.graph.nodes:
-        vectors = [w for w in known.get(node.name, {}).values() if "float" in w.dtype and len(w.shape) == 1]
-        before = model.graph.producer(node.inputs[0]) if node.inputs else None
-        # scale, shift, mean and variance, or the last two alone
-        batch = "batchnorm" in node.operator.lower().replace("_", "")
-        if batch and before is not None and len(vectors) in (2, 4):
-            # PyTorch's last number, ONNX's by its name, or its default
-            numbers = [value for value in node.attributes.values() if isinstance(value, float)]
-            epsilon = node.attributes.get("epsilon", numbers[-1] if numbers else 1e-5)
-            found[before.name] = partial(_factors, vectors, float(str(epsilon)))
-    return found
-
-
-def _factors(vectors: Sequence[WeightRef], epsilon: float) -> Array:
-    scale = 1.0 if len(vectors) == 2 else _dense(vectors[0])
-    factors: Array = scale / np.sqrt(_dense(vectors[-1]) + epsilon)
-    return factors
+            if weight.size <= 1:
+                continue
+            held = weight
+            if operator in INTEGERS:
+                held = real_weight(nodes[layer], parameter, parameters)
+            # the scale of other integers that an operator reads as they are (ConvInteger) is multiplied on somewhere
+            raw = "int" in held.dtype and held.steps is None
+            yield _Weight(layer, parameter, held, gates, scales._replace(unknown=scales.unknown or raw))
 
 
 def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned: bool = False) -> Compressed:
@@ -193,6 +187,7 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
     pruned: list[str] = []
     stored: list[Stored] = []
     taken = set[tuple[str, str]]()
+    unsure: dict[str, Distance] = {}
     bound = set[str]()  # layers with a weight whose numbers cannot be put into the reference
     for weight in squeezed:
         now = _dense(weight.reference)
@@ -209,28 +204,34 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
             continue
         other, meant, order = found
         layer = other.layer if turned else weight.layer
-        fits = list(_fits(now, meant, steps, other.folded, other.scaled or weight.scaled))
-        fitting, factors, guessed = next((f for f in fits if explains(now, f[0], steps)), (None, None, False))
-        if fitting is None:
-            where = next(filter(None, (altered(now, f[0], steps) for f in fits)), "")
+        fits = list(_fits(now, meant, steps, weight.scales, other.scales))
+        if len(fits) > 1:
+            # a few bits explain a weight without the factors that are in it as well: the nearest first, number by number too
+            fits.sort(
+                key=lambda fit: rms(now - fit.meant) * fit.handicap * (1 + off_steps(now, fit.meant, steps, fit.unsure))
+            )
+        fit = next((f for f in fits if explains(now, f.meant, steps, f.unsure)), None)
+        if fit is None:
+            where = next(filter(None, (altered(now, f.meant, steps, f.unsure) for f in fits)), "")
             unexplained[layer] = unexplained.get(layer) or where
         elif not np.isfinite(steps).all():
             pruned.append(layer)
         # a share of the reference's weight, which is larger than what pruning leaves of it
-        off, scale = (0.0, 0.0) if fitting is None else (rms(now - fitting), rms(now if turned else fitting))
+        off, scale = (0.0, 0.0) if fit is None else (rms(now - fit.meant), rms(now if turned else fit.meant))
         distance = Distance(off / (scale or 1.0), off)
         explained[layer] = max(distance, explained.get(layer, Distance()))
         constant = other.reference.constant
-        if fitting is None or turned or not distance.share:
+        if fit is None or turned or not distance.share:
             continue
-        # a factor that was found by comparing is known no better than the numbers that it was found from
-        if constant is None or guessed:
+        if constant is None:
             bound.add(layer)
         else:
-            read = partial(_as_stored, weight.reference, other.reference, order, factors)
+            # a factor that was found by comparing is known no better than the numbers that it was found from
+            unsure[layer] = max(Distance(fit.doubt, fit.doubt * scale), unsure.get(layer, Distance()))
+            read = partial(_as_stored, weight.reference, other.reference, order, fit.factors)
             stored.append(Stored(constant, layer, weight.parameter, read, other.block))
     free = tuple(each for each in stored if each.layer not in bound)
-    return Compressed(explained, unexplained, tuple(dict.fromkeys(pruned)), free)
+    return Compressed(explained, unexplained, tuple(dict.fromkeys(pruned)), free, unsure=unsure)
 
 
 def _blocks(weight: _Weight) -> Iterator[_Weight]:
@@ -303,7 +304,7 @@ def _made_from(
             sketches[now.shape] = [(o, _looked_at(o.of(dense, now.shape), rows, columns)) for o in orders]
         fresh = (other.layer, other.parameter) not in taken
         for order, sketch in sketches[now.shape]:
-            alike = float(np.mean(np.abs(_cosines(seen, np.where(kept, sketch, 0.0)))))
+            alike = _likeness(seen, np.where(kept, sketch, 0.0))
             if best is None or (alike > best[0] + _EQUAL) or (alike > best[0] - _EQUAL and fresh > best[1]):
                 best = alike, fresh, other, order
     if best is None or best[0] < _ALIKE:
@@ -368,36 +369,49 @@ def _looked_at(weight: Array, rows: npt.NDArray[np.intp], columns: npt.NDArray[n
     return taken
 
 
+def _likeness(a: Array, b: Array) -> float:
+    """The mean cosine of rows, or of columns that are long enough to say anything: factors may lie along either."""
+    sides = ((a, b), (a.T, b.T)) if len(a) >= _LONG else ((a, b),)
+    return max(float(np.mean(np.abs(_cosines(*side)))) for side in sides)
+
+
 def _cosines(a: Array, b: Array) -> Array:
     lengths = np.sqrt(np.square(a).sum(1) * np.square(b).sum(1))
     cosines: Array = np.divide((a * b).sum(1), lengths, out=np.zeros(len(a)), where=lengths > 0)
     return cosines
 
 
-def _fits(
-    now: Array, meant: Array, steps: Array, folded: Callable[[], Array] | None, scaled: bool
-) -> Iterator[tuple[Array, Array | None, bool]]:
-    """The weight as it is; with the factors of the normalisation behind it; and with those that bring it nearest, along an axis.
+class _Fit(NamedTuple):
+    """What a weight was made from, if it holds these factors; of guessed ones, by which share each may be off, and all of it."""
 
-    The last, which are ``guessed`` (True), only where something is ``scaled`` beside the layer, and most channels have one: where
-    most have none, a channel that has one is a fault.
+    meant: Array
+    factors: Array | None = None
+    unsure: Array | float = 0.0
+    doubt: float = 0.0
+    handicap: float = 1.0
+
+
+def _fits(now: Array, meant: Array, steps: Array, mine: Scales, other: Scales) -> Iterator[_Fit]:
+    """The weight as it is; with the known scales beside either layer; and with factors that are guessed, along an axis.
+
+    Those are guessed only where a scale beside a layer is not known, and most channels have one: where most have none, a
+    channel that has one is a fault.
     """
-    yield meant, None, False
-    if folded is not None:
-        known = folded()
-        for axis in range(min(2, now.ndim)):
-            if now.shape[axis] == known.size:
-                along = known.reshape([-1 if at == axis else 1 for at in range(now.ndim)])
-                yield meant * along, along, False
-    if not scaled:
+    yield _Fit(meant)
+    for along in known_factors(now, meant, mine, other):
+        yield _Fit(meant * along, along)
+    if not (mine.unknown or other.unknown or not mine.fit(now.shape) or not other.fit(now.shape)):
         return
     # what is left out says nothing of the factor
     kept = np.where(np.isfinite(steps), meant, 0.0)
     for axis in range(min(2, now.ndim) if now.ndim > 1 else 0):
         rest = tuple(i for i in range(now.ndim) if i != axis)
-        power = np.square(kept).sum(rest, keepdims=True)
+        power, size = (np.square(a).sum(rest, keepdims=True) for a in (kept, now))
         products = (now * kept).sum(rest, keepdims=True)
-        factors = np.divide(products, power, out=np.ones_like(power), where=power > 0)
+        told = (power > 0) & (size > 0)
+        # rounding to steps adds to a weight, a table's means take from it: by as much, so that between both lies what it was
+        sizes = np.sqrt(np.divide(size, power, out=np.ones_like(power), where=power > 0))
+        factors = np.where(power > 0, np.copysign(sizes, products), 1.0)
         # a factor is known as well as the channel's numbers are, each rounded by a step over sqrt(12), that of float16 at least
         rounded = (
             np.square(np.hypot(np.nan_to_num(steps), 2 * UNIT_ROUNDOFF["float16"] * kept)).mean(rest, keepdims=True)
@@ -405,4 +419,9 @@ def _fits(
         )
         unsure = np.sqrt(np.divide(rounded, power, out=np.zeros_like(power), where=power > 0))
         if np.median(np.abs(factors - 1) - _SURE * unsure) > 0:
-            yield meant * factors, factors, True
+            alike = np.divide(np.abs(products), np.sqrt(size * power), out=np.ones_like(power), where=told)
+            shares = np.hypot(
+                np.divide(unsure, sizes, out=np.zeros_like(sizes), where=told), _BIASED * (1 - np.minimum(alike, 1))
+            )
+            doubt = float(np.sqrt(np.sum(np.square(shares) * size) / np.sum(size)))
+            yield _Fit(meant * factors, factors, shares, doubt, _HANDICAP)

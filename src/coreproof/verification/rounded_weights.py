@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,18 @@ _FEW_OTHERS = 0.02
 _EVEN = 0.25
 """The share of neighbours that may have another step: blocks end now and then."""
 
+_LIKELY = 2.0
+"""Times what a number is off by typically: hardly one is off by more."""
+
+_CLEARLY = 0.2
+"""By so much further than the nearest is more than a table moves at last: a twentieth of the gap between two entries."""
+
+_ODD = 2
+"""Numbers of a slice that may have become another than the nearest where hardly any of the others did."""
+
+_PLACES = 64
+"""Places along each other axis of a slice that are looked at for numbers that are not the nearest."""
+
 _LARGEST_TABLE = 256
 """Entries of the largest table, of 8 bits."""
 
@@ -43,7 +56,7 @@ _TOLD = 4
 """Slices of a weight that are told of those that are another's."""
 
 
-def explains(now: Array, meant: Array, steps: Array) -> bool:
+def explains(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) -> bool:
     """Whether steps of this size, NaN where a number is left out, make ``now`` of ``meant``.
 
     A number becomes the nearest that can be stored, half a step away at most, or, where a tool spreads errors over its
@@ -52,7 +65,7 @@ def explains(now: Array, meant: Array, steps: Array) -> bool:
     show, and so has each slice of which not every number is the nearest: a row in another's place is further from its own than
     zeros. A slice that is much further off, in steps, than the others are was not rounded as they were. Of numbers that are left
     out each is to hold less than half of what one that is kept holds, in squares. And the weight as a whole is neither larger nor
-    shifted, which each number's step would hide.
+    shifted, which each number's step would hide. ``unsure``: by which share each number of ``meant`` may be off itself.
     """
     kept = np.isfinite(steps)
     if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)):
@@ -63,7 +76,9 @@ def explains(now: Array, meant: Array, steps: Array) -> bool:
     if _is_moved(now, meant, steps):
         return False
     # axes that hold channels: the first two; a vector is one slice
-    return all(bool(_explained(now, meant, steps, axis).all()) for axis in (range(2) if now.ndim > 1 else (None,)))
+    return all(
+        bool(_explained(now, meant, steps, axis, unsure).all()) for axis in (range(2) if now.ndim > 1 else (None,))
+    )
 
 
 def _is_moved(now: Array, meant: Array, steps: Array) -> bool:
@@ -103,18 +118,29 @@ def _are_nearest(now: Array, meant: Array, steps: Array) -> bool:
 
     A table may be that of the whole weight, of each row or of each column.
     """
+    most = _FEW_OTHERS * np.isfinite(steps).sum()
+    return any(further.sum() <= most for further in _further(now, meant, steps))
+
+
+def _further(
+    now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0, clearly: float = SAME
+) -> Iterator[npt.NDArray[np.bool_]]:
+    """Which numbers did not become the nearest that is stored, by what is stored: even steps, or one table or several.
+
+    ``clearly``: by which share of the distance to the nearest they have to be further than that.
+    """
     kept = np.isfinite(steps)
-    off, slack = np.abs(now - meant), SAME * np.abs(meant)
-    most = _FEW_OTHERS * kept.sum()
-    further = kept & (off > math.sqrt(_NEAREST) * np.where(kept, steps, 0.0) + slack)
-    if _are_even(steps) and further.sum() <= most:
-        return True
+    off = np.abs(now - meant) - (SAME + _LIKELY * unsure) * np.abs(meant)
+    if _are_even(steps):
+        yield kept & (off > math.sqrt(_NEAREST) * (1 + clearly / 2) * np.where(kept, steps, 0.0))
     for axis in (None, *range(min(2, now.ndim))):
-        whole = axis is None
-        sides = [a[None] if whole else np.moveaxis(a, axis or 0, 0) for a in (now, meant, off - slack, kept)]
-        if sum(_further(*(side[at][sides[3][at]] for side in sides[:3])) for at in range(len(sides[0]))) <= most:
-            return True
-    return False
+        sides = [a[None] if axis is None else np.moveaxis(a, axis, 0) for a in (now, meant, off, kept)]
+        found = np.zeros(sides[0].shape, np.bool_)
+        for at in range(len(found)):
+            told = sides[3][at]
+            one, other, distance = (side[at][told] for side in sides[:3])
+            found[at][told] = _beyond_nearest(one, other, distance, clearly)
+        yield found[0] if axis is None else np.moveaxis(found, 0, axis)
 
 
 def _are_even(steps: Array) -> bool:
@@ -127,17 +153,56 @@ def _are_even(steps: Array) -> bool:
     return False
 
 
-def _further(now: Array, meant: Array, off: Array) -> int:
-    """How many numbers are further from what they became than from another that is stored."""
+def _beyond_nearest(now: Array, meant: Array, off: Array, clearly: float) -> npt.NDArray[np.bool_]:
+    """Which numbers are further from what they became than from another that is stored."""
     table = np.unique(now)
     if table.size > _LARGEST_TABLE or not table.size:
-        return int(now.size)
+        return np.ones(now.shape, np.bool_)
     after = np.searchsorted(table, meant).clip(1, max(1, table.size - 1))
     around = np.abs(table[np.stack([after - 1, after.clip(max=table.size - 1)])] - meant)
-    return int(np.sum(off > around.min(0) * (1 + SAME)))
+    beyond: npt.NDArray[np.bool_] = off > around.min(0) * (1 + clearly)
+    return beyond
 
 
-def _explained(now: Array, meant: Array, steps: Array, axis: int | None) -> npt.NDArray[np.bool_]:
+def _strays(now: Array, meant: Array, steps: Array, axis: int, unsure: Array | float) -> npt.NDArray[np.bool_]:
+    """The slices of which many numbers did not become the nearest that is stored, where those of most slices did.
+
+    What is larger than its source lies within its steps, and on another one. None, where a tool rounds otherwise.
+    """
+    seen = _spread(now, meant, steps, axis, unsure)
+    rest = tuple(at for at in range(now.ndim) if at != axis)
+    told = np.isfinite(seen[2]).sum(rest)
+    for further in _further(*seen, _CLEARLY):
+        counts = further.sum(rest)
+        if told.any() and np.median(counts[told > 0] / told[told > 0]) <= _FEW_OTHERS:
+            # as many as in the other slices, by chance
+            usual = told * (counts.sum() - counts) / np.maximum(told.sum() - told, 1)
+            strays: npt.NDArray[np.bool_] = counts > usual + _SURE * np.sqrt(usual) + _ODD
+            return strays
+    return np.zeros(now.shape[axis], np.bool_)
+
+
+def _spread(
+    now: Array, meant: Array, steps: Array, axis: int | None, unsure: Array | float
+) -> tuple[Array, Array, Array, Array]:
+    """Evenly spread places of long slices, which say enough; what lies beyond the last that is stored becomes that."""
+    places = tuple(
+        slice(None) if at == axis else slice(None, None, max(1, length // _PLACES))
+        for at, length in enumerate(now.shape)
+    )
+    doubts = np.broadcast_to(unsure, now.shape)[places]
+    return now[places], meant.clip(now.min(), now.max())[places], steps[places], doubts
+
+
+def off_steps(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) -> float:
+    """The share of numbers that did not become the nearest that is stored: of its own weight hardly any."""
+    seen = _spread(now, meant, steps, None, unsure)
+    return float(min(further.mean() for further in _further(*seen, _CLEARLY)))
+
+
+def _explained(
+    now: Array, meant: Array, steps: Array, axis: int | None, unsure: Array | float = 0.0
+) -> npt.NDArray[np.bool_]:
     """Which slices along an axis steps of this size make of the other's; without an axis all as one."""
     kept = np.isfinite(steps)
     # what lies beyond the largest that can be stored becomes that, however far away it is
@@ -150,7 +215,12 @@ def _explained(now: Array, meant: Array, steps: Array, axis: int | None) -> npt.
     nearest = found <= _NEAREST * most
     like_the_rest = shares <= _OUT_OF_LINE * np.median(shares)
     explained: npt.NDArray[np.bool_] = (found <= most) & (nearest | (alike & like_the_rest))
-    return explained if axis is None or kept.all() else explained & ~_lost(meant, kept, axis)
+    if axis is None:
+        return explained
+    # what was guessed slice by slice is off by its own share in each
+    if not (isinstance(unsure, np.ndarray) and unsure.shape[axis] > 1):
+        explained &= ~_strays(now, meant, steps, axis, unsure)
+    return explained if kept.all() else explained & ~_lost(meant, kept, axis)
 
 
 def _lost(meant: Array, kept: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:
@@ -167,7 +237,7 @@ def _lost(meant: Array, kept: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[n
     return beyond if 2 * beyond.sum() < left.any(1).sum() else np.zeros(count, np.bool_)
 
 
-def altered(now: Array, meant: Array, steps: Array) -> str:
+def altered(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) -> str:
     """Which slices of a weight are not what it was made from, in words, where those are few, or how all is moved; else empty.
 
     Rounding touches all of a weight alike: where most rows (or columns) are the source's but for their bits and a few are not,
@@ -175,7 +245,7 @@ def altered(now: Array, meant: Array, steps: Array) -> str:
     """
     meant = np.broadcast_to(meant, now.shape)
     for axis, what in ((0, "row"), (1, "column")) if now.ndim > 1 else ():
-        wrong = np.flatnonzero(~_explained(now, meant, steps, axis))
+        wrong = np.flatnonzero(~_explained(now, meant, steps, axis, unsure))
         rest = (np.delete(array, wrong, axis) for array in (now, meant, steps))
         # of what is moved as a whole, slices stand out where their steps are small
         if wrong.size and 2 * wrong.size < now.shape[axis] and not _is_moved(*rest):

@@ -1,58 +1,320 @@
-"""Which layers stand beside a multiplication by stored numbers, which a converter may take into their weights."""
+"""The scales beside layers, which a converter may take into their weights or leave out of them, and how large each is.
+
+A source's convolution is followed by a normalisation with fixed statistics, or by a multiplication by stored numbers; in the
+candidate its weight holds those factors, or some of them, and the rest still stands beside it. So what a weight was made from is
+the source's times a product of the source's scales over a product of the candidate's own, which are known to the last digit.
+Only where a scale is not stored (it is computed, or an operator's own) its factor has to be guessed from the weights themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from coreproof.conversion.operators import canonical_op, error_class, operation_of
 from coreproof.model.graph import Graph, Node
+from coreproof.model.layer_weights import WeightRef
 
-_SCALES = frozenset({"mul", "realdiv", "divide", "scale"})
+Array = npt.NDArray[np.float64]
+
+_DIVIDES = frozenset({"realdiv", "divide", "div"})
+_SCALES = frozenset({"mul", "scale"}) | _DIVIDES
 """Besides normalisations, whose scales are stored as well."""
 
-_LEAVES = frozenset({"cast"})
+_LEAVES = frozenset({"cast", "tocopy"})
 """What leaves numbers as they are, besides moves."""
 
+INTEGERS = frozenset({"QLinearConv", "QLinearMatMul"})
+"""ONNX's products of integers, of which every scale stands beside them."""
 
-def beside_scales(graph: Graph, weighted: Collection[str]) -> frozenset[str]:
-    """The names of those of the ``weighted`` layers, before or behind which a scale stands.
+_FAR = 64
+"""Layers looked at around a layer for scales."""
+
+_MOST = 6
+"""Different products of scales on one side of a layer that are told apart; of more none is known."""
+
+_SEEN = 64
+"""Places along each axis of a weight that are looked at to find which factors are in it."""
+
+_EPSILON = 1e-5
+"""A batch normalisation's, where the file says none: every format's default."""
+
+
+class Scales(NamedTuple):
+    """What stands beside a layer: the products of one, two and more scales ``behind`` it, nearest first, and ``before`` it.
+
+    Each is one number, or one for each channel. ``unknown``: another scale stands there, of which the factor cannot be read.
+    """
+
+    behind: tuple[Array, ...] = ()
+    before: tuple[Array, ...] = ()
+    unknown: bool = False
+
+    def fit(self, shape: tuple[int, ...]) -> bool:
+        """Whether each product can stand in a weight of this shape."""
+        return all(any(True for _ in _placed(product, shape)) for product in (*self.behind, *self.before))
+
+
+class _Scale(NamedTuple):
+    """What a layer does to what passes: multiplies it by stored numbers (None: by 1); ``ends``: nothing passes on."""
+
+    factor: Array | None = None
+    ends: bool = False
+    unknown: bool = False
+
+
+_NOTHING, _STOP, _UNKNOWN = _Scale(), _Scale(ends=True), _Scale(ends=True, unknown=True)
+
+
+def scales_beside(graph: Graph, known: Mapping[str, Mapping[str, WeightRef]]) -> dict[str, Scales]:
+    """The scales beside each layer with a weight that it computes a product with, by the layer's name.
 
     Moves, casts and a bias may lie between, for a factor of what a layer makes is one of its bias too; no sum of two values.
+    ``known``: the weights of all layers.
     """
-    found: set[str] = set()
+    found: dict[str, Scales] = {}
     for node in graph.nodes:
-        if _scales(graph, node):
-            found |= _reached(graph, node, weighted, back=True) | _reached(graph, node, weighted, back=False)
-    return frozenset(found)
+        if node.name in known and (error_class(operation_of(node)) == "linear" or node.operator in INTEGERS):
+            behind, hidden = _walked(graph, known, node, back=False)
+            before, further = _walked(graph, known, node, back=True)
+            found[node.name] = Scales(behind, before, hidden or further)
+    return found
 
 
-def _scales(graph: Graph, node: Node) -> bool:
-    if error_class(operation_of(node)) == "norm":
-        return True
-    if canonical_op(node.operator) not in _SCALES:
-        return False
-    stored = [name for name in node.inputs if (value := graph.values.get(name)) is not None and value.constant]
-    computed = [name for name in node.inputs if (maker := graph.producer(name)) is not None and not maker.inputs]
-    return bool(stored or computed or node.parameters)
-
-
-def _reached(graph: Graph, start: Node, weighted: Collection[str], *, back: bool) -> set[str]:
-    found: set[str] = set()
-    front, seen = [start], {start.name}
-    while front:
-        node = front.pop()
-        if back:
-            near = [maker for name in node.inputs if (maker := graph.producer(name)) is not None]
-        else:
-            near = [reader for name in node.outputs for reader in graph.consumers(name)]
-        for other in near:
+def _walked(
+    graph: Graph, known: Mapping[str, Mapping[str, WeightRef]], start: Node, *, back: bool
+) -> tuple[tuple[Array, ...], bool]:
+    products: list[Array] = []
+    first = np.ones(1) if back else _own_scale(known[start.name], start)
+    unknown = first is None
+    if first is None:
+        first = np.ones(1)
+    elif not (first == 1).all():
+        products.append(first)
+    front, seen = [(start, first)], {start.name}
+    while front and len(seen) < _FAR:
+        node, product = front.pop()
+        for other in _near(graph, node, back=back):
             if other.name in seen:
                 continue
             seen.add(other.name)
-            kind = error_class(operation_of(other))
-            between = kind in ("move", "add") or canonical_op(other.operator) in _SCALES | _LEAVES
-            if other.name in weighted and kind == "linear":
-                found.add(other.name)
-            elif between and len(graph.data(other)) == 1:
-                front.append(other)
-    return found
+            scale = _scale_of(graph, known.get(other.name, {}), known, other, back=back)
+            unknown = unknown or scale.unknown
+            after = product
+            if scale.factor is not None:
+                if 1 not in (product.size, scale.factor.size) and product.size != scale.factor.size:
+                    unknown = True
+                    continue
+                after = product * scale.factor
+                if not any(np.array_equal(after, each) for each in products):
+                    products.append(after)
+            if not scale.ends:
+                front.append((other, after))
+    return (tuple(products), unknown) if len(products) <= _MOST else ((), True)
+
+
+def _own_scale(held: Mapping[str, WeightRef], node: Node) -> Array | None:
+    """What a layer multiplies its product by itself; None where that is not known."""
+    if node.operator == "Gemm":
+        alpha = node.attributes.get("alpha", 1.0)
+        return np.full(1, float(alpha), np.float64) if isinstance(alpha, (int, float)) else None
+    if node.operator not in INTEGERS:
+        return np.ones(1)
+    # the scales of both operands but for that of the weight, which is in its real numbers, over that of the result
+    other = 4 if node.inputs[0] in held else 1
+    parts = [held.get(node.inputs[at]) if at < len(node.inputs) else None for at in (other, 6)]
+    scales = [None if part is None else _vector(part) for part in parts]
+    if scales[0] is None or scales[1] is None or not scales[1].all():
+        return None
+    if 1 not in (scales[0].size, scales[1].size):
+        return None
+    made: Array = scales[0] / scales[1]
+    return made
+
+
+def _near(graph: Graph, node: Node, *, back: bool) -> list[Node]:
+    if back:
+        return [maker for name in _data(graph, node) if (maker := graph.producer(name)) is not None]
+    return [reader for name in node.outputs for reader in graph.consumers(name)]
+
+
+def _data(graph: Graph, node: Node) -> list[str]:
+    """What a layer computes with that is neither stored nor made of stored values alone."""
+    return [name for name in graph.data(node) if not _is_stored(graph, name)]
+
+
+def _is_stored(graph: Graph, name: str, deep: int = 3) -> bool:
+    maker = graph.producer(name)
+    if maker is None:
+        return graph.is_constant(name)
+    return deep > 0 and all(graph.is_constant(n) or _is_stored(graph, n, deep - 1) for n in maker.inputs)
+
+
+def _scale_of(
+    graph: Graph,
+    held: Mapping[str, WeightRef],
+    known: Mapping[str, Mapping[str, WeightRef]],
+    node: Node,
+    *,
+    back: bool,
+) -> _Scale:
+    word, kind = canonical_op(node.operator), error_class(operation_of(node))
+    if kind == "norm":
+        return _of_normalisation(graph, held, node, back=back)
+    data = _data(graph, node)
+    if len(data) != 1:
+        return _STOP
+    if word not in _SCALES:
+        return _NOTHING if kind in ("move", "add") or word in _LEAVES else _STOP
+    factor = _stored_factor(graph, held, known, node)
+    if word not in _DIVIDES:
+        return _UNKNOWN if factor is None else _Scale(factor)
+    # what is divided by it scales nothing
+    if node.inputs[0] != data[0] or "argument0" in node.attributes:
+        return _STOP
+    return _UNKNOWN if factor is None or not factor.all() else _Scale(1.0 / factor)
+
+
+def _of_normalisation(graph: Graph, held: Mapping[str, WeightRef], node: Node, *, back: bool) -> _Scale:
+    """A normalisation with fixed statistics scales whatever passes; one that measures them only what is behind it."""
+    floats = {name: weight for name, weight in held.items() if "float" in weight.dtype}
+    scale, variance = held.get("gamma") or held.get("scale"), held.get("variance")
+    fixed = "batchnorm" in node.operator.lower().replace("_", "")
+    if not fixed or node.attributes.get("computeMeanVar") or node.attributes.get("instanceNormalization"):
+        if not back:
+            return _STOP
+        # of what else it reads besides one value nothing is known
+        if len(_data(graph, node)) != 1:
+            return _UNKNOWN
+        first = scale or next(iter(floats.values()), None)
+        factor = None if first is None else _vector(first)
+        return _STOP if first is None else _UNKNOWN if factor is None else _Scale(factor, ends=True)
+    if node.operator == "BatchNormalization":
+        # ONNX's, of which two may be one initializer
+        scale, variance = (held.get(node.inputs[at]) if at < len(node.inputs) else None for at in (1, 4))
+        if scale is None:
+            return _UNKNOWN
+    elif not held.keys() & {"gamma", "beta", "mean", "variance"} and len(floats) in (2, 4):
+        # PyTorch's: scale, shift, mean and variance, or the last two alone
+        vectors = list(floats.values())
+        scale, variance = (vectors[0] if len(vectors) == 4 else None), vectors[-1]
+    parts = [None if each is None else _vector(each) for each in (scale, variance)]
+    if parts[1] is None or (parts[0] is None and scale is not None):
+        return _UNKNOWN
+    # PyTorch's last number, the others' by its name
+    numbers = [value for value in node.attributes.values() if isinstance(value, float)]
+    epsilon = node.attributes.get("epsilon", numbers[-1] if numbers else _EPSILON)
+    spread = parts[1] + float(str(epsilon))
+    if not np.all(spread > 0):
+        return _UNKNOWN
+    return _Scale((1.0 if parts[0] is None else parts[0]) / np.sqrt(spread))
+
+
+def _stored_factor(
+    graph: Graph, held: Mapping[str, WeightRef], known: Mapping[str, Mapping[str, WeightRef]], node: Node
+) -> Array | None:
+    """What a layer multiplies or divides by; None where it is not one number, or one for each place along one axis."""
+    if "scale" in held:  # a NeuralNetwork's layer, beside its bias
+        return _vector(held["scale"])
+    floats = [weight for weight in held.values() if "float" in weight.dtype]
+    if not floats:
+        makers = [maker for name in node.inputs if (maker := graph.producer(name)) is not None and not maker.inputs]
+        floats = [weight for maker in makers for weight in known.get(maker.name, {}).values()]
+    if len(floats) == 1:
+        return _vector(floats[0])
+    numbers = [v for v in node.attributes.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return np.full(1, float(numbers[0]), np.float64) if not floats and len(numbers) == 1 else None
+
+
+def _vector(weight: WeightRef) -> Array | None:
+    if sum(length > 1 for length in weight.shape) > 1:
+        return None
+    numbers: Array = np.asarray(weight.read()).astype(np.float64).reshape(-1)
+    return numbers if numbers.size and np.isfinite(numbers).all() else None
+
+
+def real_weight(node: Node, parameter: str, held: Mapping[str, WeightRef]) -> WeightRef:
+    """What the integers stand for that an ONNX QLinearConv or QLinearMatMul reads: less their zero point, times their scale."""
+    at = next((at for at in (0, 3) if node.inputs[at : at + 1] == (parameter,)), None)
+    parts = [] if at is None else [held.get(name) for name in node.inputs[at + 1 : at + 3]]
+    if len(parts) != 2 or parts[0] is None or parts[1] is None:
+        return held[parameter]
+    stored, scale, zero = held[parameter], parts[0], parts[1]
+    # a convolution's for each output, a matrix product's for each row of its first operand, each column of its second
+    axis = 0 if node.operator == "QLinearConv" else -2 if at == 0 else -1
+
+    def read() -> Array:
+        numbers = np.asarray(stored.read()).astype(np.float64)
+        along = [-1 if place == axis % numbers.ndim else 1 for place in range(numbers.ndim)]
+        first, factor = (np.asarray(each.read()).astype(np.float64).reshape(-1) for each in (zero, scale))
+        if numbers.ndim < 2 or not {first.size, factor.size} <= {1, numbers.shape[axis]}:
+            return numbers
+        real: Array = (numbers - first.reshape(along if first.size > 1 else ())) * factor.reshape(along)
+        return real
+
+    return replace(stored, dtype="float32", read=read)
+
+
+def known_factors(now: Array, meant: Array, mine: Scales, other: Scales) -> list[Array]:
+    """The two factors, of those that stand beside a weight or the one that it was made from, that bring the latter nearest to it.
+
+    Each broadcasts over the weight. ``mine`` are the scales beside the layer of ``now``, ``other`` those beside ``meant``'s.
+    """
+    # evenly spread numbers say which
+    part = tuple(slice(None, None, max(1, length // _SEEN)) for length in now.shape)
+    seen, source = now[part], meant[part]
+    kept = seen != 0  # of what was left out nothing can be said
+    found: list[tuple[float, int, Array]] = []
+    before = list(_quotients(other.before, mine.before))
+    for out in _quotients(other.behind, mine.behind):
+        for into in before:
+            if out is None and into is None:
+                continue
+            for one in _everywhere(out, now.shape):
+                for two in _everywhere(into, now.shape):
+                    factors = one * two
+                    off = np.where(kept, seen - source * np.broadcast_to(factors, now.shape)[part], 0.0)
+                    found.append((float(np.square(off).sum()), len(found), factors))
+    return [factors for _, _, factors in sorted(found, key=lambda each: each[:2])[:2]]
+
+
+def _quotients(over: Iterable[Array], under: Iterable[Array]) -> Iterator[Array | None]:
+    """Each product of the one side over each of the other; None for what changes nothing."""
+    below: list[Array | None] = [None, *under]
+    above: list[Array | None] = [None, *over]
+    for top in above:
+        for bottom in below:
+            if bottom is None:
+                yield top
+            elif bottom.all() and (top is None or 1 in (top.size, bottom.size) or top.size == bottom.size):
+                yield (1.0 if top is None else top) / bottom
+
+
+def _everywhere(factor: Array | None, shape: tuple[int, ...]) -> Iterator[Array]:
+    if factor is None:
+        yield np.ones([1] * len(shape))
+    else:
+        yield from _placed(factor, shape)
+
+
+def _placed(factor: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """The factors as they may stand in a weight: along an axis, also where that was flattened from several, or group by group."""
+    size = factor.size
+    if size == 1:
+        yield factor.reshape([1] * len(shape))
+        return
+    for axis, length in enumerate(shape):
+        along = [-1 if at == axis else 1 for at in range(len(shape))]
+        if length and length % size == 0:
+            yield np.repeat(factor, length // size).reshape(along)
+            if length > size:
+                yield np.tile(factor, length // size).reshape(along)
+    # [outputs, inputs of each group]
+    if len(shape) > 1 and size > shape[1] > 1 and size % shape[1] == 0 and shape[0] % (size // shape[1]) == 0:
+        groups = size // shape[1]
+        rows = np.repeat(factor.reshape(groups, 1, shape[1]), shape[0] // groups, axis=1)
+        yield rows.reshape(shape[0], shape[1], *([1] * (len(shape) - 2)))
