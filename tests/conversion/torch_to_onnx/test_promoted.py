@@ -41,6 +41,40 @@ def test_a_number_in_a_tensors_place_takes_part_in_the_promotion_of_types(name: 
         assert cp.verify(source, model)
 
 
+ALIASES: dict[str, Any] = {
+    "divide": torch.divide,
+    "true_divide": torch.true_divide,
+    "multiply": torch.multiply,
+    "subtract": torch.subtract,
+    "greater": torch.greater,
+    "greater_equal": torch.greater_equal,
+    "less": torch.less,
+    "less_equal": torch.less_equal,
+    "not_equal": torch.not_equal,
+    "arctan2": torch.arctan2,
+    "clip": lambda x, k: torch.clip(x, max=k),
+    "a quotient that is rounded": lambda x, k: torch.divide(x, k, rounding_mode="floor"),
+    "whole numbers divided": lambda x, k: torch.divide(k, (x > 0).long() + 2),
+    "whole numbers by a fraction": lambda x, k: torch.multiply(k, 1.5) + x,
+}
+
+
+@pytest.mark.sweep(4)
+@pytest.mark.parametrize("name", ALIASES)
+def test_an_alias_is_promoted_as_what_it_is(name: str) -> None:
+    """The exporter has its rules by first names: the two operands stayed of two types."""
+    x, k = torch.tensor([[-1.5, 0.0, 2.0], [3.0, 2.5, -4.0]]), torch.tensor([[2, 3, 2], [3, 5, -4]])
+    module = Called(ALIASES[name]).eval()
+    expected = module(x, k).numpy()
+    source = cp.load(cp.Source(module, (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.int64))))
+    exported = cp.convert(source, "onnx", check=False)
+    for model in (exported, cp.convert(source, "mlprogram", precision="fp32", check=False)):
+        names = [feature.name for feature in model.signature.inputs]
+        with cp.session(model) as running:
+            (found,) = running.run(dict(zip(names, (x.numpy(), k.numpy()), strict=True))).values()
+        np.testing.assert_allclose(np.asarray(found).astype(np.float64), expected.astype(np.float64), rtol=1e-6)
+
+
 @pytest.mark.parametrize("exported", [False, True])
 def test_a_reshape_of_attention_with_a_learned_bias_is_no_view(exported: bool) -> None:
     """T5's: PyTorch takes another kernel, with another layout, where nothing needs a gradient."""

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.rewritten import scatter_reduce
-from coreproof.conversion.torch_to_onnx.writing import lengths, number, numbers, operators, whole
+from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, number, numbers, operators, whole
 from coreproof.model.torch.model import import_torch
 
 
@@ -31,6 +31,10 @@ def placing_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.put.default: put,
         aten.index_reduce.default: index_reduce,
         aten.as_strided_scatter.default: as_strided_scatter,
+        aten.diagonal.default: diagonal,
+        aten.diagonal_copy.default: diagonal,
+        aten.diagonal_scatter.default: diagonal_scatter,
+        aten.grid_sampler_3d.default: grid_sampler_3d,
         torch.ops.prims.view_of.default: operators().Identity,
     }
 
@@ -162,3 +166,52 @@ def as_strided_scatter(
         places = places + (np.arange(n) * step).reshape(shape)
     flat, index = op.Reshape(x, whole(-1)), numbers(places.reshape(-1), ir.DataType.INT64)
     return op.Reshape(op.ScatterElements(flat, index, op.Reshape(src, whole(-1)), axis=0), op.Shape(x))
+
+
+def grid_sampler_3d(
+    x: ir.Value, grid: ir.Value, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> ir.Value:
+    """What ``grid_sample`` is for volumes, called by itself."""
+    return operators().GridSample(
+        x,
+        grid,
+        mode=("bilinear", "nearest")[interpolation_mode],
+        padding_mode=("zeros", "border", "reflection")[padding_mode],
+        align_corners=int(align_corners),
+    )
+
+
+def diagonal(x: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
+    """The elements where two axes go on together; as the exporter writes it, an infinity beside them makes all of them NaN."""
+    op, (order, rows, columns) = operators(), _two_axes(x, dim1, dim2)
+    flat = op.Reshape(op.Transpose(x, perm=order), whole(*[0] * (len(order) - 2), -1))
+    return op.Gather(flat, whole(*map(int, np.flatnonzero(np.eye(rows, columns, offset)))), axis=-1)
+
+
+def _two_axes(x: ir.Value, dim1: int, dim2: int) -> tuple[list[int], int, int]:
+    """The order of the axes in which these two are the last, and their lengths."""
+    rank = len(lengths(x))
+    first, second = dim1 % rank, dim2 % rank
+    order = [axis for axis in range(rank) if axis not in (first, second)] + [first, second]
+    return order, known_length(x, first, "a diagonal"), known_length(x, second, "a diagonal")
+
+
+def diagonal_scatter(x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
+    """``x`` with another diagonal: what a module means that writes into ``x.diagonal()``.
+
+    Element k of ``src`` goes to row k of a diagonal that begins in the first row, else to column k.
+    """
+    op, (order, rows, columns) = operators(), _two_axes(x, dim1, dim2)
+    held = np.eye(rows, columns, offset, dtype=np.bool_)
+    count = int(held.sum())
+    if not count:
+        return op.Identity(x)
+    begins_on_top = offset >= 0
+    # behind its end no element is asked for
+    place = np.minimum(np.arange(rows if begins_on_top else columns), count - 1)
+    spread = op.Unsqueeze(op.Gather(src, whole(*map(int, place)), axis=-1), whole(-1 if begins_on_top else -2))
+    if src.dtype != x.dtype:
+        spread = op.CastLike(spread, x)
+    moved = op.Transpose(x, perm=order)
+    back = [order.index(axis) for axis in range(len(order))]
+    return op.Transpose(op.Where(ir.tensor(held), spread, moved), perm=back)

@@ -1,4 +1,4 @@
-"""What the exporter's promotion of types stumbles over: numbers in the place of a tensor (``1.0 - mask``), and stale views."""
+"""What the exporter's promotion of types stumbles over: numbers in a tensor's place (``1.0 - mask``), aliases, stale views."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def numbers_promoted() -> Iterator[None]:
     float32, which the number is already, and then finds no operator for a number and a tensor: the export fails.
     So the number becomes a tensor of its own before.
 
+    It has rules for operators by their first names: ``torch.divide(x, count)`` and ``torch.multiply`` stayed of two types, which
+    ONNX does not take. So an alias is called by the first name of what it is.
+
     To promote, it runs the program once more on weights that need no gradient. PyTorch's attention then takes a kernel with
     another layout in memory, and a ``reshape`` that was traced as a view is a view of nothing there: it becomes a reshape again.
     """
@@ -32,6 +35,7 @@ def numbers_promoted() -> Iterator[None]:
         for part in program.modules():
             if isinstance(part, torch.fx.GraphModule):
                 for node in list(part.graph.nodes):
+                    _call_by_first_name(node)
                     _make_tensors(node)
                 part.recompile()
         try:
@@ -56,6 +60,35 @@ def _make_reshapes(program: GraphModule) -> bool:
     for part in parts:
         part.recompile()
     return bool(views)
+
+
+_ALIASES = {
+    "absolute": "abs",
+    "arctan2": "atan2",
+    "clip": "clamp",
+    "divide": "div",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "subtract": "sub",
+    "true_divide": "div",
+}
+"""Operators of two operands, or of bounds, that PyTorch has under a second name (its native_functions.yaml: "alias for")."""
+
+
+def _call_by_first_name(node: Node) -> None:
+    import torch
+
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        return
+    schema = node.target._schema
+    first, form = _ALIASES.get(schema.name.removeprefix("aten::")), schema.overload_name or "default"
+    if first is not None and form in (packet := getattr(torch.ops.aten, first)).overloads():
+        node.target = getattr(packet, form)
 
 
 def _make_tensors(node: Node) -> None:

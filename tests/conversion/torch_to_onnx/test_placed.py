@@ -1,0 +1,71 @@
+"""Diagonals that are written to, and volumes that are sampled: exported, run and held against PyTorch."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from tests.conversion.torch_to_onnx.test_forms import Called
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+
+def written(operation: Any) -> Any:
+    """What is left of x after the operation has written into it."""
+
+    def inner(x: Any) -> Any:
+        copy = x.clone()
+        operation(copy)
+        return copy
+
+    return inner
+
+
+DIAGONALS: dict[str, Any] = {
+    "added to": written(lambda x: x.diagonal(dim1=-2, dim2=-1).add_(0.5)),
+    "filled": written(lambda x: x.diagonal(dim1=-2, dim2=-1).fill_(7.0)),
+    "of the first axes": written(lambda x: x.diagonal().mul_(2)),
+    "above": written(lambda x: x.diagonal(2, 1, 2).mul_(3)),
+    "below": written(lambda x: x.diagonal(-2, 1, 2).mul_(3)),
+    "of turned axes": written(lambda x: x.diagonal(1, -1, 0).add_(x[:, 0, 0].sum())),
+    "beyond the end": written(lambda x: x.diagonal(9, 1, 2).fill_(1.0)),
+    "one that differs in each place": lambda x: torch.diagonal_scatter(x, 10 + x[:, 0, :4] * 2, 0, 1, 2),
+    "one below that differs": lambda x: torch.diagonal_scatter(x, 10 + x[:, 1, :3] * 2, -1, -2, -1),
+    "read beside infinities": lambda x: torch.diagonal(x / torch.eye(4, 5), 0, 1, 2),
+    "read below": lambda x: torch.diagonal(x, -1, 2, 0),
+    "read and summed": lambda x: torch.trace(x[1]) + torch.diagonal(x, 2, -2, -1),
+    "parts of halves": written(lambda x: x.chunk(2, 1)[0].diagonal(0, 1, 2).copy_(x[:, 3, 1:3])),
+}
+
+
+@pytest.mark.sweep(4)
+@pytest.mark.parametrize("name", DIAGONALS)
+def test_a_diagonal_that_is_written_to(name: str) -> None:
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    x[0, 3, 0] = float("nan")  # no part of most diagonals, and kept as it is
+    module = Called(DIAGONALS[name]).eval()
+    expected = module(x).numpy()
+    source = cp.load(cp.Source(module, (torch.ones(3, 4, 5),)))
+    exported = cp.convert(source, "onnx")
+    for model in (exported, cp.convert(source, "mlprogram", precision="fp32")):
+        with cp.session(model) as running:
+            (found,) = running.run({model.signature.inputs[0].name: x.numpy()}).values()
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert cp.verify(source, model)
+
+
+@pytest.mark.parametrize(("mode", "border", "aligned"), [*itertools.product((0, 1), (0, 1, 2), (False, True))])
+def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None:
+    draw = torch.Generator().manual_seed(1)
+    x, grid = torch.randn(2, 3, 4, 5, 6, generator=draw), torch.rand(2, 3, 4, 2, 3, generator=draw) * 2.6 - 1.3
+    module = Called(lambda x, grid: torch.grid_sampler_3d(x, grid, mode, border, aligned)).eval()
+    source = cp.load(cp.Source(module, (x, grid)))
+    made = cp.convert(source, "mlprogram", precision="fp32", check=False)
+    with cp.session(made) as running:
+        names = [feature.name for feature in made.signature.inputs]
+        (found,) = running.run(dict(zip(names, (x.numpy(), grid.numpy()), strict=True))).values()
+    np.testing.assert_allclose(found, module(x, grid).numpy(), rtol=1e-5, atol=1e-5)
