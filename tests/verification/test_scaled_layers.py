@@ -12,6 +12,7 @@ import coreproof as cp
 from coreproof.conversion.convert import convert as translate
 from coreproof.model.layer_weights import all_weights
 from coreproof.verification.compressed_weights import compressed_weights
+from coreproof.verification.rounded_weights import explains
 from coreproof.verification.scaled_layers import scales_beside
 from coreproof.verification.verify import verify
 from tests.build import graph_model, weights
@@ -219,3 +220,14 @@ def test_integers_of_a_quantised_layer_are_the_numbers_that_they_stand_for() -> 
     assert not compressed_weights(source, candidate(np.ones(16))).unexplained
     assert compressed_weights(source, candidate(np.where(np.arange(16) == 3, 1.2, 1.0))).unexplained
     assert compressed_weights(source, candidate(np.full(16, 0.8))).unexplained
+
+
+def test_a_vector_in_a_table_is_a_weight_too() -> None:
+    """A bias has no rows, and as many numbers as it likes."""
+    vector = np.sort(weights(200, seed=8)).astype(np.float64)
+    table = np.linspace(vector[0], vector[-1], 16)
+    near = table[np.abs(vector[:, None] - table).argmin(1)]
+    steps = np.full(vector.shape, table[1] - table[0])
+    assert explains(near, vector, steps)
+    assert explains(near + 0.01 * np.sign(near), vector, steps * np.linspace(1, 2, 200))
+    assert not explains(1.3 * near, vector, steps)

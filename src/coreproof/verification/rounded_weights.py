@@ -133,7 +133,7 @@ def _further(
     off = np.abs(now - meant) - (SAME + _LIKELY * unsure) * np.abs(meant)
     if _are_even(steps):
         yield kept & (off > math.sqrt(_NEAREST) * (1 + clearly / 2) * np.where(kept, steps, 0.0))
-    for axis in (None, *range(min(2, now.ndim))):
+    for axis in (None, *range(min(2, now.ndim) if now.ndim > 1 else 0)):
         sides = [a[None] if axis is None else np.moveaxis(a, axis, 0) for a in (now, meant, off, kept)]
         found = np.zeros(sides[0].shape, np.bool_)
         for at in range(len(found)):
