@@ -206,7 +206,7 @@ def test_another_model_file_is_noticed(photos: Path, tmp_path: Path, seen: dict[
     assert again.predictions("a", "p00.png") == first.predictions("a", "p00.png")
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None])
 def test_damaged_files_of_the_store_are_made_again(
     photos: Path, tmp_path: Path, seen: dict[str, int], damage: bytes | None

@@ -146,7 +146,7 @@ def test_a_kept_part_names_no_photo_that_is_not_in_the_slice(compared: Path, pho
 KINDS = ("slices/*", "agreement/*/*", "[0-9a-f]*/*")
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_store_with_any_column_damaged_is_told_or_made_again(compared: Path, photos: Path, kind: str) -> None:
     """Each column in turn is left out, holds texts, numbers, NaN, nothing, or one row less than it should."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -38,10 +37,10 @@ print("predicted")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_predict_answers_without_core_ml() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
-    assert done.stdout.endswith("predicted\n"), done.stderr[-2000:]
-    assert "input 'x' has the wrong shape" in done.stdout
+def test_predict_answers_without_core_ml(tmp_path: Path, forked: Commands) -> None:
+    done = forked.run(folder=tmp_path, program=SCRIPT)
+    assert done.out.endswith(b"predicted\n"), done.err[-2000:]
+    assert b"input 'x' has the wrong shape" in done.out
 
 
 FUNCTIONS = """

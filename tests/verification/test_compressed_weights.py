@@ -204,6 +204,7 @@ def recurrent(w: np.ndarray, r: np.ndarray) -> Any:
     return graph_model(text, W=w, R=r)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("compress", ["linear:8", "palettize:4"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_layer_that_is_written_out_step_by_step_proves_nothing_with_rows_exchanged(
@@ -251,6 +252,7 @@ MOVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize(
     ("form", "fault"),
     # four numbers for half a weight of another size are no worse than for the whole one
@@ -286,6 +288,7 @@ UNEVEN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("uneven", UNEVEN)
 @pytest.mark.parametrize(("mode", "bits"), [("uniform", 8), ("uniform", 4), ("kmeans", 4), ("kmeans", 2)])
 def test_a_table_that_is_uneven_around_the_weight_moves_it_and_is_right(

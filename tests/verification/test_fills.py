@@ -36,6 +36,7 @@ def masked(how: str, fill: float, factor: float = 1.0, where: np.ndarray = PLACE
     return graph_model(HEAD + "y = Add(s, m)\n}", w=w, m=mask)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("how", "fill", "precision"),
     [
@@ -156,6 +157,7 @@ def activated(activation: str, fill: float, factor: float = 1.0) -> OnnxModel:
     return graph_model(text, opset=20, w=WEIGHTS * np.float32(factor), m=mask)
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
     ("fill", "to", "precision"),

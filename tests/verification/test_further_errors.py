@@ -55,6 +55,7 @@ BODIES = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("rounds", [20, 700])
 def test_a_long_scan_in_float16_rounds_in_each_round(rounds: int, body: str) -> None:

@@ -55,7 +55,7 @@ def example(kind: str, length: int) -> tuple[torch.Tensor, ...]:
     return (*sequences, *(torch.randn(count, 2, size) for count in stated for size in STATES.get(kind, (5,))))
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_answers_as_pytorch_does(kind: str) -> None:
@@ -92,6 +92,7 @@ def test_the_layer_is_as_it_was_after_an_export() -> None:
     assert torch._decomp.decomposition_table == apart
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("free", [None, {"input": {1: "length"}}], ids=["fixed", "free"])
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
 def test_no_step_of_the_example_is_walked_through(

@@ -291,6 +291,7 @@ def attention() -> TorchModel:
     return TorchModel(Attention(), examples, name="attention")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["torch", "onnx", "mlprogram", "neuralnetwork"])
 def test_every_format_tells_the_same(to: Any) -> None:
     source = attention()
@@ -338,6 +339,7 @@ def test_one_tensor_given_twice_stays_two_inputs() -> None:
     assert {"a", "b"} <= read
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("sorter", [False, True])
 def test_what_is_searched_rises(sorter: bool) -> None:
     """In what does not, a search finds whatever its steps come by."""

@@ -44,6 +44,7 @@ def test_not(dtype: type) -> None:
     check_node("BitwiseNot", {"a": a}, np.bitwise_not(a), targets=PROGRAMS, opset=18)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
 def test_shifts(direction: str, dtype: type) -> None:

@@ -159,6 +159,7 @@ def test_an_endless_loop_ends_by_its_condition() -> None:
     check(text, {"x": np.array(3, np.float32)}, {"x": np.array(70, np.float32)})
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "body",
     [
@@ -246,6 +247,7 @@ agraph (float[3] start, float[4, 3] x, float[3, 4] t) => (float[3] last, float[{
 }}"""
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("written_out", [512, 1])
 @pytest.mark.parametrize(
     ("attributes", "shape"),

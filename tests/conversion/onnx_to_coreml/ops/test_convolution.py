@@ -55,6 +55,7 @@ def test_transposed_convolution(groups: int, padding: int, more: int) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("size", "channels", "described"),
     [

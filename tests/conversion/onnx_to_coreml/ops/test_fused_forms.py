@@ -43,6 +43,7 @@ def test_fused_gemm(activation: str, said: dict[str, float]) -> None:
     check_microsoft("FusedGemm", {"a": normal(3, 5)}, constants, activation=activation, transB=1, alpha=0.5, **said)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [

@@ -17,6 +17,7 @@ X = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
 FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 5, 6]}}
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("starts", "ends", "axes", "steps", "picked"),
     [
@@ -52,6 +53,7 @@ def test_an_empty_slice_is_refused() -> None:
         convert_node(model, "mlprogram", None)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("indices", [ints(0, -1, 2), np.array([[1, -2], [0, 0]])])
 @pytest.mark.parametrize("axis", [0, 1, -1])

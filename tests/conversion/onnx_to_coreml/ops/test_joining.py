@@ -37,6 +37,7 @@ def test_split(opset: int, sizes: list[int], described: dict[str, Any]) -> None:
     check_node("Split", {"x": X}, list(expected), opset=opset, **{"axis": 2, **described})
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("axis", "sizes"), [(1, (1, 2)), (-1, (2, 2)), (2, (1, 3)), (0, (1, 1))])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
 def test_split_by_lengths_that_are_fed(axis: int, sizes: tuple[int, ...], dtype: Any) -> None:

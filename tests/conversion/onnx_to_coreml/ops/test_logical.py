@@ -47,6 +47,7 @@ def test_not() -> None:
     check_node("Not", {"a": TRUE_FALSE}, ~TRUE_FALSE)
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     ("condition", "x", "y"),
     [

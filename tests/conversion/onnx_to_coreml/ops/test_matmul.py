@@ -13,6 +13,7 @@ from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 from tests.drawn import normal
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize(
     ("left", "right"),
     [

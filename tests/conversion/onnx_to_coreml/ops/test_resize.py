@@ -197,6 +197,7 @@ FREE_WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("way", FREE_WAYS)
 def test_free_lengths_become_sizes_that_are_given_and_sizes_that_are_computed(way: str) -> None:
     attributes, torch_attributes = FREE_WAYS[way]

@@ -33,6 +33,7 @@ def check(
             np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"{name} {target}")
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("in_order", [0, 1])
 @pytest.mark.parametrize("axis", [None, 0, 1, -1])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
@@ -104,6 +105,7 @@ def test_a_picture_without_a_box_above_the_threshold_has_none() -> None:
     )
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
 @pytest.mark.parametrize("skips", [0, 1, 5])
 @pytest.mark.parametrize("rows", [None, 3])

@@ -11,6 +11,7 @@ from tests.conversion.onnx_to_coreml.microsoft_node import EVERYWHERE, check_mic
 from tests.drawn import normal
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("outputs", [("y",), ("y", "", "", "sum")])
 @pytest.mark.parametrize("rest", [(), ("beta",), ("beta", "bias"), ("", "bias")])
 @pytest.mark.parametrize("skip", [(2, 4, 8), (1, 4, 8), (4, 8)])

@@ -35,6 +35,7 @@ def _check(x: np.ndarray, wanted: np.ndarray, axis: int, length: int | None, **a
     )
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("length", [None, 4, 9])
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("x", [REAL, PAIRS], ids=["real", "complex"])
