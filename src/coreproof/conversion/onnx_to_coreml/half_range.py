@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
+from coreproof.conversion.onnx_to_coreml.faint_factors import faint_factors, fine_steps
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
@@ -62,7 +63,6 @@ class HalfRange:
 
 
 _PERIODIC = ("Sin", "Cos", "Tan")
-_STEPPED = ("QuantizeLinear", "DequantizeLinear")
 
 
 def _is_shaped(operator: str) -> bool:
@@ -83,7 +83,7 @@ def half_range(graph: ir.Graph) -> HalfRange:
     # each finder reads the graph for itself; what one keeps in float32 does not hide it from the others
     constants = _constants(graph)
     found = (
-        *(_guarded, _at_edges, _fine_steps, _large_angles),
+        *(_guarded, _at_edges, fine_steps, faint_factors, _large_angles),
         *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time),
     )
     wide = frozenset(name for kind in found for name in kind(graph, constants))
@@ -241,28 +241,6 @@ def _large_angles(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[s
 
 
 # steps
-
-
-def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
-    """The results of quantised operators whose steps are too fine for float16, or too many: scales below it, 16 bits and more.
-
-    What is fed is counted in float32 as well: it comes in float32, and is an integer behind this. In float16 it would lie at
-    another step already where the network begins, and each layer makes more of it.
-    """
-    fed = {v.name for v in graph.inputs}
-    narrow = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT4, ir.DataType.INT4)
-    for node in graph:
-        if node.op_type not in _STEPPED and not node.op_type.startswith("QLinear"):
-            continue
-        given = [v for v in node.inputs if v is not None]
-        fine = any((v.name or "") in constants and _is_lost(constants[v.name or ""]) for v in given)
-        # what is counted in steps: the numbers and the zero point, not the scale
-        counted = [given[0], *given[2:]] if node.op_type in _STEPPED else []
-        many = any(v.dtype is not None and v.dtype.is_integer() and v.dtype not in narrow for v in counted)
-        # the first quantisation: all that follows counts on from its steps
-        enters = node.op_type == "QuantizeLinear" and given[0].name in fed
-        if fine or many or enters:
-            yield from (o.name or "" for o in node.outputs)
 
 
 def _towards_squares(value: ir.Value, constants: Mapping[str, Array], depth: int = 6) -> list[ir.Node]:
