@@ -109,3 +109,33 @@ def test_verify_takes_it_and_finds_what_is_wrong() -> None:
     assert not found
     assert found.first_divergence is not None
     assert found.first_divergence.reference == "y"
+
+
+@pytest.mark.parametrize(
+    ("node", "opset", "told"),
+    [
+        (helper.make_node("Add", ["x", "v"], ["y"], axis=0, broadcast=1), 6, "no notice of axis"),
+        (helper.make_node("Softmax", ["x"], ["y"], axis=0), 11, "all axes from 0 on as one"),
+        (helper.make_node("Hardmax", ["x"], ["y"], axis=0), 11, "all axes from 0 on as one"),
+    ],
+    ids=lambda given: given.op_type if isinstance(given, onnx.NodeProto) else str(given),
+)
+def test_a_form_of_an_early_opset_that_it_takes_for_a_later_one_is_refused(
+    node: onnx.NodeProto, opset: int, told: str
+) -> None:
+    """It computed another axis than the model means, and a right conversion was called wrong."""
+    inputs = [value("x", shape=(2, 2)), value("v", shape=(2,))]
+    fed = {"x": X[:, :2], "v": X[0, :2]}
+    made = cp.load(model([node], inputs[: len(node.input)], opset))
+    with session(made, "reference") as running, pytest.raises(UnsupportedModelError, match=told):
+        running.run({name: fed[name] for name in node.input})
+
+
+@pytest.mark.parametrize("opset", [6, 11])
+def test_forms_of_early_opsets_that_mean_the_same_are_computed(opset: int) -> None:
+    more = {"broadcast": 1} if opset == 6 else {}
+    nodes = [helper.make_node("Add", ["x", "v"], ["s"], **more), helper.make_node("Softmax", ["s"], ["y"], axis=1)]
+    with session(cp.load(model(nodes, [value("x"), value("v", shape=(3,))], opset)), "reference") as running:
+        (found,) = running.run({"x": X, "v": X[0]}).values()
+    e = np.exp(X + X[0])
+    np.testing.assert_allclose(found, e / e.sum(1, keepdims=True), rtol=1e-6)

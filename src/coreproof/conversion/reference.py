@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,10 @@ import onnx.shape_inference
 
 _SHAPES = 1024
 """Operands of up to this many elements may be shapes, whose values say how large the result is."""
+_HINTS = frozenset({"broadcast", "consumed_inputs"})
+"""Attributes of early opsets that change no result: NumPy broadcasts unasked, and nothing is written in place."""
+_OF_MATRICES = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+"""Operators that took all axes from theirs on as one before opset 13; the reference implementation knows the later form alone."""
 
 
 def computed(
@@ -25,6 +30,7 @@ def computed(
     """
     from onnx.reference import ReferenceEvaluator
 
+    _refuse_forms_it_takes_for_later_ones(node, feeds, opsets)
     inputs = [
         onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(a.dtype)), a.shape)
         if isinstance(a, np.ndarray)
@@ -37,6 +43,29 @@ def computed(
     # what the standard computes is an infinity or a NaN here, and no warning
     with np.errstate(all="ignore"):
         return list(ReferenceEvaluator(model).run(None, dict(feeds)))
+
+
+def _refuse_forms_it_takes_for_later_ones(
+    node: onnx.NodeProto, feeds: Mapping[str, object], opsets: Mapping[str, int]
+) -> None:
+    """Raises NotImplementedError where an early opset means something that the reference implementation takes no notice of."""
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.ops import load_op
+
+    opset = opsets.get("", 1)
+    if node.domain or opset >= 13:
+        return
+    operand = feeds.get(node.input[0]) if node.input else None
+    if node.op_type in _OF_MATRICES and isinstance(operand, np.ndarray):
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        if axis not in (-1, operand.ndim - 1):
+            raise NotImplementedError(f"of opset {opset} it takes all axes from {axis} on as one, which it does not do")
+    form: object = load_op("", node.op_type, opset, evaluator_cls=ReferenceEvaluator)
+    run = getattr(form, "_run", None)
+    taken = inspect.signature(run).parameters if callable(run) else {}
+    unheeded = [a.name for a in node.attribute if a.name not in taken and a.name not in _HINTS]
+    if taken and unheeded and all(p.kind is not p.VAR_KEYWORD for p in taken.values()):
+        raise NotImplementedError(f"it takes no notice of {', '.join(unheeded)}, as opset {opset} has it")
 
 
 def result_shapes(
