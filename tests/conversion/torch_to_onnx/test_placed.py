@@ -1,4 +1,4 @@
-"""Diagonals that are written to, and volumes that are sampled: exported, run and held against PyTorch."""
+"""Diagonals that are written to, volumes that are sampled, spectra that are padded, masks: exported and held against PyTorch."""
 
 from __future__ import annotations
 
@@ -69,3 +69,82 @@ def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None
         names = [feature.name for feature in made.signature.inputs]
         (found,) = running.run(dict(zip(names, (x.numpy(), grid.numpy()), strict=True))).values()
     np.testing.assert_allclose(found, module(x, grid).numpy(), rtol=1e-5, atol=1e-5)
+
+
+class FourierLayer(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Of a Fourier neural operator: the lowest frequencies are mixed by complex weights, the others are zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(2)
+        self.weight = torch.nn.Parameter(torch.randn(3, 2, 4, 3, dtype=torch.cfloat, generator=draw))
+
+    def forward(self, x: Any) -> Any:
+        low = torch.fft.rfft2(x)[:, :, :4, :3]
+        return torch.fft.irfft2(torch.einsum("bihw,iohw->bohw", low, self.weight), s=(8, 8))
+
+
+def test_a_padded_spectrum_between_turned_axes_runs() -> None:
+    """ONNX Runtime moves transposes past a Pad, and failed on one that names its axes."""
+    module, x = FourierLayer().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    source = cp.load(cp.Source(module, (x,)))
+    made = cp.convert(source, "mlprogram", precision="fp32")
+    with cp.session(made) as running, torch.no_grad():
+        (found,) = running.run({made.signature.inputs[0].name: x.numpy()}).values()
+        np.testing.assert_allclose(found, module(x).numpy(), rtol=1e-4, atol=1e-5)
+    assert cp.verify(source, made)
+
+
+@pytest.mark.parametrize("padding", [(0, 2), (1, 0, 0, 2), (0, 1, 2, 0, 1, 1)])
+def test_padding_between_turned_axes(padding: tuple[int, ...]) -> None:
+    x = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(4))
+    module = Called(
+        lambda x: torch.nn.functional.pad(x.permute(0, 2, 3, 1), padding, value=1.5).permute(0, 3, 1, 2) * 2
+    )
+    made = cp.convert(cp.load(cp.Source(module.eval(), (x,))), "mlprogram", precision="fp32")
+    with cp.session(made) as running:
+        (found,) = running.run({made.signature.inputs[0].name: x.numpy()}).values()
+    np.testing.assert_array_equal(found, module(x).numpy())
+
+
+def test_rrelu_takes_the_middle_of_its_slopes() -> None:
+    x = torch.linspace(-3, 3, 13)[None]
+    module = torch.nn.Sequential(torch.nn.RReLU(0.1, 0.5), torch.nn.RReLU()).eval()
+    made = cp.convert(cp.load(cp.Source(module, (x,))), "mlprogram", precision="fp32")
+    with cp.session(made) as running:
+        (found,) = running.run({made.signature.inputs[0].name: x.numpy()}).values()
+    slope = 0.3 * (1 / 8 + 1 / 3) / 2
+    np.testing.assert_allclose(found, np.where(x.numpy() >= 0, x.numpy(), slope * x.numpy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["causal", "another", "fed"])
+def test_a_decoder_with_a_mask_is_traced_whatever_the_mask_holds(kind: str) -> None:
+    """PyTorch asks whether the mask is causal, for a faster kernel, and the trace would end there."""
+
+    class Decoder(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            layer = torch.nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+            self.layers = torch.nn.TransformerDecoder(layer, 2)
+
+        def forward(self, target: Any, memory: Any, mask: Any = None) -> Any:
+            if kind == "causal":
+                mask = torch.nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+            elif kind == "another":
+                mask = torch.triu(torch.full((4, 4), -1.0), 1)
+            return self.layers(target, memory, tgt_mask=mask)
+
+    draw = torch.Generator().manual_seed(5)
+    target, memory = torch.randn(2, 4, 8, generator=draw), torch.randn(2, 5, 8, generator=draw)
+    fed = (target, memory, torch.randn(4, 4, generator=draw)) if kind == "fed" else (target, memory)
+    module = Decoder().eval()
+    with torch.no_grad():
+        expected = module(*fed).numpy()
+    source = cp.load(cp.Source(module, fed))
+    made = cp.convert(source, "mlprogram", precision="fp32")
+    names = [feature.name for feature in made.signature.inputs]
+    with cp.session(made) as running:
+        (found,) = running.run(dict(zip(names, (t.numpy() for t in fed), strict=True))).values()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert cp.verify(source, made)

@@ -23,6 +23,7 @@ from coreproof.model.formats.free_name import free_name
 from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.promoted import numbers_promoted
@@ -126,7 +127,14 @@ def _exported(
     torch = import_torch()
     for inputs in examples:
         try:
-            with quiet(), exact_rewrites(), kept_whole(), numbers_promoted(), operators_read_once(add_ours):
+            with (
+                quiet(),
+                exact_rewrites(),
+                kept_whole(),
+                masks_as_given(),
+                numbers_promoted(),
+                operators_read_once(add_ours),
+            ):
                 program = torch.onnx.export(
                     model.module,
                     inputs,

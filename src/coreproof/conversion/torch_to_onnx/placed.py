@@ -35,6 +35,8 @@ def placing_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.diagonal_copy.default: diagonal,
         aten.diagonal_scatter.default: diagonal_scatter,
         aten.grid_sampler_3d.default: grid_sampler_3d,
+        aten.rrelu_with_noise.default: lambda x, noise, *rest, **named: rrelu(x, noise, *rest, **named)[0],
+        aten.rrelu_with_noise_functional.default: rrelu,
         torch.ops.prims.view_of.default: operators().Identity,
     }
 
@@ -215,3 +217,19 @@ def diagonal_scatter(x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0,
     moved = op.Transpose(x, perm=order)
     back = [order.index(axis) for axis in range(len(order))]
     return op.Transpose(op.Where(ir.tensor(held), spread, moved), perm=back)
+
+
+def rrelu(
+    x: ir.Value,
+    noise: ir.Value,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: object = None,
+) -> tuple[ir.Value, ir.Value]:
+    """A leaky ReLU whose slope is drawn in training, and the middle of its range outside; and the noise, which is not used."""
+    if training:
+        raise NotImplementedError(
+            "RReLU draws its slopes by chance while it trains: put the module into evaluation mode"
+        )
+    return operators().LeakyRelu(x, alpha=(lower + upper) / 2), noise

@@ -95,7 +95,9 @@ def _unchecked(
 
 def _with_spare(low: Lowering, data: Operand, at: int) -> ir.Value:
     """``data`` with one place more at the end of a dimension."""
-    return low.op("Pad", data, np.array([0, 1], np.int64), None, np.array([at], np.int64))
+    amounts = np.zeros((2, low.rank(data)), np.int64)
+    amounts[1, at] = 1
+    return low.op("Pad", data, amounts.reshape(-1))
 
 
 @lowers("scatter_along_axis")

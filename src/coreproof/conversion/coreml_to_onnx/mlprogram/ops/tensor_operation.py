@@ -78,20 +78,19 @@ def pad(low: Lowering, *, x: Operand, pad: Operand, mode: str = "constant", cons
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "reflection": "reflect"}
     if mode not in modes:
         raise low.refuse("this mode is not known", expected=sorted(modes), found=mode)
-    rank = low.rank(x)
     if isinstance(pad, ir.Value):
         pairs = low.op("Reshape", low.i64(pad), [-1, 2])
         amounts: Operand = low.op("Reshape", low.op("Transpose", pairs, perm=[1, 0]), [-1])
-        axes = None
     else:
-        amounts = np.asarray(pad, np.int64).reshape(-1, 2).T.reshape(-1)
-        axes = np.arange(rank - amounts.size // 2, rank, dtype=np.int64) if amounts.size < 2 * rank else None
+        given = np.asarray(pad, np.int64).reshape(-1, 2)
+        # of every dimension: ONNX Runtime moves transposes past a Pad as if it never named its axes, and fails
+        amounts = np.concatenate([np.zeros((low.rank(x) - len(given), 2), np.int64), given]).T.reshape(-1)
     fill: Operand = None
     if mode == "constant":
         fill = (
             constant_val if low.is_float(x) else np.asarray(constant_val).astype(bool if low.is_bool(x) else np.int32)
         )
-    return low.op("Pad", x, amounts, fill, axes, mode=modes[mode])
+    return low.op("Pad", x, amounts, fill, mode=modes[mode])
 
 
 @lowers("cumsum", error="average")
