@@ -14,26 +14,55 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from conformance.origin import origin, write_record
 from conformance.seeded import SEED
+from coreproof.model.coreai.arrays import pairs
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "coreai_torch.json"
+TABLE = HERE.parent / "docs" / "operators-coreai.md"
+NOT_APPLE = "not passed by Apple's interpreter"
 KNOWN = HERE / "coreai_torch_known_failures.json"
 TESTS = ("tests/ops/test_ops.py",)
-"""The suite's operator tests."""
+"""The suite's operator tests. Its other files run by their names, into a record of their own (``--records``)."""
 TEST_SECONDS = 300
 """What one test may take: a busy machine is not a failure."""
 NEAR = 64.0
 """How many steps of the dtype at the largest number two engines may be apart before a record names it: sums in another order."""
+
+
+def apart(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float | str:
+    """The largest difference, in steps of the narrower dtype at the largest number; a sentence where it is another kind."""
+    if left.shape != right.shape:
+        return f"shapes {left.shape} and {right.shape}"
+    narrow = [a for a in (left, right) if a.dtype.kind not in "biuf"]
+    if left.dtype != right.dtype and not narrow:
+        return f"dtypes {left.dtype} and {right.dtype}"
+    if narrow and left.dtype.kind == right.dtype.kind == "c":
+        return apart(pairs(left), pairs(right))
+    step = 2.0**-8 if narrow else float(np.finfo(left.dtype).eps) if left.dtype.kind == "f" else 0.0
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        return 0.0
+    if not step:
+        return f"{int((~same).sum())} of {same.size} whole numbers differ"
+    if not np.isfinite(a[~same]).all() or not np.isfinite(b[~same]).all():
+        return f"{int((~same).sum())} of {same.size} numbers differ, not all of them finite"
+    largest = max(float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in (a, b))
+    return round(float(np.abs(a - b)[~same].max()) / (step * largest), 2)
 
 
 @dataclass(frozen=True)
@@ -54,7 +83,7 @@ class Ended:
         if self.apple.startswith("skipped") or self.coreproof.startswith("skipped"):
             return "skipped by itself"
         if self.apple != "passed":
-            return "not passed by Apple's interpreter"
+            return NOT_APPLE
         if not self.ran.get("apple"):
             return "runs no model"
         return "passed" if self.coreproof == "passed" else "failed"
@@ -85,10 +114,10 @@ def read_record(record: Path) -> list[Ended]:
 
 
 def forget(record: Path, *, failed: bool) -> None:
-    """Takes the test out of a record that was open when its run was stopped; if asked, those too that our lowering failed."""
+    """Takes the test out of a record that was open when its run was stopped; if asked, those too that failed with either."""
     if not record.is_file():
         return
-    again = {e.test for e in read_record(record) if failed and e.verdict == "failed"}
+    again = {e.test for e in read_record(record) if failed and e.verdict in ("failed", NOT_APPLE)}
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     again |= {line["test"] for line in lines} - {line["test"] for line in lines if "outcome" in line}
     record.write_text("".join(json.dumps(line) + "\n" for line in lines if line["test"] not in again))
@@ -101,12 +130,8 @@ def close_open_test(record: Path) -> bool:
         return False
     last = lines[-1]
     if last["at"] == "coreproof":
-        apples = "ends the process" if sum(1 for line in lines if line["test"] == last["test"]) == 1 else "passed"
-        line = {
-            "test": last["test"],
-            "outcome": {"apple": apples, "coreproof": "ends the process"},
-            "ran": {"apple": 1},
-        }
+        told = {"apple": last["apple"], "coreproof": "ends the process"}
+        line = {"test": last["test"], "outcome": told, "ran": {"apple": 1}}
         with record.open("a", encoding="utf-8") as written:
             written.write(json.dumps(line) + "\n")
     return True
@@ -174,14 +199,21 @@ def document(ended: list[Ended], suite: Path) -> dict[str, Any]:
         "failed": {
             e.test: {"why": e.coreproof, "reason": known.get(e.test, "")} for e in ended if e.verdict == "failed"
         },
-        "not passed by Apple's interpreter": {
-            e.test: {"apple": e.apple, "coreproof": e.coreproof}
-            for e in ended
-            if e.verdict == "not passed by Apple's interpreter"
-        },
+        NOT_APPLE: {e.test: {"apple": e.apple, "coreproof": e.coreproof} for e in ended if e.verdict == NOT_APPLE},
         "apart": {e.test: e.parted for e in ended if e.verdict == "passed" and e.parted},
         "operations": {name: dict(found) for name, found in sorted(by_operation.items())},
     }
+
+
+def with_counts(page: str, operations: Mapping[str, Mapping[str, int]]) -> str:
+    """The page of operations with what Apple's operator tests say of each, in the last column: passed / failed."""
+
+    def row(found: re.Match[str]) -> str:
+        counts = operations.get(found[1], {})
+        told = f"{counts.get('passed', 0)} / {counts.get('failed', 0)}" if counts else "no test"
+        return f"| `{found[1]}` | {found[2]} | {found[3]} | {told} |"
+
+    return re.sub(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|.*$", row, page, flags=re.MULTILINE)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no test after so long")
     parser.add_argument("--again", action="store_true", help="run what failed once more")
-    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}, and its counts into {TABLE.name}")
     parser.add_argument("--read-only", action="store_true", help="tell what has run; run nothing")
     parser.add_argument("tests", nargs="*", default=list(TESTS), help="files or addresses of pytest")
     chosen = parser.parse_args(arguments)
@@ -211,6 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = document(ended, Path(chosen.suite))
     if chosen.record:
         write_record(RESULTS, found)
+        TABLE.write_text(with_counts(TABLE.read_text(), found["operations"]))
     for test, told in found["failed"].items():
         print(f"FAILED {test}\n       {told['why'][:300]}")
     for verdict, count in found["summary"].items():

@@ -15,7 +15,7 @@ from coreproof.errors import ConversionError, CoreproofError, MissingDependencyE
 from coreproof.model.coreai.read import program_of
 from coreproof.model.files.entries import parse_json
 from coreproof.model.layer_weights import all_weights
-from tests.aimodels import SMALL, assembled, needs_coreai
+from tests.aimodels import SMALL, STATEFUL, assembled, needs_coreai
 
 
 def _refused(found: str) -> UnreadableModelError:
@@ -56,6 +56,37 @@ def test_an_output_s_name_is_that_of_its_value() -> None:
     program = program_of(parse_json(_document([relu, OUTPUT]), _refused), np.zeros(0, np.uint8), _refused)
     assert program.functions[0].block.operations[0].results == ("y",)
     assert dict(program.functions[0].inputs) == {"x": "x"}
+
+
+@pytest.mark.parametrize("kind", ["!coreai.token", "tensor<2xf32>"])
+def test_what_is_handed_out_under_the_name_of_an_input_is_another_value(kind: str) -> None:
+    """coreai-torch hands the token that keeps a state's order out under the state's name: it is no output, and not the state."""
+    make = _operation("coreai.what", [0], [[1, kind], [2, "tensor<2xf32>"]])
+    document = _document([make, _operation("coreai.output", [1, 2], [])])
+    named = document.replace(
+        json.dumps('[{coreai.name = "y"}]'), json.dumps('[{coreai.name = "x"}, {coreai.name = "y"}]')
+    )
+    (function,) = program_of(parse_json(named, _refused), np.zeros(0, np.uint8), _refused).functions
+    first, second = function.block.operations[0].results
+    assert len({first, second, function.inputs["x"]}) == 3
+    assert dict(function.outputs) == {"y": "y"} | ({"x": first} if kind.startswith("tensor") else {})
+    assert set(function.types) == {"x", *function.outputs.values()}
+
+
+TOKEN_FIRST = STATEFUL.replace("-> (tensor<2xf32> {", '-> (!coreai.token {coreai.name = "s"}, tensor<2xf32> {')
+TOKEN_FIRST = TOKEN_FIRST.replace(", !coreai.token) {\n    %t0", ") {\n    %t0").replace(
+    "coreai.output %new, %t2 : tensor<2xf32>, !coreai.token", "coreai.output %t2, %new : !coreai.token, tensor<2xf32>"
+)
+
+
+@needs_coreai
+@pytest.mark.parametrize("engine", ["auto", "coreai"])
+def test_a_token_with_the_name_of_its_state_does_not_stand_for_it(tmp_path: Path, engine: str) -> None:
+    path, x = assembled(tmp_path / "s.aimodel", TOKEN_FIRST), np.array([1, 2], np.float32)
+    with cp.session(path, engine=engine) as session:
+        state = session.state()
+        for turn in (1, 2, 3):
+            np.testing.assert_array_equal(session.run({"x": x}, state=state)["y"], x * turn)
 
 
 def test_a_path_that_is_no_asset_is_refused(tmp_path: Path) -> None:

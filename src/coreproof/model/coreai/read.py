@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +107,15 @@ class _Reader:
             raise self._fail("a graph that hands out nothing")
         results = [operand.whole(0) for operand in ends[-1]["operands"].each()]
         called = _declared(attributes.get("arg_attrs", "[]"), len(arguments), "input")
-        handed = _declared(attributes.get("res_attrs", "[]"), len(results), "output")
+        # a token that is handed out may bear the name of the state whose order it keeps, and is no output
+        kinds = {_number(value): value.each(2)[1].text() for value in _values(blocks[0])}
+        tensors = [tensor_type(kinds.get(number, "")) is not None for number in results]
+        handed = _declared(attributes.get("res_attrs", "[]"), len(results), "output", tensors)
         self._wanted.update(zip(arguments, called, strict=True))
-        for number, name in zip(results, handed, strict=True):
-            self._wanted.setdefault(number, name)
+        for number, name, is_tensor in zip(results, handed, tensors, strict=True):
+            # two values of one name would be one
+            if is_tensor and name not in called:
+                self._wanted.setdefault(number, name)
         # no value in between takes the name of what the function declares
         self._taken.update(called, handed)
         # nor does one that is called after its operation take a name that another one bears
@@ -201,6 +206,13 @@ class _Reader:
         return name
 
 
+def _values(block: Entry) -> Iterator[Entry]:
+    """What a block is given, and what its own operations make."""
+    yield from block["arguments"].each()
+    for operation in block["operations"].each():
+        yield from operation["results"].each()
+
+
 def _number(told: Entry) -> int:
     return told.each(2)[0].whole(0)
 
@@ -214,12 +226,16 @@ def _text(attribute: str) -> str:
     return attribute[1:-1] if attribute.startswith('"') else attribute
 
 
-def _declared(attribute: str, count: int, kind: str) -> list[str]:
-    """The names that a list of dictionaries gives, "input_0" where one gives none; each once."""
+def _declared(attribute: str, count: int, kind: str, bears: Sequence[bool] | None = None) -> list[str]:
+    """The names that a list of dictionaries gives, "input_0" where one gives none; each once.
+
+    ``bears``: which of them bear a name of their own at all.
+    """
     names: list[str] = []
     for place, entry in zip(range(count), (*_dictionaries(attribute), *[""] * count), strict=False):
         found = re.search(r'coreai\.name = "((?:[^"\\]|\\.)*)"', entry)
-        name = found[1] if found is not None and found[1] else f"{kind}_{place}"
+        is_named = found is not None and found[1] and (bears is None or bears[place])
+        name = found[1] if found is not None and is_named else f"{kind}_{place}"
         names.append(name if name not in names else f"{name}_{place}")
     return names
 
