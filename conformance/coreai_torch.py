@@ -103,14 +103,19 @@ def read_record(record: Path) -> list[Ended]:
             told = entry["outcome"]
             ended[entry["test"]] = Ended(
                 entry["test"],
-                told["apple"],
-                told["coreproof"],
+                _without_paths(told["apple"]),
+                _without_paths(told["coreproof"]),
                 entry["ran"],
                 entry.get("apart", {}),
                 tuple(entry.get("operations", ())),
                 entry.get("commit", ""),
             )
     return list(ended.values())
+
+
+def _without_paths(told: str) -> str:
+    """What a test said, without the temporary files of the machine that it ran on."""
+    return re.sub(r"/\S*/tmp\w+(\.check|/model\.aimodel)", r"\1", f" {told}").strip()
 
 
 def forget(record: Path, *, failed: bool) -> None:
@@ -183,6 +188,7 @@ def document(ended: list[Ended], suite: Path) -> dict[str, Any]:
     known = known_failures()
     counts = Counter(e.verdict for e in ended)
     judged = counts["passed"] + counts["failed"]
+    steps = {e.test: _most(e) for e in ended if e.verdict == "passed"}
     by_operation: dict[str, Counter[str]] = defaultdict(Counter)
     for e in ended:
         for operation in e.operations if e.verdict in ("passed", "failed") else ():
@@ -196,6 +202,16 @@ def document(ended: list[Ended], suite: Path) -> dict[str, Any]:
         "tests run": len(ended),
         "summary": dict(counts.most_common()),
         "passed of those that Apple's interpreter passes": f"{counts['passed']} of {judged}",
+        "by file": {
+            name: dict(Counter(e.verdict for e in ended if e.test.startswith(f"{name}::")).most_common())
+            for name in sorted({e.test.partition("::")[0] for e in ended})
+        },
+        "answers of both engines": {
+            "equal": sum(1 for most in steps.values() if not most),
+            "apart by at most 8 steps": sum(1 for most in steps.values() if 0 < most <= 8),
+            "further apart": sum(1 for most in steps.values() if most > 8),
+            "steps at most": max(steps.values(), default=0.0),
+        },
         "failed": {
             e.test: {"why": e.coreproof, "reason": known.get(e.test, "")} for e in ended if e.verdict == "failed"
         },
@@ -203,6 +219,11 @@ def document(ended: list[Ended], suite: Path) -> dict[str, Any]:
         "apart": {e.test: e.parted for e in ended if e.verdict == "passed" and e.parted},
         "operations": {name: dict(found) for name, found in sorted(by_operation.items())},
     }
+
+
+def _most(ended: Ended) -> float:
+    """By how many steps the engines' answers of a test are apart at most; infinitely where they are not of one kind."""
+    return max((by if isinstance(by, float | int) else float("inf") for by in ended.apart.values()), default=0.0)
 
 
 def with_counts(page: str, operations: Mapping[str, Mapping[str, int]]) -> str:
