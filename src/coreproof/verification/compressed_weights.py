@@ -30,8 +30,9 @@ from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import WeightRef, all_weights, may_hold_steps
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
+from coreproof.verification.integer_products import INTEGERS, real_weight
 from coreproof.verification.rounded_weights import altered, explains, off_steps
-from coreproof.verification.scaled_layers import INTEGERS, Scales, known_factors, real_weight, scales_beside
+from coreproof.verification.scaled_layers import Scales, known_factors, scales_beside
 
 Array = npt.NDArray[np.float64]
 
@@ -169,7 +170,7 @@ def _weights(model: Model) -> Iterator[_Weight]:
             held = weight
             if operator in INTEGERS:
                 held = real_weight(nodes[layer], parameter, parameters)
-            # the scale of other integers that an operator reads as they are (ConvInteger) is multiplied on somewhere
+            # the scale of integers that an operator reads without one (ConvInteger) is multiplied on somewhere
             raw = "int" in held.dtype and held.steps is None
             yield _Weight(layer, parameter, held, gates, scales._replace(unknown=scales.unknown or raw))
 

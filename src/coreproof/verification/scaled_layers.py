@@ -9,7 +9,6 @@ Only where a scale is not stored (it is computed, or an operator's own) its fact
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from coreproof.conversion.operators import canonical_op, error_class, operation_of
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import WeightRef
+from coreproof.verification.integer_products import INTEGERS, scale_beside, vector
 
 Array = npt.NDArray[np.float64]
 
@@ -27,9 +27,6 @@ _SCALES = frozenset({"mul", "scale"}) | _DIVIDES
 
 _LEAVES = frozenset({"cast", "tocopy"})
 """What leaves numbers as they are, besides moves."""
-
-INTEGERS = frozenset({"QLinearConv", "QLinearMatMul"})
-"""ONNX's products of integers, of which every scale stands beside them."""
 
 _FAR = 64
 """Layers looked at around a layer for scales."""
@@ -124,16 +121,7 @@ def _own_scale(held: Mapping[str, WeightRef], node: Node) -> Array | None:
         return np.full(1, float(alpha), np.float64) if isinstance(alpha, (int, float)) else None
     if node.operator not in INTEGERS:
         return np.ones(1)
-    # the scales of both operands but for that of the weight, which is in its real numbers, over that of the result
-    other = 4 if node.inputs[0] in held else 1
-    parts = [held.get(node.inputs[at]) if at < len(node.inputs) else None for at in (other, 6)]
-    scales = [None if part is None else _vector(part) for part in parts]
-    if scales[0] is None or scales[1] is None or not scales[1].all():
-        return None
-    if 1 not in (scales[0].size, scales[1].size):
-        return None
-    made: Array = scales[0] / scales[1]
-    return made
+    return scale_beside(node, held)
 
 
 def _near(graph: Graph, node: Node, *, back: bool) -> list[Node]:
@@ -154,6 +142,11 @@ def _is_stored(graph: Graph, name: str, deep: int = 3) -> bool:
     return deep > 0 and all(graph.is_constant(n) or _is_stored(graph, n, deep - 1) for n in maker.inputs)
 
 
+def _is_vector(graph: Graph, name: str) -> bool:
+    value = graph.values.get(name)
+    return value is not None and value.shape is not None and len(value.shape) <= 1
+
+
 def _scale_of(
     graph: Graph,
     held: Mapping[str, WeightRef],
@@ -167,7 +160,9 @@ def _scale_of(
         return _of_normalisation(graph, held, node, back=back)
     data = _data(graph, node)
     if len(data) != 1:
-        return _STOP
+        # a scale that is measured while the model runs, and multiplied by a stored one (dynamic quantisation)
+        measured = word in _SCALES and any(_is_vector(graph, name) for name in data)
+        return _UNKNOWN if measured else _STOP
     if word not in _SCALES:
         return _NOTHING if kind in ("move", "add") or word in _LEAVES else _STOP
     factor = _stored_factor(graph, held, known, node)
@@ -191,7 +186,7 @@ def _of_normalisation(graph: Graph, held: Mapping[str, WeightRef], node: Node, *
         if len(_data(graph, node)) != 1:
             return _UNKNOWN
         first = scale or next(iter(floats.values()), None)
-        factor = None if first is None else _vector(first)
+        factor = None if first is None else vector(first)
         return _STOP if first is None else _UNKNOWN if factor is None else _Scale(factor, ends=True)
     if node.operator == "BatchNormalization":
         # ONNX's, of which two may be one initializer
@@ -202,7 +197,7 @@ def _of_normalisation(graph: Graph, held: Mapping[str, WeightRef], node: Node, *
         # PyTorch's: scale, shift, mean and variance, or the last two alone
         vectors = list(floats.values())
         scale, variance = (vectors[0] if len(vectors) == 4 else None), vectors[-1]
-    parts = [None if each is None else _vector(each) for each in (scale, variance)]
+    parts = [None if each is None else vector(each) for each in (scale, variance)]
     if parts[1] is None or (parts[0] is None and scale is not None):
         return _UNKNOWN
     # PyTorch's last number, the others' by its name
@@ -219,44 +214,15 @@ def _stored_factor(
 ) -> Array | None:
     """What a layer multiplies or divides by; None where it is not one number, or one for each place along one axis."""
     if "scale" in held:  # a NeuralNetwork's layer, beside its bias
-        return _vector(held["scale"])
+        return vector(held["scale"])
     floats = [weight for weight in held.values() if "float" in weight.dtype]
     if not floats:
         makers = [maker for name in node.inputs if (maker := graph.producer(name)) is not None and not maker.inputs]
         floats = [weight for maker in makers for weight in known.get(maker.name, {}).values()]
     if len(floats) == 1:
-        return _vector(floats[0])
+        return vector(floats[0])
     numbers = [v for v in node.attributes.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
     return np.full(1, float(numbers[0]), np.float64) if not floats and len(numbers) == 1 else None
-
-
-def _vector(weight: WeightRef) -> Array | None:
-    if sum(length > 1 for length in weight.shape) > 1:
-        return None
-    numbers: Array = np.asarray(weight.read()).astype(np.float64).reshape(-1)
-    return numbers if numbers.size and np.isfinite(numbers).all() else None
-
-
-def real_weight(node: Node, parameter: str, held: Mapping[str, WeightRef]) -> WeightRef:
-    """What the integers stand for that an ONNX QLinearConv or QLinearMatMul reads: less their zero point, times their scale."""
-    at = next((at for at in (0, 3) if node.inputs[at : at + 1] == (parameter,)), None)
-    parts = [] if at is None else [held.get(name) for name in node.inputs[at + 1 : at + 3]]
-    if len(parts) != 2 or parts[0] is None or parts[1] is None:
-        return held[parameter]
-    stored, scale, zero = held[parameter], parts[0], parts[1]
-    # a convolution's for each output, a matrix product's for each row of its first operand, each column of its second
-    axis = 0 if node.operator == "QLinearConv" else -2 if at == 0 else -1
-
-    def read() -> Array:
-        numbers = np.asarray(stored.read()).astype(np.float64)
-        along = [-1 if place == axis % numbers.ndim else 1 for place in range(numbers.ndim)]
-        first, factor = (np.asarray(each.read()).astype(np.float64).reshape(-1) for each in (zero, scale))
-        if numbers.ndim < 2 or not {first.size, factor.size} <= {1, numbers.shape[axis]}:
-            return numbers
-        real: Array = (numbers - first.reshape(along if first.size > 1 else ())) * factor.reshape(along)
-        return real
-
-    return replace(stored, dtype="float32", read=read)
 
 
 def known_factors(now: Array, meant: Array, mine: Scales, other: Scales) -> list[Array]:
