@@ -71,6 +71,26 @@ def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None
     np.testing.assert_allclose(found, module(x, grid).numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("place", [0, 1, -1, -2])
+def test_a_slice_that_is_written_to(axis: int, place: int) -> None:
+    """At other lengths than the example's, too."""
+
+    def write(x: Any) -> Any:
+        copy = x.clone()
+        copy.select(axis, place).copy_(x.select(axis, 0) * 2 + 1)
+        return copy
+
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(6))
+    module = Called(write).eval()
+    source = cp.load(cp.Source(module, (x,)))
+    for shape, fed in ((None, x), ([(2, 3), 4, 5], x[:2])):
+        made = cp.convert(source, "mlprogram", precision="fp32", shapes=shape and {"input_0": shape})
+        with cp.session(made) as running:
+            (found,) = running.run({made.signature.inputs[0].name: fed.numpy()}).values()
+        np.testing.assert_allclose(found, module(fed).numpy(), rtol=1e-6)
+
+
 class FourierLayer(torch.nn.Module):  # type: ignore[misc,name-defined]
     """Of a Fourier neural operator: the lowest frequencies are mixed by complex weights, the others are zero."""
 
@@ -93,6 +113,29 @@ def test_a_padded_spectrum_between_turned_axes_runs() -> None:
         (found,) = running.run({made.signature.inputs[0].name: x.numpy()}).values()
         np.testing.assert_allclose(found, module(x).numpy(), rtol=1e-4, atol=1e-5)
     assert cp.verify(source, made)
+
+
+class WrittenFourierLayer(FourierLayer):
+    """As it is mostly written: the mixed frequencies are put into a spectrum of zeros."""
+
+    def forward(self, x: Any) -> Any:
+        mixed = torch.zeros(x.shape[0], 2, 8, 5, dtype=torch.cfloat)
+        mixed[:, :, :4, :3] = torch.einsum("bihw,iohw->bohw", torch.fft.rfft2(x)[:, :, :4, :3], self.weight)
+        mixed[:, :, -1] = mixed[:, :, 0] * torch.full((5,), 0.5 + 0.25j)
+        return torch.fft.irfft2(mixed + torch.ones(5, dtype=torch.cfloat), s=(8, 8))
+
+
+@pytest.mark.parametrize("batch", [None, "1-3"])
+def test_a_spectrum_that_is_written_into(batch: str | None) -> None:
+    module, x = WrittenFourierLayer().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    source = cp.load(cp.Source(module, (x,)))
+    made = cp.convert(source, "mlprogram", precision="fp32", batch=batch)
+    for fed in (x,) if batch is None else (x, x[:1], torch.cat([x, x[:1]])):
+        with cp.session(made) as running, torch.no_grad():
+            (found,) = running.run({made.signature.inputs[0].name: fed.numpy()}).values()
+            np.testing.assert_allclose(found, module(fed).numpy(), rtol=1e-4, atol=1e-5)
+    if batch is None:
+        assert cp.verify(source, made)
 
 
 @pytest.mark.parametrize("padding", [(0, 2), (1, 0, 0, 2), (0, 1, 2, 0, 1, 1)])

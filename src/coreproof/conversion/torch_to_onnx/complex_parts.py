@@ -12,6 +12,7 @@ from itertools import product
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.complex_values import Complex, before_pairs, both_parted, constant, parted
+from coreproof.conversion.torch_to_onnx.placed import select_scatter
 from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, numbers, operators, whole
 from coreproof.model.torch.model import import_torch
 
@@ -28,7 +29,7 @@ def complex_parts(real: Callable[[Target], Written | None]) -> Mapping[Target, W
         aten.gather.default: (0,), aten.pad.default: (0,), aten.constant_pad_nd.default: (0,), aten.tril.default: (0,),
         aten.triu.default: (0,), aten.diagonal.default: (0,), aten.diagonal_copy.default: (0,), aten.unfold.default: (0,),
         aten.tile.default: (0,), aten.repeat_interleave.self_int: (0,), aten.zeros_like.default: (0,),
-        aten.scatter.src: (0, 3), aten.scatter_add.default: (0, 3),
+        aten.scatter.src: (0, 3), aten.scatter_add.default: (0, 3), aten.slice_scatter.default: (0, 1),
     }  # fmt: skip
     wrapped: list[tuple[Target, Callable[[Written], Written]]] = [
         *((operator, partial(_by_parts, places)) for operator, places in moved.items()),
@@ -44,6 +45,8 @@ def complex_parts(real: Callable[[Target], Written | None]) -> Mapping[Target, W
     return {
         **written,
         aten.bmm.default: lambda a, b: _product(parted(a), parted(b)).pairs,
+        aten.select_scatter.default: _by_parts((0, 1), select_scatter),
+        aten.copy.default: lambda z, other, non_blocking=False: operators().Expand(other, operators().Shape(z)),
         aten.dot.default: dot,
         aten.linear.default: linear,
         aten.addcmul.default: addcmul,
@@ -61,6 +64,30 @@ def complex_parts(real: Callable[[Target], Written | None]) -> Mapping[Target, W
         aten.cumprod.default: cumprod,
         prims.conj_physical.default: lambda z: parted(z).conjugate().pairs,
     }
+
+
+def filled(real: Written, value: float | None = None) -> Written:
+    """``full``, or ``zeros`` and ``ones`` of a ``value``, as pairs where complex numbers are asked for; else by ``real``."""
+    of_parts = {ir.DataType.COMPLEX64: ir.DataType.FLOAT, ir.DataType.COMPLEX128: ir.DataType.DOUBLE}
+
+    def written(size: ir.Value | Sequence[int], *given: complex, **named: object) -> ir.Value:
+        asked = named.get("dtype")
+        if asked is None and any(isinstance(each, complex) for each in given):
+            asked = ir.DataType.COMPLEX64
+        part = next((part for kind, part in of_parts.items() if kind == asked), None)
+        if part is None:
+            return real(size, *given, **named)
+        op, filling = operators(), complex(given[0] if value is None else value)
+        pair = numbers([filling.real, filling.imag], part)
+        if isinstance(size, ir.Value):
+            return op.Expand(pair, op.Concat(size, op.Constant(value=whole(2)), axis=0))
+        if all(isinstance(n, int) for n in size):
+            return op.Expand(pair, whole(*size, 2))
+        # free lengths are values
+        each = (op.Reshape(n, whole(1)) if isinstance(n, ir.Value) else op.Constant(value=whole(n)) for n in (*size, 2))
+        return op.Expand(pair, op.Concat(*each, axis=0))
+
+    return written
 
 
 # by the function for real numbers

@@ -23,6 +23,7 @@ from coreproof.model.formats.free_name import free_name
 from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
@@ -134,6 +135,7 @@ def _exported(
                 masks_as_given(),
                 numbers_promoted(),
                 operators_read_once(add_ours),
+                without_complex_gradients(model.module),
             ):
                 program = torch.onnx.export(
                     model.module,

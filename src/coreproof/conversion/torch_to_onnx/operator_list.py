@@ -10,7 +10,7 @@ from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
 from coreproof.conversion.torch_to_onnx.batch_norm import batch_norm_operators
 from coreproof.conversion.torch_to_onnx.complex_forms import complex_operators
 from coreproof.conversion.torch_to_onnx.complex_functions import complex_functions
-from coreproof.conversion.torch_to_onnx.complex_parts import complex_parts
+from coreproof.conversion.torch_to_onnx.complex_parts import complex_parts, filled
 from coreproof.conversion.torch_to_onnx.experts import expert_operators
 from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
@@ -22,6 +22,7 @@ from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
 from coreproof.conversion.torch_to_onnx.special import special_operators
 from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
+from coreproof.model.torch.model import import_torch
 from coreproof.model.torch.operator_list import OperatorList
 
 Written = Mapping[Callable[..., object], Callable[..., object]]
@@ -33,6 +34,10 @@ def add_ours(known: OperatorList) -> None:
         known.register_op(operator, written, is_complex=True)
     for operator, written in _of_real_numbers().items():
         known.register_op(operator, written)
+    aten = import_torch().ops.aten
+    for operator, value in ((aten.full.default, None), (aten.zeros.default, 0), (aten.ones.default, 1)):
+        real = next(each.onnx_function for each in known.get_decomps(operator) if not each.is_complex)
+        known.register_op(operator, filled(real, value))
 
 
 def _of_complex_numbers(known: OperatorList) -> Written:

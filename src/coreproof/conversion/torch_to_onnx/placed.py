@@ -35,6 +35,7 @@ def placing_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.diagonal_copy.default: diagonal,
         aten.diagonal_scatter.default: diagonal_scatter,
         aten.grid_sampler_3d.default: grid_sampler_3d,
+        aten.select_scatter.default: select_scatter,
         aten.rrelu_with_noise.default: lambda x, noise, *rest, **named: rrelu(x, noise, *rest, **named)[0],
         aten.rrelu_with_noise_functional.default: rrelu,
         torch.ops.prims.view_of.default: operators().Identity,
@@ -217,6 +218,23 @@ def diagonal_scatter(x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0,
     moved = op.Transpose(x, perm=order)
     back = [order.index(axis) for axis in range(len(order))]
     return op.Transpose(op.Where(ir.tensor(held), spread, moved), perm=back)
+
+
+_TO_THE_END = 2**63 - 1
+
+
+def select_scatter(x: ir.Value, src: ir.Value, dim: int, index: int) -> ir.Value:
+    """``x`` with another slice at one place: what lies before it, the slice, what lies behind it, whatever the lengths are."""
+    op, rank = operators(), len(lengths(x))
+    axis = dim % rank
+    length = lengths(x)[axis]
+    put = op.Unsqueeze(src, whole(axis))
+    parts = [put if src.dtype == x.dtype else op.CastLike(put, x)]
+    if index != 0 and index != (-length if isinstance(length, int) else None):
+        parts.insert(0, op.Slice(x, whole(0), whole(index), whole(axis)))
+    if index != -1 and index != (length - 1 if isinstance(length, int) else None):
+        parts.append(op.Slice(x, whole(index + 1), whole(_TO_THE_END), whole(axis)))
+    return parts[0] if len(parts) == 1 else op.Concat(*parts, axis=axis)
 
 
 def rrelu(

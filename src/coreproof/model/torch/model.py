@@ -23,6 +23,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.optional import import_optional
+from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.nested import fields_of, flattened, is_flat, named_leaves
 from coreproof.model.torch.operator_list import operators_read_once
@@ -188,7 +189,14 @@ class TorchModel(Model):
         if self.scripted:
             raise ConversionError("a TorchScript program has no exported program", where=self.name, fix=_NO_PROGRAM)
         try:
-            with quiet(), kept_whole(), masks_as_given(), numbers_promoted(), operators_read_once():
+            with (
+                quiet(),
+                kept_whole(),
+                masks_as_given(),
+                numbers_promoted(),
+                operators_read_once(),
+                without_complex_gradients(self.module),
+            ):
                 program = torch.export.export(self.module, self.example_inputs)
                 return _decomposed(program) if decomposed else program
         except Exception as error:  # the exporter runs the user's code and raises what that raises
