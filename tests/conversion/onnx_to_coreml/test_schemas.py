@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 import coreproof as cp
+from coreproof.conversion.operators import ONNX
 from coreproof.errors import ConversionError
 
 
@@ -86,3 +90,11 @@ def test_a_cast_of_the_first_opsets_names_its_type_in_text(named: str, is_known:
     else:
         with pytest.raises(ConversionError, match="a type that ONNX does not have"):
             cp.convert(model, to="mlprogram")
+
+
+def test_each_operator_is_named_by_a_test_beside_this_one() -> None:
+    """ONNX's own tests judge most of them as well, but not with each change."""
+    here = Path(__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in here.rglob("*.py") if path.name != "test_backend.py"]
+    named = set(re.findall(r"\w+", "\n".join(texts)))
+    assert [operator for operator in ONNX if operator.rpartition(":")[2] not in named] == []

@@ -71,3 +71,8 @@ def test_early_slopes_are_one_a_channel(shape: tuple[int, ...]) -> None:
     want = torch.nn.functional.prelu(torch.from_numpy(x), torch.from_numpy(slope)).numpy()
     check_node("PRelu", {"x": x}, want, {"slope": slope}, opset=6)
     check_node("PRelu", {"x": x}, np.where(x < 0, x * np.float32(0.2), x), {"slope": slope[1:2]}, opset=6)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.702])
+def test_swish(alpha: float) -> None:
+    check_node("Swish", {"x": X}, X / (1 + np.exp(-alpha * X.astype(np.float64))), opset=24, alpha=alpha)

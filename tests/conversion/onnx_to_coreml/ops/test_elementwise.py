@@ -90,3 +90,9 @@ def test_clip_by_bounds_that_are_operands_or_attributes(low: float | None, high:
     check_node("Clip", {"x": x}, expected, stored, opset=13, order=order)
     named = {{"low": "min", "high": "max"}[name]: float(value) for name, value in stored.items()}
     check_node("Clip", {"x": x}, expected, opset=6, **named)
+
+
+def test_a_picture_is_scaled_and_each_channel_shifted() -> None:
+    picture = np.random.default_rng(0).normal(size=(1, 3, 4, 5)).astype(np.float32)
+    shifted = picture * np.float32(0.5) + np.float32([1, -2, 0.25]).reshape(3, 1, 1)
+    check_node("ImageScaler", {"x": picture}, shifted, bias=[1.0, -2.0, 0.25], scale=0.5)

@@ -114,3 +114,22 @@ def test_an_activation_that_nobody_fuses_is_refused_by_name() -> None:
     constants = {"b": normal(5, 4), "c": normal(4)}
     with pytest.raises(ConversionError, match="the activation 'Sine'"):
         converted("FusedGemm", {"a": normal(3, 5)}, constants, activation="Sine")
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_and_its_gelu(biased: bool) -> None:
+    """ONNX Runtime computes it on a GPU alone: PyTorch says what it is."""
+    x, w, b = normal(3, 4), normal(4, 5), normal(5)
+    proto = microsoft_model(
+        "GemmFastGelu", {"x": x}, {"w": w, **({"b": b} if biased else {})}, ["x", "w", *"b" * biased]
+    )
+    product = torch.from_numpy(x) @ torch.from_numpy(w) + (torch.from_numpy(b) if biased else 0)
+    expected = torch.nn.functional.gelu(product, approximate="tanh").numpy()
+    converted = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="net"), "mlprogram", precision="fp32")
+    with session(converted, "onnxruntime") as running:
+        (found,) = running.run({"x": x}).values()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_product_by_its_former_name() -> None:
+    check_microsoft("TransposeMatMul", {"a": normal(2, 4, 3), "b": normal(2, 4, 5)}, transA=1, alpha=0.5)

@@ -195,3 +195,10 @@ def test_one_hot_by_a_depth_and_values_that_are_fed(axis: int, dtype: Any, depth
     fed: dict[str, Any] = {"i": indices, "v": values, **({"d": np.array([5])} if depth_is_fed else {})}
     known = {} if depth_is_fed else {"d": np.array(5)}
     check_node("OneHot", fed, want, known, order=["i", "d", "v"], axis=axis, targets=PROGRAMS)
+
+
+@pytest.mark.parametrize(("scale", "picked"), [({}, np.s_[..., 2:4, 1:3]), ({"scale": [1, 3]}, np.s_[..., 2:3, 1:4])])
+def test_a_border_is_cropped(scale: dict[str, Any], picked: Any) -> None:
+    """(left, top, right, bottom), as the first exporters wrote it."""
+    picture = np.random.default_rng(2).normal(size=(1, 2, 5, 6)).astype(np.float32)
+    check_node("Crop", {"x": picture}, picture[picked], border=[1, 2, 3, 1], **scale)

@@ -142,3 +142,10 @@ def test_batch_normalization_in_training_takes_the_statistics_of_what_is_fed(mom
     np.testing.assert_allclose(mean.numpy(), running[0], rtol=1e-4)
     weights = {"scale": SCALE, "bias": SHIFT, "mean": MEAN, "variance": VARIANCE}
     check_node("BatchNormalization", {"x": X}, [want, *running], weights, opset=15, training_mode=1, momentum=momentum)
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_a_root_of_mean_squares(axis: int) -> None:
+    scale = RNG.normal(size=X.shape[axis:] if axis > 0 else X.shape[-1:]).astype(np.float32)
+    expected = F.rms_norm(t(X), scale.shape, t(scale), 1e-3).numpy()
+    check_node("RMSNormalization", {"x": X}, expected, {"s": scale}, opset=23, axis=axis, epsilon=1e-3)

@@ -246,3 +246,19 @@ def test_a_quantised_convolution_whose_parameters_are_fed(per_channel: bool, wit
     steps = (fed["xs"] * fed["ws"] / fed["ys"]).astype(np.float32).reshape(-1, 1, 1)
     want = np.clip(np.rint(sums.astype(np.float32) * steps) + 124, 0, 255).astype(np.int64)[None]
     check_node("QLinearConv", fed, want, targets=[("mlprogram", "iOS15"), ("mlprogram", "iOS18")])
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0, -5.0])
+def test_a_range_that_is_found_while_the_model_runs(shift: float) -> None:
+    """Against ONNX's reference: the steps span what is fed and 0, which is a step itself."""
+    x = X + np.float32(shift)
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"])
+    found = [helper.make_tensor_value_info(n, kind, None) for n, kind in (("y", 2), ("scale", 1), ("zero", 2))]
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", 1, X.shape)], found)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    with cp.session(cp.convert(proto, "mlprogram", precision="fp32", check=False)) as running:
+        results = running.run({"x": x})
+    assert np.abs(results["y"].astype(np.int64) - expected[0].astype(np.int64)).max() <= 1
+    np.testing.assert_allclose(np.asarray(results["scale"]).reshape(()), expected[1], rtol=1e-6)
+    assert np.asarray(results["zero"]).item() == expected[2]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
+import coreproof as cp
 from coreproof.errors import CoreproofError
 from coreproof.runtime.open import session
 from tests.build import node_model
@@ -143,3 +145,18 @@ def test_a_single_number_leaves_as_an_array_of_one(dtype: Any, precision: str) -
     with session(converted) as running:
         (got,) = running.run({"x": x}).values()
     np.testing.assert_array_equal(got, np.array([5]))
+
+
+def test_a_range_up_to_a_length_that_is_free() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[N, 3] x) => (int64[M] y)
+    <int64 zero = {0}, int64 two = {2}, int64 three = {3}> {
+      shape = Shape (x)
+      n = Gather (shape, zero)
+      end = Mul (n, three)
+      y = Range (zero, end, two)
+    }"""
+    made = cp.convert(onnx.parser.parse_model(text), "mlprogram", shapes={"x": [(1, 9), 3]}, check=False)
+    with cp.session(made) as running:
+        for length in (1, 4, 9):
+            found = running.run({"x": np.zeros((length, 3), np.float32)})["y"]
+            np.testing.assert_array_equal(found, np.arange(0, 3 * length, 2))
