@@ -157,13 +157,17 @@ def vectorizer(column: str, dimensions: int, shape: list[int]) -> Any:
         (vectorizer("x", 2, [2]), "put in as 2"),
         (vectorizer("x", 1, [5]), "array of 1"),
         (classic("identity", {"x": "double"}, {"y": "string"}), "as 'y', a string"),
-        (classic("identity", {"x": "double"}, {}), "no outputs"),
         (classic("normalizer", {}, {"y": [1]}), "no inputs"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(model: Any, said: str) -> None:
     with pytest.raises(ConversionError, match=said):
         session(model)
+
+
+def test_a_model_that_declares_no_outputs_is_refused_as_of_every_kind() -> None:
+    with pytest.raises(RunError, match="declares no outputs"):
+        session(classic("identity", {"x": "double"}, {}))
 
 
 def test_an_array_of_a_size_beyond_memory_is_refused() -> None:
