@@ -46,6 +46,18 @@ def test_elements_of_a_few_bits_share_bytes(element: str, bits: int) -> None:
     np.testing.assert_array_equal(stored_array(data, f"tensor<11x{element}>").astype(int), numbers)
 
 
+@pytest.mark.parametrize(("element", "bits"), [("ui3", 3), ("ui6", 6)])
+def test_bits_that_do_not_divide_a_byte_may_fill_up_groups_of_three_bytes(element: str, bits: int) -> None:
+    """As coreai-torch's palettes of 64 entries do: 30 indices of 6 bits lie in 24 bytes, not in 23."""
+    numbers = np.arange(10) % (1 << bits)
+    packed = sum(int(n) << (i * bits) for i, n in enumerate(numbers))
+    data = packed.to_bytes(-(-10 * bits // 24) * 3, "little")
+    assert len(data) > -(-10 * bits // 8)
+    np.testing.assert_array_equal(stored_array(data, f"tensor<10x{element}>").astype(int), numbers)
+    with pytest.raises(ValueError, match="bytes"):
+        stored_array(data + b"\0", f"tensor<10x{element}>")
+
+
 def test_signed_elements_of_four_bits_keep_their_sign() -> None:
     assert stored_array(b"\x8f\x07", "tensor<3xsi4>").astype(int).tolist() == [-1, -8, 7]
 

@@ -48,6 +48,7 @@ def _number(text: str, dtype: np.dtype) -> complex:
 def stored_array(data: bytes, kind: str) -> np.ndarray:
     """The array that bytes hold which are kept beside a graph: elements of less than a byte share bytes, lowest bits first.
 
+    Elements of 3 and 6 bits may be followed by what fills three bytes.
     Truth values may also have a byte each, as the bindings write those of an array.
     Raises ValueError where there are other than as many bytes as the type takes.
     """
@@ -58,7 +59,8 @@ def stored_array(data: bytes, kind: str) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     if width == 1 and len(data) == count:
         return _full((np.frombuffer(data, np.uint8) != 0).astype(dtype), shape)
-    if len(data) != -(-count * width // 8):
+    # what does not divide a byte may be filled up to whole groups of three bytes, which it does divide
+    if len(data) not in {-(-count * width // 8), -(-count * width // 24) * 3 if 8 % width else -1}:
         raise ValueError(f"a constant of {kind} has {len(data)} bytes")
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[: count * width].reshape(count, width)
     codes = (bits << np.arange(width, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
