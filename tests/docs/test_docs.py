@@ -90,7 +90,7 @@ def commands(block: Block) -> list[list[str]]:
 
 ALL = [block for page in PAGES for block in blocks(page)]
 RUN = [page for page in PAGES if any(b.language in ("sh", "python", "yaml") for b in blocks(page))]
-LONG = {"pytorch-to-iphone.md", "states.md", "clusters.md", "compression.md", "many-photos.md"}
+LONG = {"pytorch-to-iphone.md", "states.md", "clusters.md", "compression.md", "many-photos.md", "notebooks.md"}
 """Pages whose commands take longest to run."""
 
 

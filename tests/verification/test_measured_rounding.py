@@ -174,6 +174,7 @@ def test_what_is_left_of_terms_that_cancel_is_rounding_and_proves_nothing() -> N
     assert not cp.verify(other, made, {"x": np.float32([[1, 1]])})
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("operator", "gates", "more"), [("LSTM", 4, ""), ("GRU", 3, ", linear_before_reset=1")])
 def test_what_compression_explains_is_not_held_to_rounding(operator: str, gates: int, more: str) -> None:
     """The weights of two directions stand in one constant of the source."""

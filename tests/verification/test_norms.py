@@ -66,6 +66,7 @@ PRECISIONS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kind", NORMS)
 def test_what_a_norm_makes_of_rounding_is_no_fault_whichever_side_rounds(kind: str, tmp_path: Path) -> None:
     source = network(kind)
@@ -79,6 +80,7 @@ def test_what_a_norm_makes_of_rounding_is_no_fault_whichever_side_rounds(kind: s
             assert found.agrees, f"{candidate} against {reference}: {found.summary()}"
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("fault", [{"gamma": 1.1}, {"epsilon": 3e-2}], ids=["gamma", "epsilon"])
 @pytest.mark.parametrize("kind", NORMS)
 def test_a_fault_in_a_norm_is_found(kind: str, fault: dict[str, float], tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_drawn_tokens_differ_and_are_written_one_behind_the_other(source: Any, p
     assert [int(np.asarray(sample["position"])[0]) for sample in fed] == [0, 1, 2, 3]
 
 
+@pytest.mark.thorough
 def test_a_saved_run_of_a_model_that_remembers_is_the_reference_later(package: Any, tmp_path: Path) -> None:
     saved = cp.record(package, tmp_path / "run.npz", TOKENS)
     assert len(saved.samples) == len(TOKENS)

@@ -93,6 +93,7 @@ class Forest:
         return made
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("how", [0, 1, 2, 3])
 @pytest.mark.parametrize("modes", [(0,), (0, 1, 2, 3, 4, 5), (0, 6)])
 def test_trees_end_where_a_walk_down_them_ends(how: int, modes: tuple[int, ...]) -> None:
@@ -145,6 +146,7 @@ def old_forest(modes: tuple[str, ...]) -> tuple[dict[str, list[Any]], list[tuple
     return said, leaves
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("modes", [MODES[:1], MODES])
 @pytest.mark.parametrize("how", ["SUM", "AVERAGE", "MIN", "MAX"])
 def test_regressors_add_up_what_their_leaves_say(modes: tuple[str, ...], how: str) -> None:
@@ -170,6 +172,7 @@ def test_of_several_classes_the_highest_sum_wins(transform: str, labels: list[in
     )  # fmt: skip
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
 @pytest.mark.parametrize("speaks", [0, 1])
 @pytest.mark.parametrize("lowest", [0.0, -0.12])
