@@ -49,7 +49,29 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
         elif added_output.type.HasField("tensor_type"):
             # inference stops at a stated shape that is wrong; without it, it finds the right one
             added_output.type.tensor_type.ClearField("shape")
+    _type_keys(graph)
     return light
+
+
+_KEYS = {
+    "keys_strings": onnx.TensorProto.STRING,
+    "keys_int64s": onnx.TensorProto.INT64,
+    "keys_floats": onnx.TensorProto.FLOAT,
+}
+
+
+def _type_keys(graph: onnx.GraphProto) -> None:
+    """Says of what each LabelEncoder reads that it is of the type of its keys.
+
+    Where inference gives up on the node before, that has no type, and onnx's inference of LabelEncoder ends the process.
+    """
+    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "LabelEncoder" and node.input else ():
+            if attribute.name in _KEYS and node.input[0] not in known:
+                known.add(node.input[0])
+                value = graph.value_info.add(name=node.input[0])
+                value.type.tensor_type.elem_type = _KEYS[attribute.name]
 
 
 def inferred(light: onnx.ModelProto, *, data: bool = True) -> onnx.ModelProto:
