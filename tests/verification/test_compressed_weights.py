@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import coreproof as cp
+from coreproof.model.coreml.compressed import gaps
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.layer_weights import layer_weights
 from coreproof.verification.compressed_weights import compressed_weights
@@ -342,3 +343,59 @@ def test_a_source_may_be_the_one_that_is_compressed(tmp_path: Path) -> None:
 
 def test_plain_models_have_no_compressed_weights() -> None:
     assert verify(whole(), whole()).compressed.explained == {}
+
+
+def in_vectors(weight: np.ndarray, entries: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The weight with neighbours along its first axis as the nearest of a table of k-means, and its steps."""
+    vectors = np.moveaxis(weight.reshape(-1, size, weight.shape[1]), 1, -1).reshape(-1, size)
+    rng = np.random.default_rng(0)
+    lut = vectors[rng.choice(len(vectors), entries, replace=False)]
+    for _ in range(100):
+        chosen = np.square(vectors[:, None] - lut).sum(-1).argmin(1)
+        lut = np.stack([vectors[chosen == at].mean(0) if np.any(chosen == at) else lut[at] for at in range(entries)])
+    chosen = np.square(vectors[:, None] - lut).sum(-1).argmin(1)
+    steps = np.broadcast_to(gaps(lut), lut.shape)
+
+    def back(table: np.ndarray) -> np.ndarray:
+        unfolded = table[chosen].reshape(-1, weight.shape[1], size)
+        return np.moveaxis(unfolded, -1, 1).reshape(weight.shape).astype(np.float64)
+
+    return back(lut), back(steps)
+
+
+TAILS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "normal": lambda w: w,
+    "of one sign": lambda w: np.exp(w),
+    "heavy": lambda w: w * np.abs(w) ** 1.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("tails", "entries", "size"),
+    [
+        *((tails, *held) for tails in TAILS for held in ((2, 2), (4, 4), (8, 4), (16, 4), (16, 2), (64, 2))),
+        # two entries for four numbers of heavy tails are one for nearly all, and say nothing
+        *((tails, 2, 4) for tails in TAILS if tails != "heavy"),
+    ],
+)
+def test_numbers_that_became_the_nearest_vector_of_a_table_are_right_however_few_it_holds(
+    tails: str, entries: int, size: int
+) -> None:
+    weight = TAILS[tails](weights(128, 64, seed=3).astype(np.float64))
+    now, steps = in_vectors(weight, entries, size)
+    assert explains(now, weight, steps)
+    # 64 of another weight's rows in their place
+    assert not explains(now, np.roll(weight, 64, 0), steps)
+
+
+@pytest.mark.parametrize("tails", TAILS)
+@pytest.mark.parametrize("entries", [16, 64])
+def test_a_row_of_vectors_that_is_larger_or_another_is_told(tails: str, entries: int) -> None:
+    weight = TAILS[tails](weights(128, 64, seed=3).astype(np.float64))
+    for fault in (1.5, 0.5, -1.0):
+        wrong = weight * np.where(np.arange(128) == 5, fault, 1.0)[:, None]
+        now, steps = in_vectors(wrong, entries, 2)
+        assert not explains(now, weight, steps), fault
+    now, steps = in_vectors(exchanged(weight), entries, 2)
+    assert not explains(now, weight, steps)
+    assert "row" in altered(now, weight, steps)

@@ -39,6 +39,9 @@ Array = npt.NDArray[np.float64]
 _ALIKE = 0.5
 """From this mean cosine of their rows on, one weight was made from the other: a half lies between noise and compression."""
 
+_HINT = 0.25
+"""From this one on it may have been, where its bits explain it: four numbers that became one of two are no more alike."""
+
 _SURE = 3.0
 """Deviations from which on a channel's factor is none by chance."""
 
@@ -198,20 +201,15 @@ def _measured(squeezed: Sequence[_Weight], others: Sequence[_Weight], *, turned:
         assert weight.reference.steps is not None
         steps = np.broadcast_to(np.asarray(weight.reference.steps(), np.float64), now.shape)
         found = _made_from(weight, now, by_size.get(weight.reference.size, []), taken)
-        if found is None:
+        fits = [] if found is None else _nearest_first(weight, found, now, steps)
+        fit = next((f for f in fits if explains(now, f.meant, steps, f.unsure)), None)
+        if found is None or (fit is None and found.alike < _ALIKE):
             if not turned:
                 explained[weight.layer] = max(_by_steps(now, steps), explained.get(weight.layer, Distance()))
                 bound.add(weight.layer)
             continue
-        other, meant, order = found
+        other, order = found.weight, found.order
         layer = other.layer if turned else weight.layer
-        fits = list(_fits(now, meant, steps, weight.scales, other.scales))
-        if len(fits) > 1:
-            # a few bits explain a weight without the factors that are in it as well: the nearest first, number by number too
-            fits.sort(
-                key=lambda fit: rms(now - fit.meant) * fit.handicap * (1 + off_steps(now, fit.meant, steps, fit.unsure))
-            )
-        fit = next((f for f in fits if explains(now, f.meant, steps, f.unsure)), None)
         if fit is None:
             where = next(filter(None, (altered(now, f.meant, steps, f.unsure) for f in fits)), "")
             unexplained[layer] = unexplained.get(layer) or where
@@ -287,10 +285,8 @@ def _by_steps(now: Array, steps: Array) -> Distance:
     return Distance(off / scale, off) if scale > 0 else Distance()
 
 
-def _made_from(
-    weight: _Weight, now: Array, others: Sequence[_Sketched], taken: set[tuple[str, str]]
-) -> tuple[_Weight, Array, _Order] | None:
-    """The weight that this one resembles most, in this one's order of elements, and which order that is.
+def _made_from(weight: _Weight, now: Array, others: Sequence[_Sketched], taken: set[tuple[str, str]]) -> _Source | None:
+    """The weight that this one resembles most.
 
     Of several that are all the same (a table of words that is a classifier too) each is ``taken`` once.
     """
@@ -308,11 +304,11 @@ def _made_from(
             alike = _likeness(seen, np.where(kept, sketch, 0.0))
             if best is None or (alike > best[0] + _EQUAL) or (alike > best[0] - _EQUAL and fresh > best[1]):
                 best = alike, fresh, other, order
-    if best is None or best[0] < _ALIKE:
+    if best is None or best[0] < _HINT:
         return None
-    _, _, made_from, chosen = best
+    alike, _, made_from, chosen = best
     taken.add((made_from.layer, made_from.parameter))
-    return made_from, chosen.of(_dense(made_from.reference), now.shape), chosen
+    return _Source(made_from, chosen.of(_dense(made_from.reference), now.shape), chosen, alike)
 
 
 class _Order(NamedTuple):
@@ -339,6 +335,15 @@ class _Order(NamedTuple):
         first, second = self.axes
         exchanged[first], exchanged[second] = exchanged[second], exchanged[first]
         return moved.reshape(exchanged).swapaxes(*self.axes)
+
+
+class _Source(NamedTuple):
+    """A weight that another was made from, its numbers in the other's order of elements, which order that is, and how alike."""
+
+    weight: _Weight
+    meant: Array
+    order: _Order
+    alike: float
 
 
 _GATES = (*permutations(range(4)), *permutations(range(3)))
@@ -390,6 +395,14 @@ class _Fit(NamedTuple):
     unsure: Array | float = 0.0
     doubt: float = 0.0
     handicap: float = 1.0
+
+
+def _nearest_first(weight: _Weight, source: _Source, now: Array, steps: Array) -> list[_Fit]:
+    """A few bits explain a weight without the factors that are in it as well: what is nearest, number by number too."""
+    fits = list(_fits(now, source.meant, steps, weight.scales, source.weight.scales))
+    if len(fits) > 1:
+        fits.sort(key=lambda f: rms(now - f.meant) * f.handicap * (1 + off_steps(now, f.meant, steps, f.unsure)))
+    return fits
 
 
 def _fits(now: Array, meant: Array, steps: Array, mine: Scales, other: Scales) -> Iterator[_Fit]:

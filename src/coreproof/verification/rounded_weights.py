@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,15 @@ _CLEARLY = 0.2
 _ODD = 2
 """Numbers of a slice that may have become another than the nearest where hardly any of the others did."""
 
+_TELLING = 0.15
+"""The share of numbers that have to be further from another slice's than from the nearest, for a table to tell slices apart."""
+
+_USED = 4
+"""Times that the entries of a table are used on the average, at least, for it to be one."""
+
+_VECTORS = (2, 4, 8)
+"""Numbers that an entry of a table may hold, besides one."""
+
 _PLACES = 64
 """Places along each other axis of a slice that are looked at for numbers that are not the nearest."""
 
@@ -68,7 +78,7 @@ def explains(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0
     shifted, which each number's step would hide. ``unsure``: by which share each number of ``meant`` may be off itself.
     """
     kept = np.isfinite(steps)
-    if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)):
+    if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)) and not _became_nearest(now, meant, steps, 0).all():
         return False
     # pruning takes the small ones; where large ones are gone, they got lost
     if kept.any() and not kept.all() and rms(meant[~kept]) > math.sqrt(0.5) * rms(meant[kept]):
@@ -118,22 +128,23 @@ def _are_nearest(now: Array, meant: Array, steps: Array) -> bool:
 
     A table may be that of the whole weight, of each row or of each column.
     """
-    most = _FEW_OTHERS * np.isfinite(steps).sum()
-    return any(further.sum() <= most for further in _further(now, meant, steps))
+    one, other, step, _ = _spread(now, meant, steps, None)
+    most = _FEW_OTHERS * np.isfinite(step).sum()
+    return any(further.sum() <= most for further in _further(one, other, step))
 
 
 def _further(
-    now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0, clearly: float = SAME
+    now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0, clearly: float = SAME, *, whole: bool = False
 ) -> Iterator[npt.NDArray[np.bool_]]:
     """Which numbers did not become the nearest that is stored, by what is stored: even steps, or one table or several.
 
-    ``clearly``: by which share of the distance to the nearest they have to be further than that.
+    ``clearly``: by which share of the distance to the nearest they have to be further than that. ``whole``: no tables of slices.
     """
     kept = np.isfinite(steps)
     off = np.abs(now - meant) - (SAME + _LIKELY * unsure) * np.abs(meant)
     if _are_even(steps):
         yield kept & (off > math.sqrt(_NEAREST) * (1 + clearly / 2) * np.where(kept, steps, 0.0))
-    for axis in (None, *range(min(2, now.ndim) if now.ndim > 1 else 0)):
+    for axis in (None, *range(min(2, now.ndim) if now.ndim > 1 and not whole else 0)):
         sides = [a[None] if axis is None else np.moveaxis(a, axis, 0) for a in (now, meant, off, kept)]
         found = np.zeros(sides[0].shape, np.bool_)
         for at in range(len(found)):
@@ -164,6 +175,47 @@ def _beyond_nearest(now: Array, meant: Array, off: Array, clearly: float) -> npt
     return beyond
 
 
+def _vectors(now: Array, meant: Array, steps: Array) -> Iterator[tuple[npt.NDArray[np.bool_], int, int]]:
+    """``_further`` of tables that hold several numbers each, neighbours along an axis, of a weight of which all is kept.
+
+    With that axis, and how many: so many are further all at once.
+    """
+    if not np.isfinite(steps).all():
+        return
+    for axis in range(min(2, now.ndim)):
+        for size in (size for size in _VECTORS if now.shape[axis] % size == 0):
+            one, other = (np.moveaxis(a, axis, -1).reshape(*np.delete(a.shape, axis), -1, size) for a in (now, meant))
+            table = np.unique(one.reshape(-1, size), axis=0)
+            # of hardly more vectors than entries each is the nearest to itself
+            if not 1 < len(table) <= min(_LARGEST_TABLE, one[..., 0].size // _USED):
+                continue
+            squares = np.square(other).sum(-1, keepdims=True) - 2 * other @ table.T + np.square(table).sum(1)
+            nearest = np.sqrt(np.maximum(squares.min(-1), 0.0))
+            off = np.sqrt(np.square(one - other).sum(-1)) - SAME * np.sqrt(np.square(other).sum(-1))
+            further = np.repeat((off > nearest * (1 + _CLEARLY))[..., None], size, axis=-1)
+            yield np.moveaxis(further.reshape(*further.shape[:-2], -1), -1, axis), axis, size
+
+
+def _became_nearest(now: Array, meant: Array, steps: Array, axis: int) -> npt.NDArray[np.bool_]:
+    """The slices of which all but a few numbers became the nearest of a table, while of others' numbers many are not.
+
+    So a slice may be off by more than zeros are, where the table holds nothing that is near it.
+    """
+    one, other, step, _ = _spread(now, meant, steps, axis)
+    rest = tuple(at for at in range(now.ndim) if at != axis)
+    count = one.size / one.shape[axis]
+    moved = np.roll(other, 1, axis)
+    singles = (_further(one, source, step, whole=True) for source in (other, moved))
+    scalars = ((further, control, 1) for further, control in zip(*singles, strict=True))
+    both = zip(_vectors(one, other, step), _vectors(one, moved, step), strict=True)
+    vectors = ((further, control, size) for (further, _, size), (control, _, _) in both)
+    for further, control, size in chain(scalars, vectors):
+        if control.mean() > _TELLING and further.mean() <= _FEW_OTHERS:
+            slices: npt.NDArray[np.bool_] = further.sum(rest) <= _FEW_OTHERS * count + _ODD * size
+            return slices
+    return np.zeros(now.shape[axis], np.bool_)
+
+
 def _strays(now: Array, meant: Array, steps: Array, axis: int, unsure: Array | float) -> npt.NDArray[np.bool_]:
     """The slices of which many numbers did not become the nearest that is stored, where those of most slices did.
 
@@ -172,32 +224,44 @@ def _strays(now: Array, meant: Array, steps: Array, axis: int, unsure: Array | f
     seen = _spread(now, meant, steps, axis, unsure)
     rest = tuple(at for at in range(now.ndim) if at != axis)
     told = np.isfinite(seen[2]).sum(rest)
-    for further in _further(*seen, _CLEARLY):
+    scalars = ((further, axis, 1) for further in _further(*seen, _CLEARLY))
+    for further, along, several in chain(scalars, _vectors(*seen[:3])):
+        size = 1 if along == axis else several
         counts = further.sum(rest)
         if told.any() and np.median(counts[told > 0] / told[told > 0]) <= _FEW_OTHERS:
             # as many as in the other slices, by chance
             usual = told * (counts.sum() - counts) / np.maximum(told.sum() - told, 1)
-            strays: npt.NDArray[np.bool_] = counts > usual + _SURE * np.sqrt(usual) + _ODD
+            strays: npt.NDArray[np.bool_] = counts > usual + _SURE * np.sqrt(usual * size) + _ODD * size
             return strays
     return np.zeros(now.shape[axis], np.bool_)
 
 
 def _spread(
-    now: Array, meant: Array, steps: Array, axis: int | None, unsure: Array | float
+    now: Array, meant: Array, steps: Array, axis: int | None, unsure: Array | float = 0.0
 ) -> tuple[Array, Array, Array, Array]:
-    """Evenly spread places of long slices, which say enough; what lies beyond the last that is stored becomes that."""
-    places = tuple(
-        slice(None) if at == axis else slice(None, None, max(1, length // _PLACES))
-        for at, length in enumerate(now.shape)
-    )
+    """Evenly spread places of long slices, which say enough; what lies beyond the last that is stored becomes that.
+
+    Neighbours stay together: a table may hold several numbers each.
+    """
+    places = np.ix_(*(_blocks(length if at != axis else 0, length) for at, length in enumerate(now.shape)))
     doubts = np.broadcast_to(unsure, now.shape)[places]
     return now[places], meant.clip(now.min(), now.max())[places], steps[places], doubts
+
+
+def _blocks(long: int, length: int) -> npt.NDArray[np.intp]:
+    """Evenly spread blocks of places along an axis that is ``long``; else all."""
+    if long <= _PLACES:
+        return np.arange(length)
+    most = _VECTORS[-1]
+    starts = np.linspace(0, length // most - 1, _PLACES // most).astype(np.intp) * most
+    return (starts[:, None] + np.arange(most)).reshape(-1)
 
 
 def off_steps(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) -> float:
     """The share of numbers that did not become the nearest that is stored: of its own weight hardly any."""
     seen = _spread(now, meant, steps, None, unsure)
-    return float(min(further.mean() for further in _further(*seen, _CLEARLY)))
+    vectors = (further for further, _, _ in _vectors(*seen[:3]))
+    return float(min(further.mean() for further in chain(_further(*seen, _CLEARLY), vectors)))
 
 
 def _explained(
@@ -217,6 +281,8 @@ def _explained(
     explained: npt.NDArray[np.bool_] = (found <= most) & (nearest | (alike & like_the_rest))
     if axis is None:
         return explained
+    if not explained.all():
+        explained |= _became_nearest(now, meant, steps, axis)
     # what was guessed slice by slice is off by its own share in each
     if not (isinstance(unsure, np.ndarray) and unsure.shape[axis] > 1):
         explained &= ~_strays(now, meant, steps, axis, unsure)
