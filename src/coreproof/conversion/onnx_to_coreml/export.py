@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -156,6 +158,7 @@ def network_spec(
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
     _refuse_inexpressible(built.program)
+    _name_layers_apart(built.program)
     # the backend would describe the inputs from them; ours are described below
     built.program.functions["main"].input_types = ()
     with quiet():
@@ -218,6 +221,29 @@ def _refuse_inexpressible(program: Program) -> None:
             found="; ".join(f"{op} (first at {name!r})" for op, name in missing.items()),
             fix="convert it to an ML Program",
         )
+
+
+def _name_layers_apart(program: Program) -> None:
+    """Renames each operation of which the backend could name a part as something else of the model is named.
+
+    It writes some operations as several layers, and calls those after the operation ("norm_scale", "norm_mvn"); the result of a
+    dynamic quantisation of "norm" is called so too.
+    """
+    operations = program.functions["main"].operations
+    taken = sorted({o.name for o in operations} | {v.name for o in operations for v in o.outputs})
+
+    def is_begun(name: str) -> bool:
+        # "add_1" is the next addition, and no part of "add"
+        begun = takewhile(lambda other: other.startswith(f"{name}_"), taken[bisect_right(taken, f"{name}_") :])
+        return any(not other[len(name) :].lstrip("_").isdecimal() for other in begun)
+
+    for operation in operations:
+        if operation.op_type != "const" and is_begun(operation.name):
+            name = f"{operation.name}_layer"
+            while is_begun(name) or name in taken:
+                name += "_layer"
+            operation.name = name
+            insort(taken, name)
 
 
 def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classes) -> Model_pb2.Model:

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
 from coreproof.conversion.onnx_to_coreml.faint_factors import faint_factors, fine_steps
+from coreproof.conversion.onnx_to_coreml.integer_sums import integer_sums
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
@@ -83,7 +84,7 @@ def half_range(graph: ir.Graph) -> HalfRange:
     # each finder reads the graph for itself; what one keeps in float32 does not hide it from the others
     constants = _constants(graph)
     found = (
-        *(_guarded, _at_edges, fine_steps, faint_factors, _large_angles),
+        *(_guarded, _at_edges, fine_steps, faint_factors, integer_sums, _large_angles),
         *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time),
     )
     wide = frozenset(name for kind in found for name in kind(graph, constants))
