@@ -71,7 +71,7 @@ class Case:
 
 @cache
 def _scaled() -> Case:
-    return Case("Scaled", _picture())
+    return Case("Scaled", _picture(), guarded=False)
 
 
 @cache

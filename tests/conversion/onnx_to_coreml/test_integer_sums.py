@@ -62,3 +62,17 @@ def test_sums_of_integers_are_scaled_before_float16_holds_them(
     # an element at an edge may be a step off, of which 200 products are summed: 1/255 of the range of one
     step = 2.0**-11 if name in ("divided", "multiplied") else 1 / 255
     np.testing.assert_allclose(made, wanted, rtol=2.0**-10, atol=step * np.abs(wanted).max())
+
+
+def test_a_network_holds_a_bias_of_large_integers_as_its_numbers() -> None:
+    whole = np.array([-20119681, 20119683, 5, -7, 2**30 + 1, 0], np.int32)
+    model = onnx_model(
+        f"{HEAD} (float[3,6] x) => (float[3,6] y) {{ b = DequantizeLinear(whole, step, nothing) y = Add(x, b) }}",
+        whole=whole,
+        step=np.float32(1e-8),
+        nothing=np.int32(0),
+    )
+    x = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
+    with cp.session(cp.convert(model, "neuralnetwork", check=False)) as running:
+        made = running.run({"x": x})["y"]
+    np.testing.assert_allclose(made, x + whole * 1e-8, rtol=0, atol=1e-6 * 12)

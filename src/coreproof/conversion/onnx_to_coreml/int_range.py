@@ -30,6 +30,8 @@ _TO_THE_END = {"Slice": (1, 2), "Trilu": (1,), "Min": (0, 1), "Max": (0, 1), "Cl
 
 def check_constants(node: ir.Node, operands: Sequence[object], *, is_network: bool) -> None:
     """Raises ConversionError for an integer constant that the program cannot hold where this node reads it."""
+    if node.op_type == "DequantizeLinear" and all(o is None or isinstance(o, np.ndarray) for o in operands):
+        return  # the integers of a bias, of which only their numbers are written
     for place, (operand, value) in enumerate(zip(operands, node.inputs, strict=True)):
         if not isinstance(operand, np.ndarray) or operand.dtype.kind not in "iu" or not operand.size:
             continue
