@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Images = Mapping[str, ImageInput]
 
-_CLOSE = {True: 2e-2, False: 1e-3}
+_CLOSE = {True: 2e-2, False: 5e-5}
 """Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
 
 _AS_FAR_OFF = 8

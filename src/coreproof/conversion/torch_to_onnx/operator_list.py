@@ -14,6 +14,7 @@ from coreproof.conversion.torch_to_onnx.complex_parts import complex_parts, fill
 from coreproof.conversion.torch_to_onnx.experts import expert_operators
 from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
+from coreproof.conversion.torch_to_onnx.losses import loss_operators
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
@@ -53,6 +54,7 @@ def _of_real_numbers() -> Written:
     return {
         **keeping_forms(),
         **rewritten_operators(),
+        **loss_operators(),
         **batch_norm_operators(),
         **ordered_operators(),
         **matrix_operators(),
