@@ -72,7 +72,7 @@ test: $(READY) ## Run the tests that guard each change, in five minutes or so.
 test-thorough: $(READY) ## Run the other tests: the rest of the sweeps, and what judges more than it guards.
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "thorough" $(ARGS)
 
-test-all: $(READY) ## Run all tests, as CI does.
+test-all: $(READY) ## Run all tests at once.
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Not part of CI: measuring takes about half as long again as the tests.

@@ -41,7 +41,7 @@ def test_session_names_the_list_of_an_argument_outside_it(argument: str) -> None
 def test_verify_names_the_engines_that_there_are() -> None:
     wrong: Any = "banana"
     model = cp.load(conv_relu_onnx())
-    with pytest.raises(InputError, match="auto, onnxruntime, torch, openvino, coreml, coreai"):
+    with pytest.raises(InputError, match="auto, onnxruntime, torch, openvino, reference, coreml, coreai"):
         cp.verify(model, model, candidate_engine=wrong)
 
 

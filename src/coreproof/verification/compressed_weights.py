@@ -270,7 +270,8 @@ def _as_stored(weight: WeightRef, other: WeightRef, order: _Order, factors: Arra
     if factors is not None:
         meant = order.of(_dense(other), now.shape)
         now = np.where(factors != 0, np.divide(now, factors, out=meant.copy(), where=factors != 0), meant)
-    return order.back(now, other.shape)
+    # integers are stored whole: what a factor leaves beside one is its rounding
+    return order.back(np.rint(now) if "int" in other.dtype else now, other.shape)
 
 
 def _dense(weight: WeightRef) -> Array:

@@ -72,7 +72,8 @@ def real_weight(node: Node, parameter: str, held: Mapping[str, WeightRef]) -> We
         real: Array = (numbers - first.reshape(along)) * factor.reshape(along)
         return real
 
-    return replace(stored, dtype=stored.dtype if parts[0] is None else "float32", read=read)
+    # what is stored is another thing than these numbers, which cannot be put in its place
+    return replace(stored, dtype=stored.dtype if parts[0] is None else "float32", read=read, constant=None)
 
 
 def scale_beside(node: Node, held: Mapping[str, WeightRef]) -> Array | None:

@@ -73,8 +73,8 @@ def _is_faint(node: ir.Node, value: ir.Value, constants: Mapping[str, Array]) ->
     if array.dtype != np.float32 or not array.size:
         return False
     some = array.reshape(-1)[:_LOOKED_AT].astype(np.float64)
-    if node.op_type == "Gemm" and "alpha" in node.attributes:
-        some *= node.attributes["alpha"].as_float()
+    alpha = node.attributes["alpha"].value if node.op_type == "Gemm" and "alpha" in node.attributes else 1.0
+    some *= alpha if isinstance(alpha, float) else 1.0
     size = np.sqrt(np.mean(np.square(some)))
     if not 0 < size < np.finfo(np.float16).tiny:
         return False

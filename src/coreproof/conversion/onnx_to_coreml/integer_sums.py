@@ -16,6 +16,7 @@ from coreproof.conversion.operators import meaning
 _SUMS = frozenset(["MatMulInteger", "ConvInteger"])
 _SCALES = frozenset(["Mul", "Div"])
 _TERMS = frozenset(["Add", "Sub", "Sum"])
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGE = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64, ir.DataType.UINT16)
 
 
@@ -32,7 +33,8 @@ def integer_sums(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[st
 
 
 def _is_cast(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and ir.DataType(node.attributes["to"].as_int()).is_floating_point()
+    # a file may ask for a type that there is not
+    return node.op_type == "Cast" and "to" in node.attributes and node.attributes["to"].value in _FLOATS
 
 
 def _handed_on(node: ir.Node) -> bool:
