@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
-from coreproof.conversion.onnx_to_coreml.faint_factors import faint_factors, fine_steps
+from coreproof.conversion.onnx_to_coreml.faint_factors import LOST, faint_factors, fine_steps, share_lost
 from coreproof.conversion.onnx_to_coreml.integer_sums import integer_sums
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
@@ -29,9 +29,6 @@ from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.onnx.constants import known_tensor
 
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
-_SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
-_LOST = 1 / 32
-"""A number whose rounding to float16 changes it by more than this share of itself is lost; 1e-6 (1.3%) is not, 1e-7 is."""
 
 _ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min", "Clip"])
 _BIASED = ("Gemm", "Conv", "ConvTranspose")
@@ -134,13 +131,7 @@ def _constants(graph: ir.Graph) -> Mapping[str, Array]:
 
 def _is_lost(array: Array) -> bool:
     """Whether float16 has no number near some element that is not zero."""
-    # an epsilon is a number or one a channel, and no weight
-    if array.size > 4096 or array.dtype == np.float16:
-        return False
-    size = np.abs(array.astype(np.float64))
-    # normal numbers keep eleven bits; below them each halving loses one
-    small = size[(size > 0) & (size < _SMALLEST_NORMAL)]
-    return bool((np.abs(small.astype(np.float16).astype(np.float64) - small) > _LOST * small).any())
+    return share_lost(array) > LOST
 
 
 def _is_huge(array: Array) -> bool:

@@ -32,11 +32,11 @@ def write_out_quantized(model: ir.Model) -> None:
     for number, node in enumerate(nodes):
         if node.domain != "com.microsoft" or opset < _FIRST_OPSET or not _is_usual(node):
             continue
-        for place, value in enumerate(node.outputs):
-            value.name = value.name or f"{node.name}/omitted{place}"
         definition = _definition(node, opset)
         del definition.output[len(node.outputs) :]
         definition.name = f"DynamicQuantizeLSTM_{number}"
+        for place, value in enumerate(node.outputs):  # what is left out is made all the same, and read by nobody
+            value.name = value.name or f"{definition.name}/omitted{place}"
         function = ir.from_proto(definition)
         model.functions[function.identifier()] = function
         model.opset_imports[_DOMAIN] = 1
