@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 from unittest.mock import patch
 
+from coreproof.model.torch.decompositions import tables_made_once
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -79,6 +81,7 @@ def operators_read_once(add: Callable[[OperatorList], None] = as_it_is) -> Itera
 
     with ExitStack() as patches:
         patches.enter_context(patch.object(registry, "from_torchlib", staticmethod(taken)))
+        patches.enter_context(tables_made_once())
         # another release of PyTorch may know no such step, and then takes no such time
         if (read_composite := getattr(utils, _READ_COMPOSITE, None)) is not None:
             patches.enter_context(patch.object(utils, _READ_COMPOSITE, functools.cache(read_composite)))
