@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import mmap
 import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -22,6 +22,7 @@ import numpy as np
 
 from coreproof.errors import RunError
 from coreproof.model.coreai.arrays import ArrayFile, Place, at, mapped, written
+from coreproof.model.coreai.bytecode import GRAPH, resources
 from coreproof.model.coreai.element_types import tensor_type
 from coreproof.model.coreai.literals import dense_array, stored_array
 from coreproof.model.coreai.locations import without_locations
@@ -87,7 +88,7 @@ def read(request: Entry) -> Answer:
     asset = importlib.import_module("coreai.authoring").AIModelAsset.load(request["path"].text())
     module = asset.program._module._mlir_module  # noqa: SLF001 - there is no public way to the operations
     with ArrayFile(folder / "constants") as constants:
-        reader = _Reader(module.operation, constants, folder)
+        reader = _Reader(constants, Path(request["path"].text()) / GRAPH)
         document = {"functions": [reader.graph(held.operation) for held in module.body.operations]}
     (folder / "graph.json").write_text(json.dumps(document), encoding="utf-8")
     return {"producer": str(asset.metadata.producer) if hasattr(asset.metadata, "producer") else ""}
@@ -96,12 +97,11 @@ def read(request: Entry) -> Answer:
 class _Reader:
     """A walk through the operations of a module; values are numbered as they are met."""
 
-    def __init__(self, module: _Operation, constants: ArrayFile, folder: Path) -> None:
-        self._module = module
+    def __init__(self, constants: ArrayFile, file: Path) -> None:
         self._constants = constants
-        self._folder = folder
+        self._file = file
         self._numbers: dict[_Value, int] = {}
-        self._resources: dict[str, Place] | None = None
+        self._places: dict[tuple[str, str], Place] = {}
 
     def graph(self, operation: _Operation) -> Answer:
         """One operation at the top of a module, which is a graph."""
@@ -144,23 +144,19 @@ class _Reader:
                 return self._constants.add(array)
         text = operation.get_asm(large_elements_limit=None, assume_verified=True)
         name = _resource(text)
-        return self._constants.add(dense_array(text, kind)) if name is None else self._resource_places()[name]
+        return self._constants.add(dense_array(text, kind)) if name is None else self._beside(name, kind)
 
-    def _resource_places(self) -> Mapping[str, Place]:
-        """Where the constants lie that are kept beside the graph: the bindings give their bytes out as text only."""
-        if self._resources is None:
-            wanted, listing = dict(_resource_types(self._module)), self._folder / "listing"
-            with listing.open("wb") as file:
-                self._module.print(file=file, binary=True, large_elements_limit=1, assume_verified=True)
-            self._resources = {}
-            with listing.open("rb") as kept, mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                for found in re.finditer(rb'\n\s*"?([^\s":]+)"?: "0x([0-9A-Fa-f]*)"', text):
-                    if (kind := wanted.get(found[1].decode())) is not None:
-                        # the first four bytes say how the others are aligned
-                        data = bytes.fromhex(found[2].decode())[4:]
-                        self._resources[found[1].decode()] = self._constants.add(stored_array(data, kind))
-            listing.unlink()
-        return self._resources
+    def _beside(self, name: str, kind: str) -> Place:
+        """Where a constant lies that is kept beside the graph: several may be one."""
+        if (name, kind) not in self._places:
+            if name not in self._resources:
+                raise ValueError(f"the bytes of the constant {name} are not in the file")
+            self._places[name, kind] = self._constants.add(stored_array(self._resources[name], kind))
+        return self._places[name, kind]
+
+    @cached_property
+    def _resources(self) -> Mapping[str, np.ndarray]:
+        return resources(mapped(self._file))
 
 
 def _attributes(operation: _Operation) -> dict[str, str]:
@@ -171,18 +167,6 @@ def _resource(text: str) -> str | None:
     """The name of the bytes that a constant's text names; None where it holds them itself."""
     found = re.search(r"coreai\.constant dense_resource<([^>]*)>", text[:4096])
     return None if found is None else found[1].strip('"')
-
-
-def _resource_types(operation: _Operation) -> Iterator[tuple[str, str]]:
-    for region in operation.regions:
-        for block in region.blocks:
-            for held in block.operations:
-                inner = held.operation
-                if inner.name == "coreai.constant":
-                    name = _resource(inner.get_asm(large_elements_limit=1, assume_verified=True))
-                    if name is not None:
-                        yield name, str(inner.results[0].type)
-                yield from _resource_types(inner)
 
 
 # writing
@@ -236,19 +220,22 @@ class _Writer:
         self._ir = ir
         self._held = held
         self._values: dict[int, object] = {}
+        # a few texts say the types and the attributes of most operations
+        self._type: Callable[[str], object] = cache(ir.Type.parse)
+        self._attribute: Callable[[str], object] = cache(ir.Attribute.parse)
 
     def put(self, told: Entry, at_the: object) -> None:
         """Builds one operation, with the blocks within it."""
         ir, kind = self._ir, told["operation"].text()
         results = [result.each(2) for result in _each(told, "results")]
-        attributes = {name: ir.Attribute.parse(text.text()) for name, text in told["attributes"].table().items()}
+        attributes = {name: self._attribute(text.text()) for name, text in told["attributes"].table().items()}
         if "constant" in told.table():
             attributes["value"] = self._elements(told["constant"], results[0][1].text())
         blocks = told["blocks"].each()
         operands = [self._values[operand.whole(0)] for operand in _each(told, "operands")]
         built = ir.Operation.create(
             kind,
-            results=[ir.Type.parse(type_.text()) for _, type_ in results],
+            results=[self._type(type_.text()) for _, type_ in results],
             operands=operands,
             attributes=attributes,
             regions=len(blocks),
@@ -261,7 +248,7 @@ class _Writer:
 
     def _block(self, told: Entry, region: _Region) -> None:
         arguments = [argument.each(2) for argument in told["arguments"].each()]
-        types = [self._ir.Type.parse(type_.text()) for _, type_ in arguments]
+        types = [self._type(type_.text()) for _, type_ in arguments]
         block = self._ir.Block.create_at_start(region, types)
         self._values.update(
             {number.whole(0): value for (number, _), value in zip(arguments, block.arguments, strict=True)}
@@ -272,8 +259,8 @@ class _Writer:
     def _elements(self, place: Entry, kind: str) -> object:
         """A constant; large ones lie beside the graph, as Apple's own writer puts them."""
         bound = importlib.import_module(_DIALECT)
-        array = np.array(at(self._held, place))
-        return bound.create_elements_attr(self._ir.Location.unknown(), self._ir.Type.parse(kind), array)
+        array = at(self._held, place)
+        return bound.create_elements_attr(self._ir.Location.unknown(), self._type(kind), array)
 
     def _location(self, text: str) -> object:
         return self._ir.Location.from_attr(self._ir.Attribute.parse(text)) if text else self._ir.Location.unknown()

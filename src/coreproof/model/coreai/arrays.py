@@ -33,7 +33,7 @@ class ArrayFile:
     def add(self, array: np.ndarray) -> Place:
         """Writes an array; where it lies."""
         offset = self._file.tell()
-        self._file.write(np.ascontiguousarray(array).tobytes())
+        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self._file.write(bytes(-self._file.tell() % 8))
         return array.dtype.name, list(array.shape), offset
 

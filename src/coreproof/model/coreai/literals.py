@@ -45,7 +45,7 @@ def _number(text: str, dtype: np.dtype) -> complex:
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
 
 
-def stored_array(data: bytes, kind: str) -> np.ndarray:
+def stored_array(data: bytes | np.ndarray, kind: str) -> np.ndarray:
     """The array that bytes hold which are kept beside a graph: elements of less than a byte share bytes, lowest bits first.
 
     Elements of 3 and 6 bits may be followed by what fills three bytes.

@@ -10,6 +10,7 @@ import numpy as np
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreai.arrays import at, mapped
+from coreproof.model.coreai.bytecode import GRAPH
 from coreproof.model.coreai.child import Child, require_packages
 from coreproof.model.coreai.element_types import TensorType, tensor_type
 from coreproof.model.coreai.locations import read_location
@@ -17,7 +18,6 @@ from coreproof.model.coreai.program import Function, StoredBlock, StoredOperatio
 from coreproof.model.files.entries import Entry, Fail, parse_json
 from coreproof.model.formats.free_name import free_name
 
-GRAPH = "main.mlirb"
 _SECONDS = 60.0
 _BYTES_A_SECOND = 2_000_000
 _LARGEST_GRAPH = 1 << 30
@@ -64,8 +64,8 @@ def read_program(path: Path, child: Child | None = None) -> StoredProgram:
         if written.stat().st_size > _LARGEST_GRAPH:
             raise fail(f"a graph of {written.stat().st_size:,} bytes")
         document = parse_json(written.read_bytes(), fail)
-        # the folder goes with the child
-        constants = np.array(mapped(asked.folder / "constants"))
+        # the folder goes with the child; what is mapped of it stays until nothing refers to it
+        constants = mapped(asked.folder / "constants")
     return program_of(document, constants, fail)
 
 

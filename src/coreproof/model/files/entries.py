@@ -75,12 +75,22 @@ def _parsed(parse: Callable[[], object], fail: Fail) -> Entry:
 class Entry:
     """One entry of a document: its value, and its name for errors. Each reader returns the value in its type, or raises."""
 
+    __slots__ = ("_above", "_fail", "_key", "value")
     value: Any
 
-    def __init__(self, value: object, name: str, fail: Fail) -> None:
+    def __init__(self, value: object, key: str | int, fail: Fail, above: Entry | None = None) -> None:
         self.value = value
-        self.name = name
+        self._key = key
         self._fail = fail
+        self._above = above
+
+    @property
+    def name(self) -> str:
+        """Where it stands in the document: put together when an error asks, since a large document has a million of them."""
+        above = "" if self._above is None else self._above.name
+        if isinstance(self._key, int):
+            return f"{above}[{self._key}]"
+        return f"{above}.{self._key}" if above else self._key
 
     def refuse(self, expected: str, found: str | None = None) -> CoreproofError:
         """The error for this entry."""
@@ -99,13 +109,13 @@ class Entry:
         """The entry of a table, None as its value where there is none."""
         if not isinstance(self.value, dict):
             raise self.refuse("a table")
-        return Entry(self.value.get(key), self._below(key), self._fail)
+        return Entry(self.value.get(key), key, self._fail, self)
 
     def table(self) -> dict[str, Entry]:
         """A table's entries by key."""
         if not isinstance(self.value, dict):
             raise self.refuse("a table")
-        return {key: Entry(value, self._below(key), self._fail) for key, value in self.value.items()}
+        return {key: Entry(value, key, self._fail, self) for key, value in self.value.items()}
 
     def each(self, count: int | None = None) -> list[Entry]:
         """A list's entries; ``count`` says how many there have to be."""
@@ -113,7 +123,7 @@ class Entry:
             raise self.refuse("a list")
         if count is not None and len(self.value) != count:
             raise self.refuse(f"{count} entries", str(len(self.value)))
-        return [Entry(value, f"{self.name}[{i}]", self._fail) for i, value in enumerate(self.value)]
+        return [Entry(value, i, self._fail, self) for i, value in enumerate(self.value)]
 
     # values
 
@@ -165,9 +175,6 @@ class Entry:
     def optional(self, read: Callable[[Entry], _T]) -> _T | None:
         """What ``read`` makes of the entry, None where it is null or not there."""
         return None if self.value is None else read(self)
-
-    def _below(self, key: str) -> str:
-        return f"{self.name}.{key}" if self.name else key
 
 
 def kind(value: object) -> str:
