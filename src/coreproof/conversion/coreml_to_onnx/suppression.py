@@ -43,9 +43,10 @@ def suppressed(
         # a box competes in its own class alone: in all others its score is the least there is
         own = b.op("Equal", b.op("ArgMax", scores, axis=2, keepdims=1), np.arange(classes, dtype=np.int64))
         judged = b.op("Transpose", b.op("Where", own, scores, _NEVER), perm=[0, 2, 1])
-    # ONNX leaves out what is not above the threshold, which nothing may be left out by
-    threshold = np.array([_NEVER]) if least is None else least
-    picked = b.op("NonMaxSuppression", boxes, judged, most, overlap, threshold, center_point_box=1)
+    if least is not None:
+        # here, for Core ML leaves out what is below the threshold, and ONNX what is at it too
+        judged = b.op("Where", b.op("Less", judged, least), _NEVER, judged)
+    picked = b.op("NonMaxSuppression", boxes, judged, most, overlap, np.array([_NEVER]), center_point_box=1)
     pairs = b.op("Gather", picked, np.array([0, 2], np.int64), axis=1)  # picture and box
     shape = b.op("Shape", best)
     none = b.op("Expand", np.zeros((), np.float32), shape)
@@ -54,9 +55,11 @@ def suppressed(
     survived = b.op("Greater", b.op("ScatterND", none, pairs, ones), np.float32(0))
     if least is not None:
         row = np.array([1], np.int64)
-        any_left = b.op("ReduceMax", b.op("Cast", survived, to=ir.DataType.INT32), row, keepdims=1)
-        top = b.op("Equal", best, b.op("ReduceMax", best, row, keepdims=1))
-        survived = b.op("Or", survived, b.op("And", top, b.op("Equal", any_left, np.int32(0))))
+        any_left = b.op("ReduceMax", b.op("Cast", survived, to=ir.DataType.INT64), row, keepdims=1)
+        # one alone, where several are the best
+        first, count = b.op("ArgMax", best, axis=1, keepdims=0), _part(b, shape, 1)
+        top = b.op("OneHot", first, count, np.array([0, 1], np.int64), axis=1)
+        survived = b.op("Or", survived, b.op("Greater", b.op("Sub", top, any_left), np.int64(0)))
     # suppression goes class by class; the result is ordered over all of them
     marked = b.op("Where", survived, best, np.float32(-np.inf))
     there = b.op("Min", most, _part(b, shape, 1))
