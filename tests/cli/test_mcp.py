@@ -132,6 +132,7 @@ def test_what_stays_out_of_reach(tool: str, arguments: dict[str, Any], said: str
         command_line(tools(write=False)[tool], arguments, project.resolve(), trust=False)
 
 
+@pytest.mark.thorough
 def test_writing_has_to_be_allowed(project: Path) -> None:
     async def talk() -> None:
         async with connected(project) as session:

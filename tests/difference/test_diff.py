@@ -43,6 +43,7 @@ def chain(operators: str = "cr cr cr", prefix: str = "layer", seed: int = 0) -> 
     return OnnxModel(ir.Model(graph, ir_version=9), name="chain")
 
 
+@pytest.mark.thorough
 def test_a_model_does_not_differ_from_itself(shared_data: Path) -> None:
     paths = [*(shared_data / "coreml").iterdir(), *(shared_data / "onnx").glob("*.onnx")]
     assert paths
@@ -223,6 +224,7 @@ def test_json_knows_no_infinity() -> None:
     assert json.loads(json.dumps(document, allow_nan=False))["changed"][0]["weights"][0]["relative_rms"] == "infinity"
 
 
+@pytest.mark.thorough
 def test_one_number_changed_anywhere_is_what_differs(shared_data: Path) -> None:
     """In every published network and ONNX model: the first number of one weight, picked by seed."""
     rng = np.random.default_rng(0)

@@ -68,6 +68,7 @@ def place(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_own_models_go_through_each_verb(coreproof: Run, place: Path) -> None:
     from tests.docs.stand_ins import TINY_TORCH
 

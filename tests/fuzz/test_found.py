@@ -1,4 +1,8 @@
-"""Every file that ever broke a verb, with all verbs of its kind: success or a CoreproofError, in bounds of time and memory."""
+"""Every file that ever broke a verb, with all verbs of its kind: success or a CoreproofError, in bounds of time and memory.
+
+None of them is among the tests of ``make test``: before the first the fuzzer's worker imports all that it may need and makes its
+healthy files, which takes as long as all of them.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +106,7 @@ KEPT = sorted(path.parent for path in FOUND.glob(f"*/{ABOUT}"))
 INDEX = json.loads((HOSTILE / "found" / "INDEX.json").read_text(encoding="utf-8")) if HOSTILE.is_dir() else []
 
 
-@pytest.mark.sweep(10)
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
 def test_what_broke_once_is_answered(path: Path, server: Server, tmp_path: Path) -> None:
     kind = json.loads((path / ABOUT).read_text(encoding="utf-8"))["kind"]
@@ -117,7 +121,7 @@ def test_what_is_kept_is_small() -> None:
     assert {name: size for name, size in sizes.items() if size >= LARGEST} == {}
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not INDEX, reason=f"no hostile files at {HOSTILE}: set COREPROOF_TEST_HOSTILE to the folder that holds them"
 )
@@ -140,7 +144,7 @@ MISPLACED = {
 }
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", MISPLACED)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("store", "mlpackage")])
 def test_something_else_in_the_place_of_a_file_is_refused_at_once(
@@ -157,7 +161,7 @@ def test_something_else_in_the_place_of_a_file_is_refused_at_once(
     )
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "what"), [*(("mlpackage", what) for what in MISPLACED), ("store", "pipe"), ("store", "circle")]
 )

@@ -52,6 +52,7 @@ def test_a_number_is_the_same_mutant_in_another_process(kind: str, elsewhere: di
     assert len(set(here)) > 25
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", QUICK)
 def test_nearly_every_mutant_differs_from_the_healthy_file(kind: str) -> None:
     changed = 0

@@ -97,6 +97,7 @@ def test_kept_weights_that_are_damaged_are_named(offline: Path, models: Any) -> 
         cp.load("torchvision:resnet18")
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "query", ["?weights=random", "?seed=3", "?weights=random&num_classes=7", "?seed=1&weights=random"]
 )
