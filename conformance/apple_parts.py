@@ -106,10 +106,13 @@ def whole_suite() -> list[Part]:
     ]
 
 
-def run_part(suite: Path, python: str, part: Part, folder: Path, sets: int, only: str | None) -> bool:
+def run_part(
+    suite: Path, python: str, part: Part, folder: Path, sets: int, only: str | None, workers: int | None = None
+) -> bool:
     """Runs one part into its record in ``folder``; False when it was cut off before its end.
 
-    ``sets``: parameter sets of each test function, 0 for all.
+    ``sets``: parameter sets of each test function, 0 for all. ``workers``: processes among which its tests are dealt out, 0 for
+    none but its own; without it what NPROC or the suite says.
     """
     environment = {
         **os.environ,
@@ -121,6 +124,8 @@ def run_part(suite: Path, python: str, part: Part, folder: Path, sets: int, only
         "NPY_DISABLE_CPU_FEATURES": NO_WIDE_SORTS,
         "TMO": os.environ.get("TMO", SECONDS),
     }
+    if workers is not None:
+        environment["NPROC"] = str(workers)
     if sets:
         environment["APPLE_SUITE_PER_FUNC"] = f"{sets}:{SEED}"
     if part.sample:

@@ -324,7 +324,7 @@ def main() -> int:
     ]
     known = stored() if given.record else {}
     todo = [family for family in chosen if given.again or family not in known]
-    get_context("forkserver").set_forkserver_preload(["conformance.preloaded"])
+    get_context("forkserver").set_forkserver_preload(["conformance.preloaded_exporter"])
     with ThreadPoolExecutor(given.jobs) as pool:
         for record in pool.map(_in_a_process, todo):
             known[record["family"]] = record

@@ -148,7 +148,8 @@ def main() -> int:
     seeds = given.only or list(range(int(first), int(last or first) + 1))
     tasks = [(seed, tuple(given.formats), given.keep) for seed in seeds]
     command = f"python -m conformance.random_graphs --seeds {given.seeds}"
-    return carry_out(judge, tasks, given.jobs, RESULTS if given.record else None, command)
+    begin_with = ("conformance.preloaded", "z3", "nnsmith.graph_gen", "nnsmith.materialize")
+    return carry_out(judge, tasks, given.jobs, RESULTS if given.record else None, command, begin_with)
 
 
 if __name__ == "__main__":

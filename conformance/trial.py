@@ -434,13 +434,23 @@ def _as_they_end(outcomes: IMapIterator[dict[str, Any]], tasks: int) -> Iterator
 
 
 def carry_out(
-    judge: Callable[[Task], dict[str, Any]], tasks: Sequence[Task], jobs: int, record: Path | None, command: str
+    judge: Callable[[Task], dict[str, Any]],
+    tasks: Sequence[Task],
+    jobs: int,
+    record: Path | None,
+    command: str,
+    begin_with: Sequence[str] = ("conformance.preloaded",),
 ) -> int:
-    """Judges all tasks in worker processes, prints what must not be and a summary, and writes the record; 1 for any fault."""
+    """Judges all tasks in worker processes, prints what must not be and a summary, and writes the record; 1 for any fault.
+
+    The modules ``begin_with`` are imported once, and not by each of the workers, which end after some tasks.
+    """
     found: list[dict[str, Any]] = []
     _STANDING.mkdir(parents=True, exist_ok=True)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(begin_with))
     # a Pool waits for ever for a worker that the system kills, which the bound on its memory keeps from happening
-    with get_context("forkserver").Pool(jobs, initializer=_bounded, maxtasksperchild=40) as pool:
+    with context.Pool(jobs, initializer=_bounded, maxtasksperchild=40) as pool:
         for outcome in _as_they_end(pool.imap(partial(_watched, judge), tasks), len(tasks)):
             found.append(outcome)
             if bad := faults(outcome):
