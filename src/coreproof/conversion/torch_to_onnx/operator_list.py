@@ -20,6 +20,7 @@ from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
 from coreproof.conversion.torch_to_onnx.quantised import quantised_operators
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
+from coreproof.conversion.torch_to_onnx.resampled import resampling_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
 from coreproof.conversion.torch_to_onnx.special import special_operators
 from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
@@ -62,6 +63,7 @@ def _of_real_numbers() -> Written:
         **adaptive_operators(),
         **expert_operators(),
         **recurrent_operators(),
+        **resampling_operators(),
         **special_operators(),
         **factor_operators(),
         **placing_operators(),

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch.nn import functional
 
+import coreproof as cp
+from coreproof.conversion.onnx_to_coreml.ops.sampling import Sampling, nearest_indices
 from coreproof.errors import ConversionError
 from coreproof.runtime.open import session
-from tests.build import graph_model, node_model
+from tests.build import graph_model, node_model, onnx_proto
 from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 PICTURE = np.random.default_rng(0).normal(size=(2, 3, 6, 5)).astype(np.float32)
@@ -325,3 +329,52 @@ def test_a_factor_just_above_a_whole_one_is_no_whole_one(of: tuple[int, int], si
         # PyTorch and ONNX Runtime know the 1,000th place to 2^-14 in float32, and neighbours lie up to 6 apart
         atol=2**-14 * 6,
     )
+
+
+@pytest.mark.parametrize("nearest", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize(
+    "transformation", ["asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "half_pixel_symmetric"]
+)
+def test_the_nearest_element_is_the_one_that_onnx_runtime_takes(transformation: str, nearest: str) -> None:
+    """Of factors such as 4.8 it is a matter of how places are rounded, and a model must not differ from its source by that."""
+    how = {"mode": "nearest", "coordinate_transformation_mode": transformation, "nearest_mode": nearest}
+    for by, kind in (("sizes", TensorProto.INT64), ("scales", TensorProto.FLOAT)):
+        order = ["x", "", by] if by == "scales" else ["x", "", "", by]
+        node = helper.make_node("Resize", order, ["y"], **how)
+        model = onnx_proto([node], {"x": ["n"], by: (kind, [1])}, {"y": ["m"]}, opset=19)
+        running = onnxruntime.InferenceSession(model.SerializeToString())
+        for n in (1, 4, 11, 17, 22, 50, 64):
+            tenths = [tenth / 10 for tenth in range(3, 60, 3)]
+            for asked in [*range(1, 5 * n, max(n // 6, 1))] if by == "sizes" else [f for f in tenths if int(n * f) > 0]:
+                feed = np.array([asked], np.int64 if by == "sizes" else np.float32)
+                (expected,) = running.run(None, {"x": np.arange(n, dtype=np.float32), by: feed})
+                if (target := len(expected)) == n:
+                    continue
+                scale = asked / n if by == "sizes" else asked
+                found = nearest_indices(n, target, scale, (0.0, 1.0), Sampling("nearest", transformation, nearest))
+                np.testing.assert_array_equal(found, expected, err_msg=f"{n}, {by} {asked}")
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_places_between_two_elements_are_rounded_as_engines_do(free: bool) -> None:
+    """NNSmith's seed 150273: 50 to 240, where 120 / 4.8 is 25 exactly, and element 24 in float32."""
+    n: Any = "n" if free else 50
+    for asked, by in ((np.array([1, 1, 240], np.int64), "sizes"), (np.array([1, 1, 4.8], np.float32), "scales")):
+        order = ["x", "", by] if by == "scales" else ["x", "", "", by]
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        node = helper.make_node("Resize", order, ["y"], **how)
+        model = onnx_proto([node], {"x": [1, 1, n]}, {"y": [1, 1, "m"]}, {by: asked}, opset=18)
+        x = np.random.default_rng(0).normal(size=(1, 1, 50)).astype(np.float32)
+        (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+        shapes = {"x": [1, 1, (10, 60)]} if free else None
+        made = cp.convert(cp.load(model), "mlprogram", precision="fp32", shapes=shapes)
+        with session(made) as running:
+            (found,) = running.run({"x": x}).values()
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_scale_that_changes_no_length_hands_on_the_picture() -> None:
+    x = np.random.default_rng(0).normal(size=(1, 1, 4, 4)).astype(np.float32)
+    scales = np.array([1, 1, 1.2, 1.2], np.float32)
+    for mode in ("nearest", "linear", "cubic"):
+        check_node("Resize", {"x": x}, x, {"scales": scales}, order=["x", "", "scales"], mode=mode)

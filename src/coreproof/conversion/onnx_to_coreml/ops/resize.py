@@ -189,13 +189,14 @@ def _repeats(sampling: Sampling, factor: int) -> bool:
 
 
 def _indices(axis: Axis, sampling: Sampling) -> Array:
-    places = coordinates(axis.length, axis.target, axis.scale, axis.roi, sampling.transformation)
-    return nearest_indices(places, axis.length, sampling.nearest)
+    return nearest_indices(axis.length, axis.target, axis.scale, axis.roi, sampling)
 
 
 def _resize(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) -> Result:
     if any(axis.target < 1 for axis in plans):
         raise ctx.refuse("a length of its result is 0", "at least one element along each axis")
+    if all(axis.target == axis.length for axis in plans) and sampling.transformation != "tf_crop_and_resize":
+        return x  # a scale of 1.2 leaves 4 elements at 4: PyTorch and ONNX Runtime hand on the picture then
     if sampling.mode == "nearest":
         result = _nearest(ctx, x, plans, sampling)
     else:

@@ -14,7 +14,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Context
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, in_floats, is_known, without_bool
 from coreproof.conversion.onnx_to_coreml.ops.indexing import length_of, picked_one
-from coreproof.conversion.onnx_to_coreml.ops.sampling import Sampling
+from coreproof.conversion.onnx_to_coreml.ops.sampling import A_HALF, Sampling
 
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
@@ -87,8 +87,10 @@ class _Line:
     def places(self) -> Operand:
         """[target]: where each result looks, in [0, length - 1] or beyond it."""
         mb, at, how = self.mb, self._numbers(self.target), self.sampling.transformation
+        # an element is chosen by the operator's text, as ONNX Runtime does: see ``sampling.nearest_indices``
+        width = self.count if self.sampling.mode == "nearest" else self.width
         if how == "align_corners":
-            steps = mb.maximum(x=mb.sub(x=self.width, y=_ONE), y=_ONE)  # of one result alone the first place is 0
+            steps = mb.maximum(x=mb.sub(x=width, y=_ONE), y=_ONE)  # of one result alone the first place is 0
             return mb.real_div(x=mb.mul(x=at, y=mb.sub(x=self.length, y=_ONE)), y=steps)
         if how == "asymmetric":
             return self._scaled(at, _ONE)
@@ -97,7 +99,7 @@ class _Line:
         if how == "pytorch_half_pixel":
             # -0.5 for one result alone, as the reference implementation of ONNX has it
             return mb.select(
-                cond=mb.equal(x=self.width, y=_ONE), a=mb.sub(x=mb.mul(x=places, y=np.float32(0)), y=_HALF), b=places
+                cond=mb.equal(x=width, y=_ONE), a=mb.sub(x=mb.mul(x=places, y=np.float32(0)), y=_HALF), b=places
             )
         if how == "half_pixel_symmetric" and self.scale is not None:
             # (length / 2) (1 - count / width): the lengths were rounded down, and the picture keeps its centre
@@ -106,10 +108,14 @@ class _Line:
         return places
 
     def _scaled(self, at: Operand, parts: np.float32) -> Operand:
-        """``at`` counts in ``parts`` of a result: the place there. A quotient of whole numbers is rounded once."""
+        """``at`` counts in ``parts`` of a result: the place there. In a mean, a quotient of whole numbers is rounded once."""
         if self.scale is not None:
             whole = parts * self.scale if isinstance(self.scale, np.ndarray) else self.mb.mul(x=self.scale, y=parts)
             return self.mb.real_div(x=at, y=whole)
+        if self.sampling.mode == "nearest":
+            # the scale first, as ONNX Runtime has it: an element that is nearest by rounding is the same one
+            scale = self.mb.real_div(x=self.count, y=self.length)
+            return self.mb.real_div(x=at, y=scale if parts == 1 else self.mb.mul(x=scale, y=parts))
         return self.mb.real_div(x=self.mb.mul(x=at, y=self.length), y=self.mb.mul(x=self.count, y=parts))
 
     def _elements_at(self, x: Operand, places: Operand) -> Operand:
@@ -129,10 +135,14 @@ class _Line:
         mb, places = self.mb, self.places()
         how = self.sampling.nearest
         if how.startswith("round"):
-            # MIL's round takes halves to even; floor(x + 1/2) and ceil(x - 1/2) take all of them up, or down
-            up = how == "round_prefer_ceil"
-            shifted = mb.add(x=places, y=_HALF if up else -_HALF)
-            return self._elements_at(x, mb.floor(x=shifted) if up else mb.ceil(x=shifted))
+            # MIL's round takes halves to even; these take all of them up, or down, and what is a half but for its rounding
+            below = mb.floor(x=places)
+            beyond = mb.sub(x=places, y=below)
+            if how == "round_prefer_ceil":
+                up = mb.greater_equal(x=beyond, y=_HALF - A_HALF)
+            else:
+                up = mb.greater(x=beyond, y=_HALF + A_HALF)
+            return self._elements_at(x, mb.add(x=below, y=mb.cast(x=up, dtype="fp32")))
         return self._elements_at(x, mb.floor(x=places) if how == "floor" else mb.ceil(x=places))
 
     def linear(self, x: Operand) -> Operand:
