@@ -181,3 +181,58 @@ def test_what_rounding_leaves_between_the_lines_of_a_spectrum_is_no_difference()
     torch.manual_seed(0)
     module = (Spectrum().eval(), (torch.randn(1, 12, 8),))
     assert cp.convert(module, "mlprogram", precision="fp32", shapes={"x": [1, (2, 32), 8]})
+
+
+class Even(torch.nn.Module):
+    """Another number for each other length."""
+
+    def forward(self, x: Any) -> Any:
+        return x.sum(1) * (1.0 if x.shape[1] % 2 == 0 else 2.0)
+
+
+class Padded(torch.nn.Module):
+    """Fills up to whole windows, as window attention does."""
+
+    def forward(self, x: Any) -> Any:
+        if left := x.shape[1] % 4:
+            x = torch.nn.functional.pad(x, (0, 0, 0, 4 - left))
+        return x.reshape(1, -1, 4, 4).mean(2).sum(1)
+
+
+class InTheMiddle(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.mean(1) if 10 < x.shape[1] < 30 else x.sum(1)
+
+
+@pytest.mark.parametrize(
+    ("module", "length", "shapes"),
+    [
+        (Even(), 16, [1, (4, 32), 4]),
+        (Even(), 16, [(1, 4, 4), (1, 7, 4), (1, 16, 4)]),
+        (Padded(), 16, [1, (4, 32), 4]),
+        (InTheMiddle(), 8, [1, (4, 40), 4]),
+    ],
+    ids=str,
+)
+def test_a_module_that_goes_by_its_length_between_the_ends_is_refused(module: Any, length: int, shapes: Any) -> None:
+    source = (module.eval(), (torch.ones(1, length, 4),))
+    with pytest.raises(ConversionError, match="between the ends of the declared lengths"):
+        cp.convert(source, "mlprogram", precision="fp32", shapes={"x": shapes})
+    made = cp.convert(source, "mlprogram", precision="fp32", shapes={"x": shapes}, check=False)
+    if not isinstance(module, Padded):  # which does not run there at all
+        assert not cp.verify(source, made)
+
+
+class Halved(torch.nn.Module):
+    """Takes even lengths alone."""
+
+    def forward(self, x: Any) -> Any:
+        torch._check(x.shape[1] % 2 == 0)
+        return x.reshape(1, x.shape[1] // 2, 2, 4).sum(2)
+
+
+def test_lengths_between_that_the_source_does_not_take_are_left_out_and_said() -> None:
+    made = converted(Halved(), {"x": [1, (4, 32), 4]})
+    assert "the source itself does not run at x 1x5x4" in made.notes[-1]
+    assert "at x 1x32x4 likewise, and at 1 shape between" in made.notes[-1]
+    assert cp.verify((Halved(), (torch.ones(1, 16, 4),)), made)

@@ -20,6 +20,9 @@ from coreproof.runtime.session import Session
 
 Shapes = dict[str, tuple[int, ...]]
 
+_LISTED = 6
+"""So many of the shapes between the smallest and the largest of a list are tried."""
+
 _SHARE = 4
 """The values of one run may take this part of the memory budget, where the lengths are ours to choose."""
 
@@ -47,6 +50,20 @@ class Ends:
             asked = {a.name: lengths(a, b, end) for a, b in self.matched if not is_drawn_apart(a)}
             self._known[end] = self._affordable(asked) if end == "high" else asked
         return self._known[end]
+
+    def between(self) -> list[Shapes]:
+        """Lengths inside of what is declared, where a module that goes by its lengths may go another way than at the ends.
+
+        Of a list each shape, the first six of them; of ranges one more than the least, the middle, and one more than that.
+        """
+        low, high = self.shapes("low"), self.shapes("high")
+        inside = {a.name: _inside(a, b, low[a.name], high[a.name]) for a, b in self.matched if a.name in low}
+        seen, count = [low, high], max(map(len, inside.values()), default=0)
+        for at in range(count):
+            shapes = {name: those[min(at, len(those) - 1)] if those else low[name] for name, those in inside.items()}
+            if shapes not in seen:
+                seen.append(shapes)
+        return seen[2:]
 
     @cached_property
     def elements(self) -> int:
@@ -90,6 +107,16 @@ class Ends:
             changed = [f"{n} {_by(asked[n])} of {_by(high[n])}" for n in high if asked[n] != high[n]]
             self.notes.append(f"the high end of the declared lengths was reduced, for memory: {', '.join(changed)}")
         return asked
+
+
+def _inside(a: Feature, b: Feature, low: tuple[int, ...], high: tuple[int, ...]) -> list[tuple[int, ...]]:
+    if a.enumerated or b.enumerated:
+        return [shape for shape in listed(a, b) if shape not in (low, high) and math.prod(shape) < math.prod(high)][
+            :_LISTED
+        ]
+    middle = [(least + most) // 2 for least, most in zip(low, high, strict=True)]
+    asked = ([n + 1 for n in low], middle, [n + 1 for n in middle])
+    return [tuple(map(min, shape, high)) for shape in asked]
 
 
 def count_elements(running: Iterable[tuple[Session, Mapping[str, object]]]) -> int:

@@ -1,4 +1,4 @@
-"""Whether a converted model answers as its source does at both ends of its declared lengths, and if not, what is baked in."""
+"""Whether a converted model answers as its source does at all of its declared lengths, and if not, what is baked in."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ class ConvertedPair:
 
 
 def at_ends(pair: ConvertedPair) -> AtEnds:
-    """Runs both at the low and the high end of the lengths that the made model declares, where it declares any.
+    """Runs both at the low and the high end of the lengths that the made model declares, where it declares any, and between.
 
-    The high end is reduced where memory does not allow it, and ``said`` says so.
+    The high end is reduced where memory does not allow it, and ``said`` says so. Lengths between the ends that the source
+    itself does not take are left out, and said too: a network that halves its picture takes no odd one.
     """
     graphs = [pair.source.graph, pair.made.graph]
     ends = Ends(match_inputs(pair.taken, pair.made.signature), graphs, lambda usual: _count(pair, usual))
@@ -82,7 +83,27 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
     if len(seen) == 1:
         return AtEnds()
     said = f"; at {' and '.join(_in_words(shapes) for shapes in seen[1:])} likewise"
-    return AtEnds(None, said + "".join(f"; {note}" for note in ends.notes))
+    inside, unrun = ends.between(), list[str]()
+    for shapes in inside:
+        if not runs(pair.reference, pair.drawn(shapes)[0]):
+            unrun.append(_in_words(shapes))
+        elif (problem := _problem(pair, shapes)) is not None:
+            return AtEnds(
+                f"between the ends of the declared lengths ({_in_words(shapes)}) {problem}{_baked(pair, shapes)}"
+            )
+    if tried := len(inside) - len(unrun):
+        said += f", and at {tried} {'shape' if tried == 1 else 'shapes'} between"
+    notes = [*ends.notes, *([f"the source itself does not run at {' and at '.join(unrun)}"] if unrun else [])]
+    return AtEnds(None, said + "".join(f"; {note}" for note in notes))
+
+
+def runs(running: Session, sample: Sample) -> bool:
+    """Whether a model takes what is fed."""
+    try:
+        running.run(sample)
+    except CoreproofError:
+        return False
+    return True
 
 
 def _count(pair: ConvertedPair, usual: Shapes) -> int:

@@ -28,6 +28,7 @@ from coreproof.model.recording import Recording
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
+from coreproof.verification.at_ends import runs
 from coreproof.verification.bisect import bisect, spare_harmless, suspects
 from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
@@ -284,7 +285,7 @@ def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) ->
 
 
 def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress: Progress) -> Verification:
-    """With the outputs at both ends of the lengths that the candidate declares, where the reference is a module of fixed example.
+    """With the outputs at the ends of the lengths that the candidate declares, and between: for a module of fixed example.
 
     Its traced program, which has the inner values, takes the example's lengths alone; the module itself is not bound to them.
     """
@@ -300,16 +301,21 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
     )
     example = {f.name: f.shape for f in reference.signature.inputs}
     asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]
+    between = ends.between() if asked else []
     roles = roles_for(reference, candidate, (run.reference_session, run.candidate_session))
     graphs = [reference.graph, candidate.graph]
     pairs = [
         random_sample(signature, candidate.signature, seed, roles, number=number, shapes=shapes, graphs=graphs)
-        for number, shapes in enumerate(asked)
+        for number, shapes in enumerate([*asked, *between])
     ]
     if not pairs:
         return found
     # the module itself is not bound to the lengths at which it was traced
     run.reference_session.signature = signature
+    # a module need not take each length between the ends: one that halves its picture takes no odd one
+    taken = [number < len(asked) or runs(run.reference_session, pair[0]) for number, pair in enumerate(pairs)]
+    pairs = [pair for pair, does in zip(pairs, taken, strict=True) if does]
+    asked = [shapes for shapes, does in zip([*asked, *between], taken, strict=True) if does]
     outer = VerificationRun(
         reference,
         candidate,
