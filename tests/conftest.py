@@ -18,7 +18,7 @@ from coreproof.conversion.coremltools_import import import_coremltools
 from coreproof.model.collector import only_what_is_new
 from tests import drawn
 from tests.forked import Commands, commands
-from tests.sweeps import mark_thorough
+from tests.sweeps import mark_thorough, share_of
 
 # A shell starts what stands in the background deaf to Ctrl-C, and so are its children: tests that interrupt need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,8 +44,14 @@ def pytest_sessionstart() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     mark_thorough(items)
+    if share := os.environ.get("COREPROOF_THOROUGH"):
+        thorough = [item for item in items if item.get_closest_marker("thorough")]
+        kept = share_of(thorough, share)
+        left = [item for item in thorough if item.nodeid not in kept]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
 
 
 def pytest_collection_finish() -> None:

@@ -1,5 +1,7 @@
 """Which cases of a sweep ``make test`` runs: some, spread over all. The others become ``thorough``, for ``make test-thorough``.
 
+Of the thorough tests a run may take a share: ``COREPROOF_THOROUGH=1/2`` leaves out each second one, and ``2/2`` the others.
+
 ``@pytest.mark.sweep(4)`` keeps four cases of a test; ``sweep(1, each="operator")`` one for each value of the argument
 ``operator`` (``each="trial.operator"``: of what this is of the argument ``trial``), so that none is left without a test. A
 test of which nothing is needed with each change is ``thorough`` itself.
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from functools import reduce
+from zlib import crc32
 
 import pytest
 
@@ -39,6 +42,17 @@ def mark_thorough(items: Iterable[pytest.Item]) -> None:
         for place, case in enumerate(cases):
             if place not in kept:
                 case.add_marker(pytest.mark.thorough)
+
+
+def share_of(thorough: Iterable[pytest.Item], share: str) -> set[str]:
+    """The names of those tests that are in the share, "1/2" or "2/2": by their names alone, so that it is the same everywhere.
+
+    Raises ValueError for what is no share.
+    """
+    number, _, parts = share.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise ValueError(f"a share is a number and how many there are, 1/2 or 2/2, and not {share!r}")
+    return {item.nodeid for item in thorough if crc32(item.nodeid.encode()) % int(parts) == int(number) - 1}
 
 
 def _value(item: pytest.Item, each: str | None) -> str:

@@ -192,6 +192,7 @@ PICTURED: dict[str, tuple[Callable[[], Any], dict[str, str]]] = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("kind", PICTURED)
 def test_three_verbs_one_conclusion(kind: str, photos: Path, tmp_path: Path, coreproof: Callable[..., Ran]) -> None:
     make, expected = PICTURED[kind]

@@ -1,4 +1,4 @@
-"""What ``make test`` leaves to ``make test-thorough``: never a whole sweep, and CI runs both."""
+"""What ``make test`` leaves to ``make test-thorough``: never a whole sweep, and CI runs both, of the latter a half at a time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests import conftest
 from tests.conftest import REPOSITORY
-from tests.sweeps import mark_thorough, spread
+from tests.sweeps import mark_thorough, share_of, spread
 
 
 class Case:
@@ -22,7 +23,7 @@ class Case:
         self._sweep = sweep
 
     def get_closest_marker(self, name: str) -> Any:
-        return self._sweep if name == "sweep" else None
+        return self._sweep if name == "sweep" else (self.thorough or None)
 
     def add_marker(self, mark: Any) -> None:
         self.thorough = mark.name == "thorough"
@@ -61,7 +62,34 @@ def test_what_make_test_leaves_out_is_run_elsewhere() -> None:
     assert chosen == {"test": ["not thorough"], "test-thorough": ["thorough"], "test-all": [], "coverage": []}
 
 
-def test_ci_runs_all_tests_and_its_table_names_its_parts_in_their_order() -> None:
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_each_thorough_test_is_in_one_share_and_the_shares_are_of_a_size(parts: int) -> None:
+    cases = [Case(f"test_{letter}", None, number=n) for letter in "abcd" for n in range(150)]
+    shares = [share_of(cases, f"{number}/{parts}") for number in range(1, parts + 1)]  # type: ignore[arg-type]
+    assert sorted(name for share in shares for name in share) == sorted(case.nodeid for case in cases)
+    assert all(0.8 < len(share) * parts / len(cases) < 1.2 for share in shares)
+
+
+@pytest.mark.parametrize("share", ["", "0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
+def test_what_is_no_share_is_refused(share: str) -> None:
+    with pytest.raises(ValueError, match="1/2 or 2/2"):
+        share_of([], share)
+
+
+def test_a_share_leaves_out_thorough_tests_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [Case("test_a", pytest.mark.sweep(2).mark, number=n) for n in range(40)]
+    left: list[Any] = []
+    config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: left.extend(items)))
+    monkeypatch.setenv("COREPROOF_THOROUGH", "2/2")
+    kept: list[Any] = list(items)
+    conftest.pytest_collection_modifyitems(config, kept)
+    assert set(kept) | set(left) == set(items)
+    assert all(case.thorough for case in left)
+    assert 10 < len(left) < 30
+    assert [case for case in kept if not case.thorough] == [items[0], items[-1]]
+
+
+def test_ci_runs_the_tests_and_its_table_names_its_parts_in_their_order() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     rows = re.findall(r"^#   ([\w-]+)  +\S.*?  +([\d.]+)$", script, re.M)
     ran = re.findall(r"^[^#\n]*\b(?:make|part) ([a-z][\w-]*)", script, re.M)

@@ -246,6 +246,7 @@ def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(
         assert load(tmp_path / "made.mlmodel").graph.nodes, "nothing that was printed went into the file"
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.skipif(not FORKS, reason="without a fork a shell closes the streams, in the test above")
 @pytest.mark.parametrize("closed", [(1,), (2,), (0,), (0, 1, 2)])
 def test_every_verb_leaves_its_own_code_without_a_stream(
@@ -276,6 +277,7 @@ def test_a_full_disk_is_said_and_no_success(net: Path) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_what_an_encoding_does_not_have_is_plain_letters(tmp_path: Path, encoding: str, forked: Commands) -> None:
     left, right = diverging(tmp_path, layers=4)

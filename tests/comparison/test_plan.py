@@ -395,6 +395,7 @@ def test_an_interrupt_while_the_database_works_is_an_interrupt(
     assert list((store.folder / ".writing").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_plan_of_many_parts_is_the_plan_of_one(
     folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

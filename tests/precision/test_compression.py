@@ -44,6 +44,7 @@ def source() -> Any:
     return graph_model(text, 17, w=weights(32, 8, 3, 3), g=weights(24, 32, seed=1))
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_scheme_is_written_read_and_proved(scheme: str, tmp_path: Path) -> None:
     operator, share = SCHEMES[scheme]

@@ -43,16 +43,19 @@ def found(browser: Chromium, file: Path, axe: str) -> dict[str, list[str]]:
     return {view: wrong for view, wrong in seen.items() if wrong}
 
 
+@pytest.mark.thorough
 def test_a_comparison_is_whole_on_every_screen(photos: Path, tmp_path: Path, browser: Chromium, axe: str) -> None:
     comparison = compare({"a": classifier(0), "b": classifier(1), "twin": classifier(0)}, photos)
     assert found(browser, page(comparison, tmp_path), axe) == {}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_proof_is_whole_on_every_screen(tmp_path: Path, browser: Chromium, axe: str, agrees: bool) -> None:
     assert found(browser, write_page(tmp_path, proof=proof(agrees), comparison=None), axe) == {}
 
 
+@pytest.mark.thorough
 def test_answers_and_two_proofs_are_whole_on_every_screen(
     photos: Path, tmp_path: Path, browser: Chromium, axe: str
 ) -> None:

@@ -117,6 +117,7 @@ def test_words_are_looked_for_in_names_and_classes(comparison: Comparison) -> No
     assert names(comparison, search=name.upper()) == [shown(photo) for photo in wanted]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "query",
     ["page=-1", "page=1&page=2", "page=x", "kind=everything", "order=photo%3B", "model=9", "a=0&b=7", "search=" + "x" * 201,
@@ -156,6 +157,7 @@ def test_a_photo_is_a_picture_made_anew(comparison: Comparison, port: int) -> No
     assert status(port, "/large/0/0")[0] == 200
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "path",
     ["/photo/0/99", "/photo/7/0", "/photo/0/-1", "/photo/0", "/photo/0/0/", "/photo/p00.png", "/photo/0/../../labels.csv",
@@ -246,6 +248,7 @@ class Many(PhotoSource):
         return self.picture
 
 
+@pytest.mark.thorough
 def test_fifty_thousand_photos_are_paged_at_once(tmp_path: Path) -> None:
     source = Many(50_000)
     rng = np.random.default_rng(0)

@@ -110,6 +110,7 @@ class Branching(torch.nn.Module):
         return x.sum(1) * (2.0 if x.shape[1] > 20 else 1.0)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("length", [4, 40])
 def test_fixed_lengths_that_the_example_does_not_have_are_traced_at_these_and_checked(length: int) -> None:
     made = converted(Branching(), {"x": [1, length, 4]})
@@ -148,6 +149,7 @@ class Counted(torch.nn.Module):
         return total
 
 
+@pytest.mark.thorough
 def test_a_loop_over_a_free_length_is_refused_by_the_inputs_axis() -> None:
     with pytest.raises(ConversionError, match=r"(?s)goes by the numbers of lengths.*axis 1 of 'x' at the example's 16"):
         converted(Counted(), {"x": [1, (4, 64), 4]})

@@ -22,6 +22,7 @@ class Sampled(torch.nn.Module):  # type: ignore[misc, name-defined]
         return torch.grid_sampler_2d(x, grid + self.shift, 0, 0, False)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("width", [20, 160])
 def test_a_rounded_place_is_no_divergence_and_a_shifted_one_is(width: int) -> None:
     torch.manual_seed(0)

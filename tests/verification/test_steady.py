@@ -67,6 +67,7 @@ def source(module: Any) -> TorchModel:
     return TorchModel(module, (torch.ones(1, 8),), name=type(module).__name__)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("module", "words"),
     [

@@ -76,6 +76,7 @@ def test_the_first_token_that_diverges_is_named_and_not_the_first_of_all() -> No
     assert found.first_divergence.candidate == "output"
 
 
+@pytest.mark.thorough
 def test_what_is_remembered_in_float16_drifts_and_is_no_divergence() -> None:
     made = cp.convert((Counter().eval(), X), "mlprogram", precision="fp32")
     fed = [{"x": np.random.default_rng(n).normal(size=(1, 4)).astype(np.float32)} for n in range(32)]
@@ -84,6 +85,7 @@ def test_what_is_remembered_in_float16_drifts_and_is_no_divergence() -> None:
     assert found.steps == 32
 
 
+@pytest.mark.thorough
 def test_drawn_tokens_are_several_and_of_one_seed() -> None:
     made = cp.convert((Counter().eval(), X), "mlprogram")
     found = cp.verify((Counter().eval(), X), made)
@@ -92,6 +94,7 @@ def test_drawn_tokens_are_several_and_of_one_seed() -> None:
     assert "4 steps, each side with what it remembers itself" in found.inputs
 
 
+@pytest.mark.thorough
 def test_lengths_that_grow_from_token_to_token_are_held_against_the_module() -> None:
     made = cp.convert(growing(), "mlprogram", shapes={"mask": "1x1x1..8"}, precision="fp32")
     rng = np.random.default_rng(0)
@@ -150,6 +153,7 @@ def test_models_that_do_not_remember_the_same_are_refused(source: Any) -> None:
         cp.verify(source, one)
 
 
+@pytest.mark.thorough
 def test_steps_beyond_the_memory_budget_are_refused(source: Any, package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # four caches of 512 bytes, in float32 and in float16, over six steps
     monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "15000")
@@ -157,6 +161,7 @@ def test_steps_beyond_the_memory_budget_are_refused(source: Any, package: Any, m
         cp.verify(source, package, TOKENS)
 
 
+@pytest.mark.thorough
 def test_drawn_tokens_differ_and_are_written_one_behind_the_other(source: Any, package: Any) -> None:
     steps = steps_of(source, package)
     assert steps is not None
@@ -180,6 +185,7 @@ def test_a_saved_run_of_a_model_that_remembers_is_the_reference_later(package: A
     assert not cp.verify(saved, cp.convert((net, example), "mlprogram"))
 
 
+@pytest.mark.thorough
 def test_float16_is_forecast_with_what_is_remembered() -> None:
     from coreproof.precision.forecast import forecast
 
@@ -189,6 +195,7 @@ def test_float16_is_forecast_with_what_is_remembered() -> None:
         assert {output.name for output in report.outputs} >= {"output", "total_after"}
 
 
+@pytest.mark.thorough
 def test_the_next_token_is_judged_by_its_margin() -> None:
     class Chooses(torch.nn.Module):  # type: ignore[misc]
         """The token that scores most after what was summed up; of the last two either may, by rounding."""

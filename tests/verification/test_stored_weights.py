@@ -89,6 +89,7 @@ def compressed(request: pytest.FixtureRequest) -> tuple[TorchModel, Model]:
     return module, cp.convert(module, "mlprogram", compress=scheme, check=False)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("reference", ["torch", "onnx", "mlprogram"])
 def test_every_format_of_the_source_is_judged_by_rounding_alone(
     reference: Any, compressed: tuple[TorchModel, Model]
@@ -107,6 +108,7 @@ def test_every_format_of_the_source_is_judged_by_rounding_alone(
     assert verify(held, translate(module, "mlprogram")).loss is None
 
 
+@pytest.mark.sweep(2)
 def test_the_doctor_comes_to_the_same_conclusion(compressed: tuple[TorchModel, Model]) -> None:
     module, made = compressed
     found, diagnosis = verify(translate(module, "onnx"), made), cp.diagnose(made, module)

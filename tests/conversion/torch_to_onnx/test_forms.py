@@ -79,7 +79,7 @@ def exported(source: Any) -> Any:
     return cp.convert(source, "onnx")
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("to", "precision", "relative"),
     [("onnx", None, 3e-6), ("mlprogram", "fp32", 3e-6), ("neuralnetwork", None, 3e-6), ("mlprogram", "fp16", 6e-3)],

@@ -104,6 +104,7 @@ def test_the_next_run_takes_it_and_concludes_the_same(folder: Path, exports: lis
     assert exports
 
 
+@pytest.mark.thorough
 def test_what_was_tampered_with_is_not_taken(folder: Path, exports: list[str], tmp_path: Path) -> None:
     prove(folder)
     kept, onnx = folder / "out" / FOLDER, folder / "out" / "models" / "t2o.onnx"

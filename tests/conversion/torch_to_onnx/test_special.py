@@ -49,6 +49,7 @@ def agrees(functions: dict[str, Callable[..., Any]], *tensors: Any) -> None:
             )
 
 
+@pytest.mark.thorough
 def test_functions_of_bessel_near_zero_and_far_from_it() -> None:
     special = torch.special
     functions = {
@@ -85,6 +86,7 @@ def test_factors_of_matrices_are_those_of_pytorch() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_systems_of_equations_whose_factor_is_known() -> None:
     solve = torch.linalg.solve_triangular
     agrees(
@@ -102,6 +104,7 @@ def test_systems_of_equations_whose_factor_is_known() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_stacks_are_no_sequences() -> None:
     names = ("hstack", "vstack", "dstack", "column_stack")
     agrees({name: _stack(name) for name in names}, drawn(3), drawn(3, seed=1))

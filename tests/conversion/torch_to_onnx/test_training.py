@@ -42,6 +42,7 @@ class Counts(Base):
         return self.norm(self.first(x))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("module", "said"),
     [

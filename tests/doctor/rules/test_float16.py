@@ -69,6 +69,7 @@ def _repaired(found: Diagnosis) -> Any:
     return found.repaired
 
 
+@pytest.mark.thorough
 def test_weights_scaled_up_and_down_again_with_the_source() -> None:
     case = _converted("Scaled")
     assert case.error(case.program) == np.inf
@@ -142,6 +143,7 @@ def test_healthy_models_are_left_alone() -> None:
     assert not FLOAT16.suppose(Case(case.source))
 
 
+@pytest.mark.thorough
 def test_real_programs_are_left_alone(shared_data: Any) -> None:
     from coreproof.model.load import load
     from coreproof.precision.mixed import computes_in_float16

@@ -286,6 +286,7 @@ def test_every_verb_takes_an_address(
     assert len(server.asked) == 1
 
 
+@pytest.mark.thorough
 def test_two_runs_download_a_file_once(server: Server, cache: Path) -> None:
     server.answers["/net.onnx"] = whole(BODY)
     code = f"import coreproof; print(coreproof.load({named(server)!r}).name)"

@@ -141,6 +141,7 @@ class Taken(torch.nn.Module):  # type: ignore[misc,name-defined]
         return torch.einsum("bhik,bhjk->bij", seen, heads).movedim(0, -1).softmax(-1), x.flatten(1).type_as(self.mask)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("free", [False, True])
 def test_what_is_answered_only_where_tensors_can_lie_is_traced_as_it_would_be(free: bool) -> None:
     def traced() -> list[str]:

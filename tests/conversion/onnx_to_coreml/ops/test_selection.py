@@ -105,7 +105,7 @@ def test_a_picture_without_a_box_above_the_threshold_has_none() -> None:
     )
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
 @pytest.mark.parametrize("skips", [0, 1, 5])
 @pytest.mark.parametrize("rows", [None, 3])
