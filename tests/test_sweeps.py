@@ -95,4 +95,8 @@ def test_ci_runs_the_tests_and_its_table_names_its_parts_in_their_order() -> Non
     ran = re.findall(r"^[^#\n]*\b(?:make|part) ([a-z][\w-]*)", script, re.M)
     assert [name.replace("set-up", "setup") for name, _ in rows] == ran
     assert ran[-2:] == ["test-thorough", "test"]
+    (numbers,) = re.findall(r'^COREPROOF_THOROUGH="(.*)" part test-thorough$', script, re.M)
+    computed = re.fullmatch(r"\$\(\(0x\$\{commit:0:7\} % (\d+) \+ 1\)\)/(\d+)", numbers)
+    assert computed is not None
+    assert computed[1] == computed[2] == "2", "each share has its turn"
     assert sum(float(minutes) for _, minutes in rows) <= 25
