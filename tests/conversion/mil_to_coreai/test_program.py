@@ -79,6 +79,7 @@ def test_all_operations_that_are_not_translated_are_named_at_once(tmp_path: Path
     with pytest.raises(UnsupportedOperatorsError) as caught:
         translated(mil(tmp_path, build, (2, 3)))
     assert {"random_normal", "random_uniform"} <= set(caught.value.operators)
+    assert "draws no random numbers: the app draws them" in str(caught.value)
 
 
 def test_a_branch_and_a_loop_do_what_python_does(tmp_path: Path) -> None:

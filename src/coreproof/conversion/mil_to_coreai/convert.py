@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coreproof.conversion.mil_to_coreai.left_behind import left_behind
 from coreproof.conversion.mil_to_coreai.program import missing_in, translate_function
+from coreproof.conversion.operators import meaning
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreai.child import require_packages
 from coreproof.model.coreai.model import CoreAIModel
@@ -13,6 +14,8 @@ from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.declared_outputs import require_outputs
 from coreproof.model.formats import program as mil
+
+_FED = "Core AI draws no random numbers: the app draws them and feeds them; coreproof edit, verb extract, makes them inputs"
 
 
 def coreml_to_coreai(model: CoreMLModel) -> CoreAIModel:
@@ -45,7 +48,8 @@ def translated(model: CoreMLModel) -> StoredProgram:
     functions = model.spec.mlProgram.functions
     missing = [entry for function in functions.values() for entry in missing_in(function)]
     if missing:
-        raise UnsupportedOperatorsError(model.where, missing, "Core AI")
+        random = all(meaning(operator).get("random", False) for operator, _ in missing)
+        raise UnsupportedOperatorsError(model.where, missing, "Core AI", fix=_FED if random else None)
     described = bool(model.spec.description.functions)
     first = mil.main_name(model.spec)
     return StoredProgram(

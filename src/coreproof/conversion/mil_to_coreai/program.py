@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from coreproof.conversion.coreml_to_onnx.boundary import understood
@@ -144,7 +145,7 @@ def translate_operations(block: Translation, model: CoreMLModel, stored: Iterabl
 def _translate(
     block: Translation, model: CoreMLModel, operation: MIL_pb2.Operation, arguments: dict[str, object]
 ) -> None:
-    block.outputs = tuple(declared(o) for o in operation.outputs)
+    block.outputs = tuple(_carried(o) for o in operation.outputs)
     block.blocks, block.model = operation.blocks, model
     if operation.type == "const":
         literal = constant_of(block, model, operation)
@@ -166,6 +167,14 @@ def _translate(
     block.operation, block.name = kind, name
     for output, result in zip(outputs, results, strict=True):
         block.environment[output.name] = _finish(block, output, result)
+
+
+def _carried(made: MIL_pb2.NamedValueType) -> Declared:
+    """An output as the file declares it; of a list the tensor that carries it: its length, which may grow, is in front."""
+    if made.type.WhichOneof("type") != "listType":
+        return declared(made)
+    each = declared(MIL_pb2.NamedValueType(name=made.name, type=made.type.listType.type))
+    return replace(each, shape=None if each.shape is None else (None, *each.shape))
 
 
 def _widened(block: Translation, operand: Operand) -> Operand:

@@ -24,13 +24,13 @@ def random_normal(
     return low.op("Add", low.op("Mul", unit, stddev), mean)
 
 
-@lowers("random_bernoulli")
+@lowers("random_bernoulli", random=True)
 def random_bernoulli(low: Lowering, *, shape: Operand, prob: Operand = 0.5, seed: int = -1) -> ir.Value:
     unit = low.op("RandomUniformLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), seed=_seed(seed))
     return low.cast(low.op("Less", unit, prob), ir.DataType.FLOAT)
 
 
-@lowers("random_categorical")
+@lowers("random_categorical", random=True)
 def random_categorical(low: Lowering, *, x: Operand, mode: str = "logits", size: int = 1, seed: int = -1) -> ir.Value:
     """``size`` draws for each row; by turning a uniform number through the cumulated probabilities."""
     weights = low.op("Softmax", x, axis=-1) if mode == "logits" else x
