@@ -174,7 +174,7 @@ def check_conversion(
         return ConversionCheck(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
-    return _looked_at_closely(source, made, source_sample, made_sample, unsure, judge)
+    return _looked_at_closely(source, made, source_sample, made_sample, unsure, judge, frozen=frozen)
 
 
 def _judged_by_standard(error: CoreproofError, check: Callable[..., ConversionCheck]) -> ConversionCheck:
@@ -259,10 +259,24 @@ def _as_feeding(image: ImageInput) -> Feeding:
 
 
 def _looked_at_closely(
-    source: Model, made: Model, source_sample: Sample, made_sample: Sample, unsure: Collection[str], judge: Engine
+    source: Model,
+    made: Model,
+    source_sample: Sample,
+    made_sample: Sample,
+    unsure: Collection[str],
+    judge: Engine,
+    *,
+    frozen: bool,
 ) -> ConversionCheck:
     """Whether rounding explains what the outputs differ by, layer by layer, save those that are ``unsure``."""
-    found = verify(source, made, feeds=(source_sample, made_sample), reference_engine=judge)
+    try:
+        found = verify(source, made, feeds=(source_sample, made_sample), reference_engine=judge)
+    except InputError as error:
+        if not isinstance(source, TorchModel):
+            raise
+        # a module that counts its calls may change at a later one
+        said = f"{error.problem}: {error.found}"
+        return ConversionCheck(frozen, f"not checked: {said}" if frozen else said)
     failing = [row for row in found.outputs if not row.agrees and row.reference not in unsure]
     if not failing:
         said = "checked: ran once on drawn input; outputs differ from the source's by what rounding explains"

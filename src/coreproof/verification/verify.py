@@ -33,6 +33,7 @@ from coreproof.verification.bisect import bisect, spare_harmless, suspects
 from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
 from coreproof.verification.measured_rounding import held_to_what_rounding_does
+from coreproof.verification.own_program import held_to_the_module
 from coreproof.verification.row import Row, Stretch, most, needs
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
@@ -148,6 +149,7 @@ def verify(
                 found = _at_both_ends(run, found, seed, progress or silent)
             run.feed([pair for at, pair in enumerate(samples.pairs) if at not in (*samples.left_out, *fed.large)])
             found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
+            found = held_to_the_module(run, found)
         if reference is plain:
             return found
         with session(plain, reference_engine) as uncompressed:
