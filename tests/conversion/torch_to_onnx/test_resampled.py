@@ -71,13 +71,17 @@ def test_a_model_answers_as_its_module(lengths: tuple[int, ...], how: dict[str, 
 
 @pytest.mark.sweep(4)
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
-@pytest.mark.parametrize("how", [{"scale_factor": (1.7, 2.4)}, {"scale_factor": (2, 1.3)}, {"size": (30, 30)}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [{"scale_factor": (1.7, 2.4)}, {"scale_factor": (2, 1.3)}, {"scale_factor": (3, 2)}, {"size": (30, 30)}],
+    ids=str,
+)
 def test_free_lengths_are_resized_as_the_module_does(how: dict[str, Any], mode: str) -> None:
     module = Resized(mode=mode, **how).eval()
     example, shapes = torch.ones(1, 2, 20, 24), {"x": [1, 2, (10, 40), (10, 40)]}
     made = cp.convert(module, "mlprogram", example=example, precision="fp32", shapes=shapes)
     with cp.session(made) as running:
-        for size in ((20, 24), (10, 40), (37, 11)):
+        for size in ((20, 24), (10, 40), (37, 11), (25, 25)):
             x = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0))
             (found,) = running.run({"x": x.numpy()}).values()
             np.testing.assert_array_equal(found, module(x).numpy())

@@ -52,11 +52,6 @@ class Resizing:
         even = not left and np.array_equal(elements, np.arange(len(elements)) // max(times, 1))
         return times if even else None
 
-    @property
-    def by_fraction(self) -> bool:
-        """Whether which element is nearest is a matter of rounding, and can be said as PyTorch rounds it."""
-        return self.repeats is None and (self.elements is not None or self.factor is not None)
-
 
 def resampling_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
     """PyTorch operator -> how it is written in ONNX, as ``torch.onnx.export`` takes them."""
@@ -103,22 +98,22 @@ def _resized(x: ir.Value, sizes: Sequence[Size] | None, factors: Sequence[float 
             target = int(known * factor)
         axes.append(Resizing(index, known, target, factor, middle, count == 2))
     for axis in axes:
-        if axis.by_fraction:
+        if axis.repeats is None:
             x = op.Gather(x, _elements(x, axis), axis=axis.index)
-    rest = [axis for axis in axes if not axis.by_fraction and axis.repeats != 1]
-    form = {
-        "mode": "nearest",
-        "axes": [axis.index for axis in rest],
-        "coordinate_transformation_mode": "half_pixel" if middle else "asymmetric",
-        "nearest_mode": "round_prefer_ceil" if middle else "floor",
-    }
-    if not rest:
-        return x if any(axis.by_fraction for axis in axes) else op.Identity(x)
-    if all(axis.repeats for axis in rest):
-        scales = numbers([float(axis.repeats or 1) for axis in rest], ir.DataType.FLOAT)
-        return op.Resize(x, None, scales, None, **form)
-    wanted = op.Concat(*[_as_row(axis, x) for axis in rest], axis=0)
-    return op.Resize(x, None, None, wanted, **form)
+    whole_factors = [axis for axis in axes if axis.repeats not in (None, 1)]
+    if not whole_factors:
+        return x if any(axis.repeats is None for axis in axes) else op.Identity(x)
+    scales = numbers([float(axis.repeats or 1) for axis in whole_factors], ir.DataType.FLOAT)
+    return op.Resize(
+        x,
+        None,
+        scales,
+        None,
+        mode="nearest",
+        axes=[axis.index for axis in whole_factors],
+        coordinate_transformation_mode="half_pixel" if middle else "asymmetric",
+        nearest_mode="round_prefer_ceil" if middle else "floor",
+    )
 
 
 def _as_row(axis: Resizing, x: ir.Value) -> ir.Value:
@@ -139,11 +134,16 @@ def _elements(x: ir.Value, axis: Resizing) -> ir.Value | ir.TensorProtocol:
     if (known := axis.elements) is not None:
         return whole(*known.tolist())
     length = op.Squeeze(op.Shape(x, start=axis.index, end=axis.index + 1), whole(0))
-    step = np.float32(1 / (axis.factor or 1.0))  # an axis of a free length is here by its factor
-    end = op.Squeeze(_as_row(axis, x), whole(0))
+    asked = _as_row(axis, x)
+    step: ir.Value | ir.TensorProtocol
+    if axis.factor:
+        step = number(float(np.float32(1 / axis.factor)), ir.DataType.FLOAT)
+    else:
+        step = op.Div(op.Cast(length, to=ir.DataType.FLOAT), op.Squeeze(op.Cast(asked, to=ir.DataType.FLOAT), whole(0)))
+    end = op.Squeeze(asked, whole(0))
     row = op.Cast(op.Range(_zero(), end, _one()), to=ir.DataType.FLOAT)
     from_middle = op.Add(row, number(axis.middle, ir.DataType.FLOAT)) if axis.middle else row
-    places = op.Floor(op.Mul(from_middle, number(float(step), ir.DataType.FLOAT)))
+    places = op.Floor(op.Mul(from_middle, step))
     return op.Min(op.Cast(places, to=ir.DataType.INT64), op.Sub(length, _one()))
 
 
