@@ -238,3 +238,20 @@ def test_lengths_between_that_the_source_does_not_take_are_left_out_and_said() -
     assert "the source itself does not run at x 1x5x4" in made.notes[-1]
     assert "at x 1x32x4 likewise, and at 1 shape between" in made.notes[-1]
     assert cp.verify((Halved(), (torch.ones(1, 16, 4),)), made)
+
+
+class Attending(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.layer = torch.nn.Linear(4, 12)
+
+    def forward(self, x: Any) -> Any:
+        query, key, value = self.layer(x).chunk(3, -1)
+        return (query @ key.transpose(1, 2)).softmax(-1) @ value
+
+
+def test_a_float16_program_of_a_free_length_becomes_onnx() -> None:
+    """What its float16 rounds at the high end is no length that is baked in."""
+    program = cp.convert((Attending().eval(), (torch.ones(1, 16, 4),)), "mlprogram", shapes={"x": [1, (2, 16), 4]})
+    assert cp.convert(program, "onnx").notes[-1].startswith("checked: ran once on drawn input")
