@@ -255,3 +255,20 @@ def test_a_float16_program_of_a_free_length_becomes_onnx() -> None:
     """What its float16 rounds at the high end is no length that is baked in."""
     program = cp.convert((Attending().eval(), (torch.ones(1, 16, 4),)), "mlprogram", shapes={"x": [1, (2, 16), 4]})
     assert cp.convert(program, "onnx").notes[-1].startswith("checked: ran once on drawn input")
+
+
+@pytest.mark.parametrize(
+    ("example", "shapes"),
+    [((2, 12), [(1, 12), (8, 12)]), ((1, 16), "1x20..32"), ((1, 40), "1x20..32"), ((1, 16), "1x16..32")],
+    ids=str,
+)
+def test_verify_takes_lengths_that_the_model_declares_where_the_example_has_others(example: Any, shapes: Any) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, rows: Any) -> Any:
+            return rows.sum(1) / rows.shape[1]
+
+    source = cp.Source(Mean().eval(), (torch.ones(*example),))
+    made = cp.convert(source, "mlprogram", precision="fp32", shapes={"rows": shapes})
+    found = cp.verify(source, made)
+    assert found, found.summary()
+    assert not cp.verify(cp.Source(torch.nn.Softmax(-1), (torch.ones(*example),)), made, seed=1)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from coreproof.errors import CoreproofError
-from coreproof.feeding.lengths import End, lengths, listed
+from coreproof.feeding.lengths import End, lengths, listed, takes_shape
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.base import Model
 from coreproof.model.budget import memory_budget
@@ -129,17 +129,35 @@ def count_elements(running: Iterable[tuple[Session, Mapping[str, object]]]) -> i
 
 
 def as_long_as(source: Model, made: Model) -> Model:
-    """A PyTorch module with examples of the fixed lengths that what was made of it has, where it runs on these; else itself."""
+    """A PyTorch module with examples of lengths that what was made of it takes, where it runs on these; else itself.
+
+    Those that are fixed there; where lengths are declared and the example has others, the nearest that are among them.
+    """
     if not isinstance(source, TorchModel):
         return source
     asked = {
-        a.name: tuple(d for d in b.shape if isinstance(d, int))
+        a.name: nearest
         for a, b in match_inputs(source.signature, made.signature)
-        if _asked_otherwise(a, b) and not b.ranges and len(b.enumerated) < 2 and b.shape is not None
+        if _asked_otherwise(a, b) and b.shape is not None and (nearest := _nearest_taken(a, b)) is not None
     }
     with suppress(CoreproofError):
         return source.at_lengths(asked)
     return source
+
+
+def _nearest_taken(example: Feature, made: Feature) -> tuple[int, ...] | None:
+    """The lengths to trace a module at for what was made of it; None where the example's are among those that it takes."""
+    if not made.ranges and len(made.enumerated) < 2:
+        return tuple(d for d in made.shape or () if isinstance(d, int))
+    lengths_of = tuple(d for d in example.shape or () if isinstance(d, int))
+    if len(lengths_of) != len(example.shape or ()) or takes_shape(made, lengths_of):
+        return None
+    if made.enumerated:
+        return next((shape for shape in made.enumerated if len(shape) == len(lengths_of)), None)
+    if len(made.ranges) != len(lengths_of):
+        return None
+    within = (max(n, r.low) for n, r in zip(lengths_of, made.ranges, strict=True))
+    return tuple(n if r.high is None else min(n, r.high) for n, r in zip(within, made.ranges, strict=True))
 
 
 def as_free_as(source: Model, made: Model) -> Signature:
