@@ -9,6 +9,9 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import ConversionError
+from coreproof.feeding.ends import Ends
+from coreproof.model.features import Feature
+from tests.build import graph_model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
@@ -272,3 +275,42 @@ def test_verify_takes_lengths_that_the_model_declares_where_the_example_has_othe
     found = cp.verify(source, made)
     assert found, found.summary()
     assert not cp.verify(cp.Source(torch.nn.Softmax(-1), (torch.ones(*example),)), made, seed=1)
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_an_onnx_model_is_held_between_the_ends_too(to: Any) -> None:
+    """One that is another at length 18 alone, the middle of 4 to 32."""
+    honest = graph_model("""g (float[1, n, 4] x) => (float[1, 4] y) {
+        axes = Constant<value_ints=[1]>()
+        y = ReduceSum<keepdims=0>(x, axes)
+    }""")
+    other = graph_model("""g (float[1, n, 4] x) => (float[1, 4] y) {
+        axes = Constant<value_ints=[1]>()
+        sum = ReduceSum<keepdims=0>(x, axes)
+        length = Shape<start=1, end=2>(x)
+        middle = Constant<value_ints=[18]>()
+        is_it = Equal(length, middle)
+        one = Constant<value_floats=[1.0]>()
+        two = Constant<value_floats=[2.0]>()
+        factor = Where(is_it, two, one)
+        y = Mul(sum, factor)
+    }""")
+    precision = {"precision": "fp32"} if to == "mlprogram" else {}
+    made = {
+        name: cp.convert(model, to, shapes={"x": [1, (4, 32), 4]}, **precision)
+        for name, model in (("honest", honest), ("other", other))
+    }
+    found = cp.verify(honest, made["honest"])
+    assert found, found.summary()
+    assert "outputs also at x 1x5x4 and x 1x18x4 and x 1x19x4" in found.inputs
+    assert not cp.verify(honest, made["other"])
+    assert not cp.verify(other, made["honest"])
+
+
+def test_of_a_list_each_shape_is_tried_also_one_as_large_as_the_largest() -> None:
+    listed = ((1, 2, 4), (1, 4, 8), (1, 8, 4), (1, 4, 2))
+    made = Feature("x", "tensor", "float32", listed[0], enumerated=listed)
+    free = Feature("x", "tensor", "float32", None)
+    ends = Ends([(free, made)], [])
+    tried = [ends.shapes("low"), ends.shapes("high"), *ends.between()]
+    assert sorted(shapes["x"] for shapes in tried) == sorted(listed)

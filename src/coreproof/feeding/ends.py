@@ -111,9 +111,9 @@ class Ends:
 
 def _inside(a: Feature, b: Feature, low: tuple[int, ...], high: tuple[int, ...]) -> list[tuple[int, ...]]:
     if a.enumerated or b.enumerated:
-        return [shape for shape in listed(a, b) if shape not in (low, high) and math.prod(shape) < math.prod(high)][
-            :_LISTED
-        ]
+        # nothing larger than the high end, which memory may have reduced
+        within = [shape for shape in listed(a, b) if math.prod(shape) <= math.prod(high)]
+        return [shape for shape in within if shape not in (low, high)][:_LISTED]
     middle = [(least + most) // 2 for least, most in zip(low, high, strict=True)]
     asked = ([n + 1 for n in low], middle, [n + 1 for n in middle])
     return [tuple(map(min, shape, high)) for shape in asked]

@@ -22,6 +22,10 @@ from coreproof.runtime.session import Session
 _NAMED = 3
 
 
+class _SourceFailsError(Exception):
+    """A source that does not run at the lengths that it is fed."""
+
+
 @dataclass(frozen=True)
 class AtEnds:
     """What came of it: ``problem`` says at which lengths the two differ, None where they do not; ``said`` what was run."""
@@ -75,7 +79,10 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
         if shapes in seen:
             continue
         seen.append(shapes)
-        problem = _problem(pair, shapes)
+        try:
+            problem = _problem(pair, shapes)
+        except _SourceFailsError as error:
+            problem = f"the source itself does not run: {error}"
         if problem is not None:
             return AtEnds(
                 f"at the {end} end of the declared lengths ({_in_words(shapes)}) {problem}{_baked(pair, shapes)}"
@@ -85,9 +92,12 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
     said = f"; at {' and '.join(_in_words(shapes) for shapes in seen[1:])} likewise"
     inside, unrun = ends.between(), list[str]()
     for shapes in inside:
-        if not runs(pair.reference, pair.drawn(shapes)[0]):
+        try:
+            problem = _problem(pair, shapes)
+        except _SourceFailsError:
             unrun.append(_in_words(shapes))
-        elif (problem := _problem(pair, shapes)) is not None:
+            continue
+        if problem is not None:
             return AtEnds(
                 f"between the ends of the declared lengths ({_in_words(shapes)}) {problem}{_baked(pair, shapes)}"
             )
@@ -97,26 +107,20 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
     return AtEnds(None, said + "".join(f"; {note}" for note in notes))
 
 
-def runs(running: Session, sample: Sample) -> bool:
-    """Whether a model takes what is fed."""
-    try:
-        running.run(sample)
-    except CoreproofError:
-        return False
-    return True
-
-
 def _count(pair: ConvertedPair, usual: Shapes) -> int:
     return count_elements(zip((pair.reference, pair.candidate), pair.drawn(usual), strict=True))
 
 
 def _problem(pair: ConvertedPair, shapes: Shapes) -> str | None:
-    """What is wrong at these lengths; None where nothing is, or the source has no finite answer."""
+    """What is wrong at these lengths; None where nothing is, or the source has no finite answer.
+
+    Raises _SourceFailsError where the source itself does not take them.
+    """
     source_sample, made_sample = pair.drawn(shapes)
     try:
         expected = pair.reference.run(source_sample)
     except CoreproofError as error:
-        return f"the source itself does not run: {_first_line(error)}"
+        raise _SourceFailsError(_first_line(error)) from error
     try:
         got = pair.candidate.run(made_sample)
     except CoreproofError as error:
@@ -150,7 +154,7 @@ def _baked(pair: ConvertedPair, shapes: Shapes) -> str:
         try:
             if _problem(pair, moved) is None:
                 continue
-        except CoreproofError:
+        except (CoreproofError, _SourceFailsError):
             continue
         places = ", ".join(f"axis {a} of {n!r}" for n, s in moved.items() for a, d in enumerate(s) if d != base[n][a])
         found.append(f"{length} ({places}{_constants_of_length(pair.candidate, length)})")

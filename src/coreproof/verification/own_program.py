@@ -7,6 +7,7 @@ than its bound is computed again from what arrives there, by the program. Where 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeGuard
@@ -15,6 +16,7 @@ import numpy as np
 
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
+from coreproof.model.numbers import relative_rms
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.taps import as_array
 from coreproof.runtime.session import Session
@@ -100,13 +102,11 @@ def _nudged(value: object) -> object:
 def _share(a: np.ndarray, b: np.ndarray) -> float:
     """The root-mean-square difference as a share of the scale, over what is finite in both; of whole numbers how many differ."""
     if a.size != b.size:
-        return float("inf")
+        return math.inf
     if a.dtype.kind in "iub":
         # a choice between two near numbers falls either way: most of them do not
         differing = float(np.mean(a.reshape(-1) != b.reshape(-1))) if a.size else 0.0
         return differing if differing > 0.5 else 0.0
-    x, y = a.reshape(-1).astype(np.float64), b.reshape(-1).astype(np.float64)
+    x, y = a.reshape(-1), b.reshape(-1)
     both = np.isfinite(x) & np.isfinite(y)
-    scale = float(np.sqrt(np.mean(x[both] ** 2))) if both.any() else 0.0
-    error = float(np.sqrt(np.mean((x[both] - y[both]) ** 2))) if both.any() else 0.0
-    return error / scale if scale else (float("inf") if error else 0.0)
+    return relative_rms(x[both], y[both])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
@@ -28,7 +29,6 @@ from coreproof.model.recording import Recording
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
-from coreproof.verification.at_ends import runs
 from coreproof.verification.bisect import bisect, spare_harmless, suspects
 from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
@@ -146,7 +146,7 @@ def verify(
         else:
             found = _in_stages(run, samples, progress or silent)
             if fed.taken and found.agrees:
-                found = _at_both_ends(run, found, seed, progress or silent)
+                found = _at_other_lengths(run, found, seed, progress or silent)
             run.feed([pair for at, pair in enumerate(samples.pairs) if at not in (*samples.left_out, *fed.large)])
             found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
             found = held_to_the_module(run, found)
@@ -286,39 +286,42 @@ def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) ->
     return found
 
 
-def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress: Progress) -> Verification:
-    """With the outputs at the ends of the lengths that the candidate declares, and between: for a module of fixed example.
+def _at_other_lengths(run: VerificationRun, found: Verification, seed: int, progress: Progress) -> Verification:
+    """With the outputs between the ends of the lengths that both declare; of a module, at the ends too.
 
-    Its traced program, which has the inner values, takes the example's lengths alone; the module itself is not bound to them.
+    A module's traced program, which has the inner values, takes the example's lengths alone; the module itself is not bound to
+    them. Of other models the ends are among what was drawn.
     """
     reference, candidate = run.reference, run.candidate
     signature = as_free_as(reference, candidate)
     program = reference.path is not None and reference.path.suffix == ".pt2"
-    if not reference.is_torch or program or signature == reference.signature:
-        return found
+    traced = reference.is_torch and not program and signature != reference.signature
     ends = Ends(
         match_inputs(signature, candidate.signature),
         [reference.graph, candidate.graph],
         lambda _: count_elements([(run.candidate_session, run.feeds[0][1])]),
     )
     example = {f.name: f.shape for f in reference.signature.inputs}
-    asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]
-    between = ends.between() if asked else []
+    asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example] if traced else []
+    wanted = [*asked, *ends.between()]
+    if not wanted:
+        return found
     roles = roles_for(reference, candidate, (run.reference_session, run.candidate_session))
     graphs = [reference.graph, candidate.graph]
     pairs = [
         random_sample(signature, candidate.signature, seed, roles, number=number, shapes=shapes, graphs=graphs)
-        for number, shapes in enumerate([*asked, *between])
+        for number, shapes in enumerate(wanted)
     ]
+    if traced:
+        run.reference_session.signature = signature
+    # a model need not take each length between the ends: one that halves its picture takes no odd one
+    taken = [number < len(asked) or _runs(run.reference_session, pair[0]) for number, pair in enumerate(pairs)]
+    pairs = [pair for pair, does in zip(pairs, taken, strict=True) if does]
+    asked = [shapes for shapes, does in zip(wanted, taken, strict=True) if does]
     if not pairs:
         return found
-    # the module itself is not bound to the lengths at which it was traced
-    run.reference_session.signature = signature
-    # a module need not take each length between the ends: one that halves its picture takes no odd one
-    taken = [number < len(asked) or runs(run.reference_session, pair[0]) for number, pair in enumerate(pairs)]
-    pairs = [pair for pair, does in zip(pairs, taken, strict=True) if does]
-    asked = [shapes for shapes, does in zip([*asked, *between], taken, strict=True) if does]
-    outer = VerificationRun(
+    fed = partial(
+        VerificationRun,
         reference,
         candidate,
         run.reference_session,
@@ -327,12 +330,17 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
         run.tolerance,
         run.memory,
         compressed=run.compressed,
-        outputs_only=True,
     )
-    now = {row.candidate: row for row in outer.compare(progress)}
+    rows = fed(outputs_only=True).compare(progress)
+    if not traced and not all(row.agrees for row in rows):
+        # what rounding makes of an output is known from the values before it
+        closer = fed()
+        rows = _conclude(closer, closer.compare(progress), found.dismissed).outputs
+    now = {row.candidate: row for row in rows}
     rows = tuple(_worse(row, now[row.candidate]) if row.candidate in now else row for row in found.rows)
     lengths = " and ".join(", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()) for shapes in asked)
-    said = "".join(f"; {note}" for note in (f"outputs also at {lengths}", *ends.notes))
+    notes = ends.notes if traced else ()  # of what is drawn from the ends, the draws tell
+    said = "".join(f"; {note}" for note in (f"outputs also at {lengths}", *notes))
     return replace(found, rows=rows, inputs=found.inputs + said, samples=found.samples + len(pairs))
 
 
@@ -432,3 +440,12 @@ def _first(stretches: tuple[Stretch, ...], rows: tuple[Row, ...]) -> Stretch | N
     """The stretch of the first diverging row, when it diverges by itself."""
     first = next((row for row in rows if not row.agrees), None)
     return next((stretch for stretch in stretches if stretch.row is first), None)
+
+
+def _runs(running: Session, sample: Mapping[str, object]) -> bool:
+    """Whether a model takes what it is fed."""
+    try:
+        running.run(sample)
+    except CoreproofError:
+        return False
+    return True

@@ -10,9 +10,8 @@ import pytest
 
 import coreproof as cp
 from tests.build import program
+from tests.build.lists import ROWS, WRITTEN, grown_in_a_loop, written_and_read
 from tests.conversion.mil_to_coreai.test_program import both
-
-ROWS = np.arange(1, 9, dtype=np.float32).reshape(4, 2)
 
 
 def answers(folder: Path, build: Any, *rows: np.ndarray) -> list[list[np.ndarray]]:
@@ -27,20 +26,8 @@ def answers(folder: Path, build: Any, *rows: np.ndarray) -> list[list[np.ndarray
 
 
 def test_what_is_written_is_read_and_a_list_grows_with_zeros(tmp_path: Path) -> None:
-    def build(mb: Any, a: Any, b: Any) -> Any:
-        fresh = mb.make_list(init_length=2, elem_shape=(2,))
-        first = mb.list_write(ls=fresh, index=0, value=a)
-        grown = mb.list_write(ls=first, index=4, value=b)
-        spread = mb.list_scatter(ls=grown, indices=[2, 1], value=-ROWS[:2])
-        lengths = [mb.expand_dims(x=mb.list_length(ls=ls), axes=[0]) for ls in (fresh, spread)]
-        reads = [mb.list_read(ls=fresh, index=1), mb.list_read(ls=spread, index=0), mb.list_read(ls=first, index=1)]
-        return (*reads, mb.list_gather(ls=spread, indices=[4, 2, 3, 1, 4]), *lengths)
-
-    a, b = ROWS[2], ROWS[3]
-    zeros = np.zeros(2)
-    expected = [zeros, a, zeros, [b, -ROWS[0], zeros, -ROWS[1], b], [2], [5]]
-    for made in answers(tmp_path, build, a, b):
-        for found, wanted in zip(made, expected, strict=True):
+    for made in answers(tmp_path, written_and_read, ROWS[2], ROWS[3]):
+        for found, wanted in zip(made, WRITTEN, strict=True):
             np.testing.assert_array_equal(found, wanted)
 
 
@@ -60,18 +47,7 @@ def test_a_list_holds_numbers_of_its_dtype_at_places_that_are_computed(tmp_path:
 
 
 def test_what_a_loop_carries_may_grow(tmp_path: Path) -> None:
-    def build(mb: Any, a: Any) -> Any:
-        grown = mb.while_loop(
-            _cond=lambda ls, i: mb.less(x=i, y=4),
-            _body=lambda ls, i: (
-                mb.list_write(ls=ls, index=i, value=mb.mul(x=a, y=mb.cast(x=i, dtype="fp32"))),
-                mb.add(x=i, y=1),
-            ),
-            loop_vars=(mb.make_list(init_length=1, elem_shape=(2,)), 0),
-        )[0]
-        return mb.list_gather(ls=grown, indices=[3, 0, 2])
-
-    for (found,) in answers(tmp_path, build, np.float32([1, 3])):
+    for (found,) in answers(tmp_path, grown_in_a_loop, np.float32([1, 3])):
         assert found.tolist() == [[3, 9], [0, 0], [2, 6]]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from coreproof.conversion.coreml_to_onnx.boundary import Refuse, settled, signature_of, told
 from coreproof.conversion.operators import several
@@ -62,3 +65,12 @@ def _argument(reader: Reader, model: CoreMLModel, key: str, argument: MIL_pb2.Ar
             f"its parameter {key!r} is bound to {len(values)} values", expected="one", found=[told(v) for v in values]
         )
     return values[0]
+
+
+def element_lengths(shape: Sequence[object]) -> list[int | None]:
+    """The shape of a list's elements, None for a length that is not known yet.
+
+    The file gives it as one vector, or as a tuple of numbers, in which a text stands for such a length.
+    """
+    flat = [length for part in shape for length in np.ravel(np.asarray(part, object))]
+    return [None if isinstance(length, str) else int(length) for length in flat]

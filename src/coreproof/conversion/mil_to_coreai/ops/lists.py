@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from coreproof.conversion.coreml_to_onnx.mlprogram.arguments import element_lengths
 from coreproof.conversion.mil_to_coreai.loops import closed
 from coreproof.conversion.mil_to_coreai.ops.gathering import taken
 from coreproof.conversion.mil_to_coreai.translation import Operand, Tensor, Translation, si, translates, ui
@@ -25,9 +26,7 @@ def make_list(
 ) -> Tensor:
     if dtype not in _ELEMENTS:
         raise t.refuse("a list of this dtype is not known", expected=sorted(_ELEMENTS), found=dtype)
-    # the file gives the shape as one vector, or as a tuple of numbers; a text stands for a length not known yet
-    flat = [d for part in elem_shape for d in np.ravel(np.asarray(part, object))]
-    lengths = [None if isinstance(d, str) else int(d) for d in flat]
+    lengths = element_lengths(elem_shape)
     shape = t.concat([_vector(t, init_length, "ui32"), ui([1 if n is None else n for n in lengths])], 0)
     zero = np.zeros((), DTYPES[_ELEMENTS[dtype]])
     return t.op("broadcast_to", zero, shape, shape=[None, *lengths])

@@ -10,6 +10,7 @@ import pytest
 
 from coreproof.runtime.open import session
 from tests.build import program
+from tests.build.lists import grown_in_a_loop
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family
 
 family = Family("control_flow")
@@ -58,18 +59,7 @@ def test_variables_trade_places_and_what_stands_around_the_loop_is_seen(tmp_path
 
 @family.exercises("while_loop")
 def test_what_a_loop_carries_may_grow(tmp_path: Path) -> None:
-    def build(mb: Any, a: Any) -> Any:
-        grown = mb.while_loop(
-            _cond=lambda ls, i: mb.less(x=i, y=4),
-            _body=lambda ls, i: (
-                mb.list_write(ls=ls, index=i, value=mb.mul(x=a, y=mb.cast(x=i, dtype="fp32"))),
-                mb.add(x=i, y=1),
-            ),
-            loop_vars=(mb.make_list(init_length=1, elem_shape=(2,)), 0),
-        )[0]
-        return mb.list_gather(ls=grown, indices=[3, 0, 2])
-
-    (found,) = answers(tmp_path, build, np.float32([1, 3]))
+    (found,) = answers(tmp_path, grown_in_a_loop, np.float32([1, 3]))
     assert found.tolist() == [[3, 9], [0, 0], [2, 6]]
 
 

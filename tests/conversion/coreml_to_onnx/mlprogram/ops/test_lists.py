@@ -10,10 +10,10 @@ import pytest
 
 from coreproof.runtime.open import session
 from tests.build import program
+from tests.build.lists import ROWS, WRITTEN, written_and_read
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family
 
 family = Family("lists")
-ROWS = np.arange(1, 9, dtype=np.float32).reshape(4, 2)
 
 
 def answers(folder: Path, build: Any, *rows: np.ndarray) -> list[np.ndarray]:
@@ -24,19 +24,7 @@ def answers(folder: Path, build: Any, *rows: np.ndarray) -> list[np.ndarray]:
 
 @family.exercises("make_list", "list_write", "list_scatter", "list_read", "list_gather", "list_length")
 def test_what_is_written_is_read_and_a_list_grows_with_zeros(tmp_path: Path) -> None:
-    def build(mb: Any, a: Any, b: Any) -> Any:
-        fresh = mb.make_list(init_length=2, elem_shape=(2,))
-        first = mb.list_write(ls=fresh, index=0, value=a)
-        grown = mb.list_write(ls=first, index=4, value=b)
-        spread = mb.list_scatter(ls=grown, indices=[2, 1], value=-ROWS[:2])
-        lengths = [mb.expand_dims(x=mb.list_length(ls=ls), axes=[0]) for ls in (fresh, spread)]
-        reads = [mb.list_read(ls=fresh, index=1), mb.list_read(ls=spread, index=0), mb.list_read(ls=first, index=1)]
-        return (*reads, mb.list_gather(ls=spread, indices=[4, 2, 3, 1, 4]), *lengths)
-
-    a, b = ROWS[2], ROWS[3]
-    zeros = np.zeros(2)
-    expected = [zeros, a, zeros, [b, -ROWS[0], zeros, -ROWS[1], b], [2], [5]]
-    for found, wanted in zip(answers(tmp_path, build, a, b), expected, strict=True):
+    for found, wanted in zip(answers(tmp_path, written_and_read, ROWS[2], ROWS[3]), WRITTEN, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.conversion.coreml_to_onnx.mlprogram.arguments import element_lengths
 
 _ZEROS = {"fp16": np.float32, "fp32": np.float32, "int32": np.int32, "bool": np.bool_}
 
@@ -21,9 +22,7 @@ def make_list(
     elem_shape: Sequence[Operand] = (),
     dtype: str = "fp32",
 ) -> ir.Value:
-    # The file gives the shape as one vector, or as a tuple of numbers; a text stands for a length not known yet.
-    flat = [d for part in elem_shape for d in np.ravel(np.asarray(part, object))]
-    lengths = [1 if isinstance(d, str) else int(d) for d in flat]
+    lengths = [1 if n is None else n for n in element_lengths(elem_shape)]
     length = low.op("Reshape", low.i64(init_length), [1])
     zero: np.ndarray = np.zeros((), _ZEROS[dtype])
     return low.op("Expand", zero, low.op("Concat", length, lengths, axis=0))
