@@ -83,6 +83,16 @@ class Masked(nn.Module):
         return torch.softmax(scores + mask, -1) @ torch.as_tensor(self.value(x))
 
 
+class LowestMask(Masked):
+    """Attention whose mask is made with float32's lowest number: -inf in float16, and NaN times a mask of zero."""
+
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+        low = torch.finfo(torch.float32).min
+        causal = torch.triu(torch.full((x.shape[1], x.shape[1]), low), 1)
+        scores = self.query(x) @ self.key(x).transpose(1, 2) / 4.0
+        return torch.softmax(scores + causal + (1.0 - seen[:, None, :]) * low, -1) @ torch.as_tensor(self.value(x))
+
+
 class Squares(nn.Module):
     """A norm over unscaled pixels: the sum of their squares is beyond float16, its root is not."""
 

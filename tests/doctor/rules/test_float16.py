@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import coreproof as cp
+from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import Diagnosis, diagnose
 from coreproof.doctor.rules import rules
-from coreproof.doctor.source.source_weights import weights_before
+from coreproof.doctor.source.source_weights import stored_halves, weights_before
 from coreproof.editing.edit import Edit, edit
 from coreproof.errors import EditError
+from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.runtime.open import session
 from tests.build import graph_model
 
@@ -116,6 +118,38 @@ def test_a_vanished_epsilon_is_missed_without_the_source_or_asked_for() -> None:
     (hypothesis,) = FLOAT16.suppose(Case(_converted("Variance").program))
     assert hypothesis.needs is not None
     assert "source" in hypothesis.needs
+
+
+@cache
+def _masked() -> Converted:
+    from tests.precision import hostile
+
+    case = Converted(hostile.make(hostile.LowestMask), _random(1, 8, 16), torch.tensor([[0.0, 0, 1, 1, 1, 1, 1, 1]]))
+    # coremltools stores infinity there; what we write ends at float16's lowest number
+    lowest = {place: a for place, a in stored_halves(case.program).items() if (a == -FLOAT16_MAX).any()}
+    assert lowest
+    spoiled = [set_edit(*place, np.where(a == -FLOAT16_MAX, -np.inf, a)) for place, a in lowest.items()]
+    case.program = edit(case.program, spoiled).model
+    return case
+
+
+def test_an_infinite_mask_that_was_finite_is_made_finite_again() -> None:
+    case = _masked()
+    assert case.error(case.program) == np.inf
+    found = diagnose(case.program, case.source)
+    repaired = _repaired(found)
+    assert "infinity times zero" in found.findings[0].cause
+    assert case.error(repaired) < 2e-3
+    # other masks than the example's, one whose first rows see nothing at all among them
+    for seen in ([1.0, 1, 1, 1, 1, 1, 0, 0], [0.0, 0, 0, 0, 0, 0, 0, 1]):
+        assert np.isfinite(case.error(repaired, _random(1, 8, 16, seed=3), torch.tensor([seen])))
+
+
+def test_an_infinite_mask_without_the_source_is_named() -> None:
+    (finding,) = diagnose(_masked().program).findings
+    assert finding.rule == "float16"
+    assert not finding.repaired
+    assert "--against" in finding.repair
 
 
 def test_pixels_without_a_scale() -> None:

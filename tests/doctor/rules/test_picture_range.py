@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from coreproof.doctor.diagnose import diagnose
@@ -89,14 +89,42 @@ def test_a_picture_of_0_to_255_is_healthy(folder: Path, end: str) -> None:
     assert_healthy(program(folder, end))
 
 
-def grey(folder: Path, factor: float) -> CoreMLModel:
+def grey(folder: Path, end: Callable[[Any, Any], Any], channels: int = 1) -> CoreMLModel:
     def build(mb: Any, x: Any) -> Any:
-        made = mb.conv(x=x, weight=weights(1, 3, 1, 1) * np.float32(factor), name="c")
-        return mb.sigmoid(x=made, name="y")
+        return end(mb, mb.conv(x=x, weight=weights(channels, 3, 1, 1), name="c"))
 
     return as_picture(mil(folder, build, (1, 3, 8, 8)), "y", colour=10)
 
 
-def test_a_grey_picture_is_dark_and_a_mask_is_meant(folder: Path) -> None:
-    assert_dark(grey(folder, 0.3), "all of it is black")
-    assert_healthy(grey(folder, 1e4))
+def faint(mb: Any, made: Any) -> Any:
+    return mb.sigmoid(x=made, name="y")
+
+
+def trained(mb: Any, made: Any) -> Any:
+    """Nearly all values are 0 or 1, as a trained mask has them."""
+    return mb.sigmoid(x=mb.mul(x=made, y=1e4), name="y")
+
+
+def yes_or_no(mb: Any, made: Any) -> Any:
+    return mb.cast(x=mb.greater(x=made, y=0.0), dtype="fp32", name="y")
+
+
+@pytest.mark.parametrize("end", [faint, trained, yes_or_no])
+def test_a_grey_mask_is_dark(folder: Path, end: Callable[[Any, Any], Any]) -> None:
+    assert_dark(grey(folder, end), "all of it is black")
+
+
+def classes(mb: Any, made: Any) -> Any:
+    return mb.cast(x=mb.reduce_argmax(x=made, axis=1, keep_dims=True), dtype="fp32", name="y")
+
+
+def test_a_map_of_classes_is_meant(folder: Path) -> None:
+    assert_healthy(grey(folder, classes, channels=5))
+
+
+def test_a_map_of_two_classes_is_advice(folder: Path) -> None:
+    diagnosis = diagnose(grey(folder, classes, channels=2))
+    assert diagnosis.healthy
+    assert [(f.rule, f.advice, "reads the pixels as classes" in f.repair) for f in diagnosis] == [
+        ("picture-range", True, True)
+    ]

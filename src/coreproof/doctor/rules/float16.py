@@ -37,6 +37,8 @@ _CAUSE = (
 )
 
 
+_A_MASK = FLOAT16_MAX / 2
+"""So large that a softmax takes it for infinity, and small enough that two masks, added up, stay finite in float16."""
 _AN_EPSILON = 1e-3
 """One that float16 holds in full, tried in the place of those that vanished."""
 
@@ -56,6 +58,9 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     if not case.evidence.lost and not _unlike_the_source(case, constants):
         return
     weights = weights_before(constants, case.evidence.reference) if case.evidence.reference is not None else {}
+    if masks := list(_infinite_masks(constants, weights)):
+        yield from masks  # what else there is shows when they are numbers
+        return
     try:
         # how much each operation adds to the error is not asked: only which of them have to be wider
         report = forecast(model, case.evidence.own_feeds, measured=0, weights=weights)
@@ -68,6 +73,44 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     if report.agrees or not report.must_stay_fp32:
         return
     yield _hypothesis(report, weights, constants if case.evidence.reference is None else {})
+
+
+def _infinite_masks(constants: Weights, weights: Weights) -> Iterator[Hypothesis]:
+    """Constants stored as infinity that the source has as finite numbers beyond float16, as the -3.4e38 of a mask.
+
+    Times zero, infinity is NaN, which the finite number was not. Of weights it is not enough to be finite.
+    """
+    broken = {
+        place: array
+        for place, array in constants.items()
+        if place in weights and np.isfinite(weights[place]).all() and _is_infinite_mask(array)
+    }
+    if not broken:
+        return
+    layers = list(dict.fromkeys(op for op, _ in broken))
+    (op, key), array = next(iter(broken.items()))
+    ended = {place: np.clip(stored, -_A_MASK, _A_MASK) for place, stored in broken.items()}
+    yield Hypothesis(
+        layer=op,
+        evidence=(
+            f"{int(np.isinf(array).sum())} of {array.size} numbers of its {key} are infinite, "
+            f"and {np.abs(weights[op, key]).max():.3g} in the source"
+        ),
+        cause="the constant did not fit float16 when the model was converted, and infinity times zero is no number",
+        repairs=(
+            Repair(
+                f"write {_A_MASK:g} for infinity in {', '.join(layers)}, with its sign",
+                tuple(set_edit(layer, name, stored) for (layer, name), stored in ended.items()),
+            ),
+        ),
+        weight=70,
+    )
+
+
+def _is_infinite_mask(array: Array) -> bool:
+    """Whether a constant holds infinity, and nothing else but zeros."""
+    infinite = np.isinf(array)
+    return bool(infinite.any() and (infinite | (array == 0)).all())
 
 
 def is_to_blame(case: Case) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.operators import canonical_op, error_class
 from coreproof.doctor.case import Case
@@ -14,7 +13,7 @@ from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import random_feeds
 from coreproof.model.features import Feature
-from coreproof.model.graph import Graph
+from coreproof.model.graph import Graph, Node
 from coreproof.runtime.open import session
 
 _SEEDS = (1, 2)
@@ -24,8 +23,8 @@ _VISIBLE = 0.05
 """The brightest value below which nothing is said: a network without training makes next to nothing, of any range."""
 _ENDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "sigmoidhard": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 """What operators are bounded by (by ``canonical_op``); NeuralNetwork names them among an activation's attributes."""
-_NEARLY, _MOST = 0.1, 0.9
-"""A trained mask has so many of its values so near to 0 or 1."""
+_INDICES = frozenset({"argmax", "argmin", "reduceargmax", "reduceargmin"})
+"""What makes the index of a class, by ``canonical_op``."""
 _WALKED = 8
 """Layers that are walked back from an output: moves, resizing, a cast."""
 
@@ -47,6 +46,9 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         if bound is None and not (low >= -_SLACK and _VISIBLE < high <= 1 + _SLACK):
             continue
         ends = (0, 1) if (bound or (0.0, 1.0))[0] >= 0 else (-1, 1)
+        if _is_class_map(case.graph, feature.name):
+            yield _of_two_classes(case, feature.name)
+            continue
         steps = brightened(case, feature.name, ends[0] < 0)
         commands = " ".join(f"--do '{_command(step)}'" for step in steps)
         yield Hypothesis(
@@ -60,6 +62,18 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
             needs=f"bring it to 0 to 255 in front of the output: coreproof edit MODEL OUT {commands}",
             weight=45,
         )
+
+
+def _of_two_classes(case: Case, name: str) -> Hypothesis:
+    """What is said of a map of classes of which only 0 and 1 were seen: black to the eye, and maybe just what an app reads."""
+    return Hypothesis(
+        layer=case.graph.layer_of(name),
+        evidence=f"the picture output {name!r} is a map of classes, and 0 and 1 of 255 are all that it was seen to hold",
+        cause="the index of a class is written as the brightness of a pixel",
+        needs="no repair: an app that reads the pixels as classes is right, and whoever looks at the picture sees black",
+        weight=15,
+        advice=True,
+    )
 
 
 def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float]]]:
@@ -83,34 +97,37 @@ def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tupl
             continue
         values = np.concatenate([np.asarray(m[feature.name], np.float64).reshape(-1) for m in made])
         # an output that is one number throughout says nothing of its range
-        if values.size and np.isfinite(values).all() and np.ptp(values) > 0 and not _is_mask(feature, values):
+        if values.size and np.isfinite(values).all() and np.ptp(values) > 0:
             yield feature, (float(values.min()), float(values.max()))
 
 
-def _is_mask(feature: Feature, values: npt.NDArray[np.float64]) -> bool:
-    """Whether a grey picture is one of classes or of yes and no, which an app reads as such: whole numbers, or nearly all so."""
-    assert feature.image is not None
-    beside = np.abs(values - np.rint(values))
-    return not beside.any() or (feature.image.channels == 1 and float(np.mean(beside < _NEARLY)) > _MOST)
-
-
 def _bound(graph: Graph, name: str) -> tuple[float, float] | None:
-    """The ends that the operator behind an output cannot leave, looked for through layers that only move or average."""
-    for _ in range(_WALKED):
-        node = graph.producer(name)
-        if node is None:
-            return None
+    """The ends that the operator behind an output cannot leave."""
+    for node in _behind(graph, name):
         for operator in (node.operator, *node.attributes):
             if (ends := _ENDS.get(canonical_op(operator))) is not None:
                 return ends
+    return None
+
+
+def _is_class_map(graph: Graph, name: str) -> bool:
+    return any(canonical_op(node.operator) in _INDICES for node in _behind(graph, name))
+
+
+def _behind(graph: Graph, name: str) -> Iterator[Node]:
+    """The nodes that make a value, from the last one back to the first that does more than move or average."""
+    for _ in range(_WALKED):
+        node = graph.producer(name)
+        if node is None:
+            return
+        yield node
         # these carry errors on as a move does, and change the range
         called = canonical_op(node.operator)
         moves = error_class(node.operator) == "move" and called not in ("neg", "clip", "clamp")
         fed = graph.data(node)
         if len(fed) != 1 or not (moves or called in ("cast", "resizebilinear", "upsamplebilinear")):
-            return None
+            return
         name = fed[0]
-    return None
 
 
 def brightened(case: Case, output: str, signed: bool) -> list[Edit]:
