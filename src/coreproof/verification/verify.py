@@ -169,7 +169,7 @@ def _examples(
 
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
-    """Has a PyTorch model's program there before anything is compared. One that cannot be exported says so where it is needed."""
+    """Has a PyTorch model's program there before it is compared. Raises ConversionError for one that decides by its data."""
     if not getattr(model, "has_program", False):
         return
     from coreproof.conversion.torch_to_onnx.branches import branches_of
@@ -183,16 +183,17 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
             beside is not None and beside.is_dir() and kept_program(model, beside, export_digest(model))
         ):
             return
-        with waiting(progress):
-            try:
-                model.exported()
-            except ConversionError:
-                # what TorchScript decides within it is no decision that is lost; it has no program, and answers all the same
-                found = branches_of(model)
-                model.scripted = found.scripted and not found
-                # one that decides nothing by its data is traced as well as it can be called
-                model.traced_only = not found
-                raise
+    with waiting(progress):
+        try:
+            model.exported()
+        except ConversionError as error:
+            found = branches_of(model)
+            if found:  # as convert says it of the same module
+                raise found.refusal(model.name) from error
+            # what TorchScript decides within it is no decision that is lost; it has no program, and answers all the same
+            model.scripted = found.scripted
+            # one that decides nothing by its data is traced as well as it can be called
+            model.traced_only = True
 
 
 def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:

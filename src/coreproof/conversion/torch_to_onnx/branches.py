@@ -107,6 +107,8 @@ def branches_of(model: TorchModel, sample: Mapping[str, object] | None = None) -
 _OPEN = frozenset(
     ["nonzero", "masked_select", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "nms"]
 )
+_NUMBERS = frozenset(("_local_scalar_dense", "equal", "allclose"))
+"""Operators that answer with a number of Python's."""
 _ARRAYS = frozenset(("numpy", "tolist", "__array__"))
 
 
@@ -131,7 +133,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
             read = tensors((args, kwargs))
             if any(t in follows for t in read):
                 name = func.__name__.split(".")[0]
-                if name in ("_local_scalar_dense", "equal"):
+                if name in _NUMBERS:
                     if depth:
                         found.took(users_place() or model.name, made)
                     else:  # TorchScript asks, and not Python

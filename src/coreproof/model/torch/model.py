@@ -23,6 +23,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.optional import import_optional
+from coreproof.model.torch.captured import captured
 from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.nested import fields_of, flattened, is_flat, named_leaves
@@ -185,7 +186,6 @@ class TorchModel(Model):
         return self.program
 
     def _traced(self, *, decomposed: bool = False) -> ExportedProgram:
-        torch = import_torch()
         if self.scripted:
             raise ConversionError("a TorchScript program has no exported program", where=self.name, fix=_NO_PROGRAM)
         try:
@@ -197,7 +197,7 @@ class TorchModel(Model):
                 operators_read_once(),
                 without_complex_gradients(self.module),
             ):
-                program = torch.export.export(self.module, self.example_inputs)
+                program = captured(self.module, self.example_inputs)
                 return _decomposed(program) if decomposed else program
         except Exception as error:  # the exporter runs the user's code and raises what that raises
             raise export_error(error, self.name) from error

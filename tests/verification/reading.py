@@ -1,0 +1,92 @@
+"""Modules that read Python values out of their tensors; here, as pytest rewrites the asserts of a test's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+Forward = Callable[..., Any]
+
+
+def numpy_within(y: Any, x: Any) -> Any:
+    return y * torch.from_numpy(np.sqrt(np.abs(y.detach().numpy())))
+
+
+def into_an_array(y: Any, x: Any) -> Any:
+    return y * torch.as_tensor(np.sqrt(np.abs(np.asarray(x))))
+
+
+def truth_value(y: Any, x: Any) -> Any:
+    return y * bool(x.sum() > 0)
+
+
+def whole_number(y: Any, x: Any) -> Any:
+    return y * int(10 * x.max())
+
+
+def comprehension(y: Any, x: Any) -> Any:
+    return y * torch.stack([torch.tensor(float(v)) for v in x[0]])
+
+
+def checked(y: Any, x: Any) -> Any:
+    assert (x > -100).all()
+    return y
+
+
+def formatted(y: Any, x: Any) -> Any:
+    said = f"the mean is {x.mean():.3f}"
+    return y if said else -y
+
+
+def helper(x: Any) -> float:
+    return float(x.abs().max())
+
+
+READ: dict[str, Forward] = {
+    "float": lambda y, x: y / float(y.abs().max()),
+    "item": lambda y, x: y / y.abs().max().item(),
+    "in a function": lambda y, x: y / helper(x),
+    "numpy": numpy_within,
+    "an array": into_an_array,
+    "bool": truth_value,
+    "int": whole_number,
+    "tolist": lambda y, x: y * torch.tensor(x.mean(0).tolist()),
+    "a new tensor": lambda y, x: y * torch.tensor(x.max().item()),
+    "comprehension": comprehension,
+    "how many": lambda y, x: y * float(x.nonzero().size(0)),
+    "assert": checked,
+    "text": formatted,
+}
+"""What PyTorch's exporter follows, some of it by its second way alone."""
+
+
+def two_ways(y: Any, x: Any) -> Any:
+    return y if x.sum() > 0 else -y
+
+
+def close(y: Any, x: Any) -> Any:
+    return x if torch.allclose(x, torch.zeros_like(x)) else y
+
+
+REFUSED: dict[str, tuple[Forward, str]] = {
+    "if": (two_ways, "if x.sum() > 0"),
+    "allclose": (close, "if torch.allclose(x"),
+}
+
+
+def rounded(y: Any, x: Any) -> Any:
+    return y / round(x.abs().max().item(), 1)
+
+
+class Reads(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def __init__(self, then: Forward) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(4, 4)
+        self.then = then
+
+    def forward(self, x: Any) -> Any:
+        return self.then(self.linear(x), x)
