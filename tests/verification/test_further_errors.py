@@ -125,3 +125,28 @@ def test_a_long_sum_of_constants_is_folded_by_other_kernels(to: Any, options: An
     found = cp.verify(onnx_model(text, c=c, w=w), made)
     assert found, found.summary()
     assert not cp.verify(onnx_model(text, c=c * np.float32(1.0001), w=w), made)
+
+
+@pytest.mark.parametrize("operator", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("length", [8, 3137, 20000])
+def test_a_softmax_along_a_long_axis_agrees_with_pytorch(operator: str, length: int) -> None:
+    """PyTorch adds up one after the other along any axis but the last."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return getattr(torch, operator)(x, 1)
+
+    module, x = Net(), torch.randn(1, length, 8, generator=torch.Generator().manual_seed(1))
+    source = cp.load(cp.Source(module, (x,)))
+    for to, options in FORMATS:
+        found = cp.verify(source, cp.convert(source, to, **options), {"x": x.numpy()})  # type: ignore[arg-type]
+        assert found, found.summary()
+        # no more is let through than the sum explains
+        assert max(row.tolerance.typical or 1.0 for row in found.rows) < 3e-7 * max(3.0, length**0.5 / 3)
+
+
+def test_a_softmax_along_the_last_axis_is_held_to_what_it_was() -> None:
+    source = onnx_model(f"{HEAD} (float[4,3137] x) => (float[4,3137] y) {{ y = Softmax<axis=-1>(x) }}")
+    (row,) = cp.verify(source, onnx_to_coreml(source, "mlprogram", precision="fp32")).rows
+    assert (row.tolerance.typical or 1.0) < 5e-7

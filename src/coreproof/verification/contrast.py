@@ -58,13 +58,22 @@ def contrast_for(graph: Graph, name: str, array: np.ndarray) -> Contrast | None:
 def kept_of(graph: Graph, name: str, array: np.ndarray) -> float:
     """The size of what a softmax of the graph keeps of this value, in units of its scale; 1 where none reads it."""
     for node in graph.consumers(name):
-        if normalise_op_name(node.operator) not in _SOFTMAXES or not array.size or array.dtype.kind != "f":
+        axis = softmax_axis(node)
+        if axis is None or not array.size or array.dtype.kind != "f":
             continue
-        said = node.attributes.get("axis", node.attributes.get("dim", default(node.operator, "axis")))
-        axis = said if isinstance(said, int) else -1
         if array.ndim and -array.ndim <= axis < array.ndim:
             return _row_rms(np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]))
     return 1.0
+
+
+def softmax_axis(node: Node) -> int | None:
+    """The axis along which a softmax, or its logarithm, adds up; None for every other operator."""
+    if normalise_op_name(node.operator) not in _SOFTMAXES:
+        return None
+    # PyTorch's programs call an argument by its place
+    said = next((node.attributes[key] for key in ("axis", "dim", "argument1") if key in node.attributes), None)
+    said = default(node.operator, "axis") if said is None else said
+    return said if isinstance(said, int) else -1
 
 
 _SOFTMAXES = ("softmax", "softmaxnd", "logsoftmax", "safesoftmax")

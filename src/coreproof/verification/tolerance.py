@@ -12,8 +12,9 @@ here and nowhere else.
    adds u once, and so do weights that were stored with u: own^2 = (u32 * sqrt(K))^2 + u^2 + w^2.
    Operators that only move values (reshape, relu, max pooling) add nothing; one that chooses among values errs like
    what it chose, which max pooling takes from where values and errors are large. A loop rounds its state in each of T rounds,
-   which is sqrt(T) times u; ONNX Runtime's Fourier transforms round their angles; Apple's interpreter of Core AI rounds each
-   partial sum of a product of matrices to the width of its result (further_errors.py).
+   which is sqrt(T) times u; a softmax along another axis than the last adds up one by one; ONNX Runtime's Fourier transforms
+   round their angles; Apple's interpreter of Core AI rounds each partial sum of a product of matrices to the width of its
+   result (further_errors.py).
 3. Depth. What arrives at an operator is passed on: sums add the absolute errors of their operands (so a small
    difference of large numbers gets the error of the large ones); products add the relative ones; normalisation
    divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one, log a

@@ -141,7 +141,7 @@ def test_an_infinite_mask_that_was_finite_is_made_finite_again() -> None:
     assert "infinity times zero" in found.findings[0].cause
     assert case.error(repaired) < 2e-3
     assert case.error(repaired, _random(1, 8, 16, seed=3), torch.tensor([[1.0, 0, 1, 0, 0, 0, 1, 0]])) < 2e-3
-    # a row that may see nothing at all is NaN in float16 as it was, and a number again
+    # rows that see nothing at all, which were NaN
     nothing_seen = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 1]])
     assert np.isfinite(case.error(repaired, _random(1, 8, 16, seed=3), nothing_seen))
 
