@@ -79,7 +79,7 @@ def engine_error(problem: str, error: Exception, where: str, made: str = "") -> 
     ``made`` is the value that the failing node makes, where it is known.
     What is said in our words already, as by a custom layer between two parts of the graph, stays as it is.
     """
-    from coreproof.conversion.onnx_to_coreml.checked_products import BEYOND_32_BITS
+    from coreproof.conversion.onnx_to_coreml.checked_integers import BEYOND_32_BITS
 
     if isinstance(error, CoreproofError):
         return error
@@ -96,11 +96,14 @@ def engine_error(problem: str, error: Exception, where: str, made: str = "") -> 
             found=None if wanted is None else f"{wanted:,} bytes more",
             fix="if the model is meant to be so large, raise the budget: --memory-budget 8GB, or coreproof.set_memory_budget",
         )
-    if made.startswith(BEYOND_32_BITS):
+    beyond = next((kind for name, kind in BEYOND_32_BITS.items() if made.startswith(name)), None)
+    if beyond is not None:
+        cast = beyond == "cast"
+        what = "a float that is cast to a whole number" if cast else f"a {beyond} of whole numbers"
         return RunError(
-            "a product of whole numbers does not fit the 32 bits in which Core ML computes it",
+            f"{what} does not fit the 32 bits in which Core ML computes it",
             where=where,
-            expected="products from -2147483648 to 2147483647, where the source has 64 bits",
+            expected=f"{'number' if cast else beyond}s from -2147483648 to 2147483647, where the source has 64 bits",
             fix="feed smaller numbers, or compute it in floats or outside the model",
         )
     # the engine's own limits say nothing against the model

@@ -77,6 +77,70 @@ def test_a_neural_network_refuses_it_by_name(text: str, fits: list[int], leaves:
         cp.convert(product_model(text), "neuralnetwork")
 
 
+SUMS: list[tuple[str, dict[str, Any], list[Any], list[Any]]] = [
+    ("(int64[3] x) => (int64[3] y) { y = CumSum(x, a) }", {"a": np.array(0)}, [2**30, 2**30 - 1, 0], [2**30, 2**30, 0]),
+    ("(int64[3] x) => (int64 y) { y = ReduceSum<keepdims=0>(x) }", {}, [-(2**30), -(2**30), 0], [-(2**30), -(2**30), -1]),
+    ("(int64[n] x) => (int64 y) { y = ReduceSum<keepdims=0>(x) }", {}, [2**30, 2**30 - 1, 0], [2**30, 2**30 - 1, 1]),
+    ("(int64[3] x) => (int64[3] y) { y = Add(x, k) }", {"k": np.array(2_000_000_000)}, [147483647, 0, -5], [147483648, 0, 1]),
+    ("(int64[3] x) => (int64[3] y) { y = Sub(k, x) }", {"k": np.array(-2_000_000_000)}, [147483648, 0, -5], [147483649, 0, 1]),
+    ("(int64[3] x) => (int64[3] y) { y = Add(x, x) }", {}, [2**30 - 1, -(2**30), 1], [2**30, 0, 0]),
+    ("(int64[3] x) => (int64[1] y) { y = ReduceL1<axes=[0]>(x) }", {}, [2**30, -(2**29), 7], [2**30, -(2**30), 0]),
+    ('(int64[3] x) => (int64[2] y) { y = ScatterElements<reduction="add",axis=0>(d, i, x) }',
+     {"d": np.zeros(2, np.int64), "i": np.array([0, 0, 1])}, [2**30, 2**30 - 1, 0], [2**30, 2**30, 0]),
+    ("(float[3] x) => (int64[3] y) { f = Mul(x, k) y = Cast<to=7>(f) }", {"k": np.float32(1000)}, [2.1, -30, 1.5], [2.2e6, 0, 1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "weights", "fits", "leaves"), SUMS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_sum_or_a_cast_float_that_32_bits_may_not_hold_is_right_or_fails_while_it_runs(
+    text: str, weights: dict[str, Any], fits: list[Any], leaves: list[Any], precision: Any
+) -> None:
+    model = onnx_model(f"{HEAD} {text}", **weights)
+    dtype = np.float32 if "(float" in text else np.int64
+    fed = {"x": np.array(fits, dtype)}
+    (want,) = onnxruntime.InferenceSession(model.stored()).run(None, fed)
+    shapes = {"x": ["1..9"]} if "[n]" in text else None
+    converted = cp.convert(model, "mlprogram", precision=precision, check=False, shapes=shapes)
+    assert any("32 bits" in note and "a run in which it does not fit them fails" in note for note in converted.notes)
+    with cp.session(converted) as running:
+        (got,) = running.run(fed).values()
+        np.testing.assert_array_equal(np.reshape(got, want.shape), want)
+        with pytest.raises(CoreproofError, match=r"whole numbers? does not fit the 32 bits"):
+            running.run({"x": np.array(leaves, dtype)})
+
+
+SMALL: list[tuple[str, dict[str, Any], list[Any]]] = [
+    ("(int64[3] x) => (int64[3] y) { y = Add(x, k) }", {"k": np.array(1)}, [5, 2**31 - 2, 0]),
+    ("(int64[3] x) => (int64[3] y) { y = Sub(x, k) }", {"k": np.array(1)}, [5, 2**31 - 1, 0]),
+    ("(int64[3] attention_mask) => (int64 y) { y = ReduceSum<keepdims=0>(attention_mask) }", {}, [1, 1, 0]),
+    ("(int64[3] x) => (int64 y, int64[3] z) { y = ReduceSum<keepdims=0>(x) z = Sub(o, x) }", {"o": np.array(1)}, [1, 1, 0]),
+    ("(int64[3] x) => (int64[3] y) { b = Cast<to=9>(x) c = Cast<to=7>(b) y = CumSum(c, a) }", {"a": np.array(0)}, [5, 0, 7]),
+    ("(int64[3] x) => (int64 y) { m = Mod(x, k) y = ReduceSum<keepdims=0>(m) }", {"k": np.array(1000)}, [5, 2000, -7]),
+    ("(float[3] x) => (int64[3] y) { s = Sigmoid(x) t = Mul(s, k) y = Cast<to=7>(t) }", {"k": np.float32(100)}, [5.0, 0.0, -7.0]),
+    ("(int64[2] x) => (float[2,2] y) { c = CumSum(x, a) y = Gather(t, c) }",
+     {"a": np.array(0), "t": np.eye(5, 2, dtype=np.float32)}, [1, 3]),
+    ("(float[3] x) => (float[3,2] y) { c = Cast<to=7>(x) d = Clip(c, l, h) y = Gather(t, d) }",
+     {"l": np.array(0), "h": np.array(4), "t": np.eye(5, 2, dtype=np.float32)}, [1.5, 3.0, 9.0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "weights", "fed"), SMALL)
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_is_small_or_only_picks_gets_no_check(text: str, weights: dict[str, Any], fed: list[Any], to: Any) -> None:
+    model = onnx_model(f"{HEAD} {text}", **weights)
+    name = "attention_mask" if "attention_mask" in text else "x"
+    feeds = {name: np.array(fed, np.float32 if "(float[3] x)" in text else np.int64)}
+    (want, *_) = onnxruntime.InferenceSession(model.stored()).run(None, feeds)
+    converted = cp.convert(model, to, check=False)
+    assert not any("32 bits" in note for note in converted.notes)
+    assert "beyond_32_bits" not in str(converted.stored())
+    if to == "mlprogram":
+        with cp.session(converted) as running:
+            got = next(iter(running.run(feeds).values()))
+        np.testing.assert_allclose(np.reshape(got, want.shape), want, atol=0)
+
+
 @pytest.mark.parametrize(
     ("text", "weights", "feeds"),
     [

@@ -11,15 +11,16 @@ from typing import TypeGuard
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.checked_products import checked
+from coreproof.conversion.onnx_to_coreml.checked_integers import checked
 from coreproof.conversion.onnx_to_coreml.class_outputs import class_names
 from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
-from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
+from coreproof.conversion.onnx_to_coreml.int_range import check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lengths import Lengths, dimension_names
 from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array
+from coreproof.conversion.onnx_to_coreml.magnitudes import Magnitudes
 from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
 from coreproof.conversion.onnx_to_coreml.node_form import check_form, failed, named_attributes
@@ -291,10 +292,7 @@ class ProgramBuilder:
             check_form(context, handler, operands, attributes)
             made = handler(context, *operands, **attributes)
             if unsure and not isinstance(made, np.ndarray | tuple | list):
-                # an exponent is a factor, too; the axes of a ReduceProd are none
-                count = 1 if node.op_type == "ReduceProd" else 2
-                factors = [_as_float(context, o) if i < count else o for i, o in enumerate(operands)]
-                made = checked(context, made, lambda: handler(context, *factors, **attributes))
+                made = checked(context, unsure, made, operands, lambda given: handler(context, *given, **attributes))
         finally:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]
@@ -438,12 +436,6 @@ class ProgramBuilder:
         self.provenance[identifier] = name
         self._left.append(value)
         return OutputPlan(name, identifier, dtype), value
-
-
-def _as_float(context: Context, operand: Operand | None) -> Operand | None:
-    if operand is None or isinstance(operand, np.ndarray):
-        return operand if operand is None else operand.astype(np.float32)
-    return context.mb.cast(x=operand, dtype="fp32")
 
 
 def _reads(node: ir.Node) -> set[str | None]:
