@@ -7,6 +7,7 @@ CoreproofError
  ├─ ConversionError             a supported operator in a form that the target cannot express
  ├─ InputError                  what was fed to a model does not fit the model's inputs
  ├─ RunError                    the engine refused or failed while running
+ │   ├─ IntegerRangeError        a whole number left the 32 bits in which Core ML computes it
  │   └─ UnsupportedModelError    a sound model of a kind that the engine does not run yet
  ├─ PhotoError                  a picture that cannot be read, a folder without pictures
  ├─ EditError                   an edit that names what is not there, or leaves the model without sense
@@ -163,6 +164,12 @@ class InputError(CoreproofError, ValueError):
 
 class RunError(CoreproofError, RuntimeError):
     """The engine refused the model, or failed while running it."""
+
+
+class IntegerRangeError(RunError):
+    """A whole number left the 32 bits in which Core ML computes it; ``value`` is what could not be made for that reason."""
+
+    value = ""
 
 
 class UnsupportedModelError(RunError):

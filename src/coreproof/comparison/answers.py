@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from coreproof.errors import IntegerRangeError
 from coreproof.feeding.drawn import Sample
 from coreproof.model.base import Model
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
@@ -38,6 +40,7 @@ def answers_of(
 ) -> tuple[Answer, ...]:
     """What the two ``models`` answer to each sample: its name, what each of them is fed, and the picture that this is of.
 
+    A sample whose whole numbers do not fit one of them has no answers to show.
     Raises what opening and running the models raises.
     """
     (a, first), (b, second) = models.items()
@@ -50,8 +53,11 @@ def answers_of(
         for name, *fed, picture in samples:
             told = []
             for (running, wanted), sample, state in zip(sides, fed, states, strict=True):
-                found = running.run(sample, taps_of(running, wanted), state)
-                told.append([np.asarray(as_array(found[output])) for output in wanted])
+                with suppress(IntegerRangeError):
+                    found = running.run(sample, taps_of(running, wanted), state)
+                    told.append([np.asarray(as_array(found[output])) for output in wanted])
+            if len(told) < len(sides):
+                continue
             outputs = {pair.reference: (one, other) for pair, one, other in zip(pairs, *told, strict=True)}
             made.append(Answer(name, a, b, fed[0], outputs, labels, picture))
     return tuple(made)

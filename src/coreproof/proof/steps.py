@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coreproof.errors import RunError
+from coreproof.errors import IntegerRangeError, RunError
 from coreproof.feeding.drawn import Feeds
 from coreproof.feeding.photos import Photos
 from coreproof.feeding.proof_feeds import ProofFeeds
@@ -166,7 +166,12 @@ class ProofSteps:
         if not self.fed.is_folder:
             return None
         started = time.monotonic()
-        found = over_inputs(self.models, self.fed.named, progress=self.progress, called=SPOKEN)
+        try:
+            found = over_inputs(self.models, self.fed.named, progress=self.progress, called=SPOKEN)
+        except IntegerRangeError as error:  # each step of the chain has told which value that is
+            text, notes = f"not run: {error.problem}", tuple(str(error).splitlines())
+            self.add(ProofStep("Compare over inputs", "compare", text, False, notes=notes), started)
+            return None
         found = dataclasses.replace(found, origin=self.fed.origin)
         text = qualified(found.text, found.weaknesses)
         self.add(ProofStep("Compare over inputs", "compare", text, weak=found.weaknesses), started)

@@ -11,7 +11,7 @@ import re
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from coreproof.errors import CoreproofError, RunError, TooLargeError, UnsupportedModelError
+from coreproof.errors import CoreproofError, IntegerRangeError, RunError, TooLargeError, UnsupportedModelError
 from coreproof.model.budget import memory_budget
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def engine_error(problem: str, error: Exception, where: str, made: str = "") -> 
     """What ONNX Runtime said, as an error of ours.
 
     TooLargeError where it asked for more than its arena has, UnsupportedModelError where it lacks what the model is made of,
-    else RunError.
+    IntegerRangeError where a guarded value leaves 32 bits, else RunError.
     ``made`` is the value that the failing node makes, where it is known.
     What is said in our words already, as by a custom layer between two parts of the graph, stays as it is.
     """
@@ -100,12 +100,14 @@ def engine_error(problem: str, error: Exception, where: str, made: str = "") -> 
     if beyond is not None:
         cast = beyond == "cast"
         what = "a float that is cast to a whole number" if cast else f"a {beyond} of whole numbers"
-        return RunError(
+        failure = IntegerRangeError(
             f"{what} does not fit the 32 bits in which Core ML computes it",
             where=where,
             expected=f"{'number' if cast else beyond}s from -2147483648 to 2147483647, where the source has 64 bits",
             fix="feed smaller numbers, or compute it in floats or outside the model",
         )
+        failure.value = made
+        return failure
     # the engine's own limits say nothing against the model
     found = text.splitlines()[0] if text else type(error).__name__
     if _NOT_HERE.search(text):

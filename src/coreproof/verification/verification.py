@@ -35,7 +35,8 @@ class Verification(Spoken, NotebookView):
     ``suspects`` is the stretch of the first divergence. Of models that remember, ``steps`` counts the tokens of the sequence,
     and ``first_step`` is the first that diverges, from 1 on; the rows are then those of that step. ``compressed`` says how far
     compressed weights lie from the other side's, and whether the bits that they are stored in explain it; ``loss`` what that
-    costs at the outputs, where the rows were held against the reference with those very weights.
+    costs at the outputs, where the rows were held against the reference with those very weights. ``guarded`` are values of
+    whole numbers that one side computes in 32 bits: a run in which one leaves them fails.
     """
 
     reference: str
@@ -56,6 +57,7 @@ class Verification(Spoken, NotebookView):
     first_step: int | None = None
     compressed: Compressed = field(default_factory=Compressed)
     loss: Loss | None = None
+    guarded: tuple[str, ...] = ()
 
     def _spoken(self) -> str:
         return self.summary()
@@ -173,6 +175,7 @@ class Verification(Spoken, NotebookView):
                 f"{len(reaching)} {are} the end of {reaching[0].dtype}'s range, where rounding decides whether a number is "
                 f"infinite (first {reaching[0].candidate!r}, {seen.at_limit} of {seen.elements} elements on one side only)"
             )
+        lines.extend(_of_guarded(self.guarded))
         lines.extend(_of_compressed(self.compressed, self.reference))
         if filled := [row for row in self.rows if row.judgement.filled]:
             hold = "value holds" if len(filled) == 1 else "values hold"
@@ -234,6 +237,7 @@ class Verification(Spoken, NotebookView):
             "outputs_without_partner": list(self.lone),
             "compressed_weights": self.compressed.to_json(),
             "compression_loss": None if self.loss is None else self.loss.to_json(),
+            "guarded_integers": list(self.guarded),
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),
             "suspects": None if self.suspects is None else self.suspects.to_json(),
@@ -265,6 +269,15 @@ def _of_compressed(found: Compressed, reference: str) -> list[str]:
         layers = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         lines.append(f"compressed weights that are further from the other side's than their bits explain: {layers}")
     return lines
+
+
+def _of_guarded(values: Sequence[str]) -> list[str]:
+    """In words, which whole numbers are computed in fewer bits than the source has."""
+    if not values:
+        return []
+    names = ", ".join(map(repr, values[:3])) + (", ..." if len(values) > 3 else "")
+    are = "value of whole numbers is" if len(values) == 1 else "values of whole numbers are"
+    return [f"{len(values)} {are} computed in 32 bits, and a run in which one does not fit them fails: {names}"]
 
 
 def _came_in(rows: Sequence[Row]) -> str:

@@ -29,6 +29,7 @@ from coreproof.model.recording import Recording
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
+from coreproof.verification.beyond import guarded, run_beyond
 from coreproof.verification.bisect import bisect, spare_harmless, suspects
 from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
@@ -120,6 +121,8 @@ def verify(
         elif inputs is None and feeds is None:
             feeds = _examples(reference, candidate, reference_session, candidate_session)
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (reference_session, candidate_session), tried=False)
+        if (beyond := run_beyond((reference, candidate), (reference_session, candidate_session), fed)) is not None:
+            return beyond
         samples = Samples(fed)
 
         def prepared() -> VerificationRun:
@@ -150,6 +153,7 @@ def verify(
             run.feed([pair for at, pair in enumerate(samples.pairs) if at not in (*samples.left_out, *fed.large)])
             found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
             found = held_to_the_module(run, found)
+        found = replace(found, guarded=guarded(reference, candidate))
         if reference is plain:
             return found
         with session(plain, reference_engine) as uncompressed:
