@@ -112,12 +112,19 @@ def noise(model: onnx.ModelProto, fed: Feed, exact: Feed, unit: float) -> dict[s
     """
     rng = np.random.default_rng(0)
     moved = dict.fromkeys(exact, 0.0)
-    for _ in range(4):
-        near = {
-            n: (v * (1 + unit * rng.uniform(-1, 1, v.shape))).astype(v.dtype) if v.dtype.kind == "f" else v
-            for n, v in fed.items()
-        }
-        for name, value in run_source(_shaken(model, rng, unit), near).items():
+
+    def draws() -> Iterator[Feed]:
+        for _ in range(4):
+            near = {
+                n: (v * (1 + unit * rng.uniform(-1, 1, v.shape))).astype(v.dtype) if v.dtype.kind == "f" else v
+                for n, v in fed.items()
+            }
+            yield run_source(_shaken(model, rng, unit), near)
+        if (cancelled := _cancelled(model, unit)) is not None:
+            yield run_source(cancelled, fed)
+
+    for made in draws():
+        for name, value in made.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 return None
             moved[name] = max(moved[name], difference(exact[name], value))
@@ -152,14 +159,59 @@ def _shake_inner(model: onnx.ModelProto, rng: np.random.Generator, unit: float) 
         for name in node.output:
             if name in floats and node.op_type != "Constant":
                 factor, named[name] = f"{name}__factor", f"{name}__shaken"
-                stored = numpy_helper.from_array(np.float32(1 + unit * rng.uniform(-1, 1)), factor)
                 nodes += [
-                    helper.make_node("Constant", [], [factor], value=stored),
+                    _number(factor, 1 + unit * rng.uniform(-1, 1)),
                     helper.make_node("Mul", [name, factor], [named[name]]),
                 ]
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(kept)
+
+
+def _cancelled(model: onnx.ModelProto, unit: float) -> onnx.ModelProto | None:
+    """The model with 0 for each difference that is within ``unit`` of what it is made of; None where nothing asks for zeros.
+
+    Whether a number is zero is asked by a cast to bool and by Equal. Rounding makes a zero of two numbers that are nearly alike,
+    and no draw from around them ever does.
+    """
+    asks = any(
+        node.op_type == "Equal" or (node.op_type == "Cast" and node.attribute[0].i == TensorProto.BOOL)
+        for node in model.graph.node
+    )
+    if not asks:
+        return None
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(copy).graph
+    values = (*inferred.value_info, *inferred.input, *inferred.output)
+    floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    nodes: list[onnx.NodeProto] = []
+    for node in copy.graph.node:
+        result = node.output[0]
+        if node.op_type not in ("Add", "Sub") or result not in floats:
+            nodes.append(node)
+            continue
+        whole = f"{result}__whole"
+        node.output[0] = whole
+        part = [f"{result}__{letter}" for letter in "abcdefg"]
+        nodes += [
+            node,
+            *(helper.make_node("Abs", [name], [size]) for name, size in zip((*node.input, whole), part, strict=False)),
+            helper.make_node("Max", part[:2], [part[3]]),
+            _number(part[4], unit),
+            helper.make_node("Mul", [part[3], part[4]], [part[5]]),
+            helper.make_node("Less", [part[2], part[5]], [part[6]]),
+            _number(f"{result}__zero", 0.0),
+            helper.make_node("Where", [part[6], f"{result}__zero", whole], [result]),
+        ]
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    return copy
+
+
+def _number(name: str, value: float) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.float32(value), name))
 
 
 def interpolated(model: onnx.ModelProto, fed: Feed) -> float:

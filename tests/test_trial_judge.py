@@ -31,3 +31,24 @@ def test_what_has_no_pole_or_moves_by_less_than_itself_keeps_its_bound() -> None
     assert allowed(["Tan", "Sin"], x) < math.inf
     assert allowed(["Tan"], x) < 100
     assert allowed(["Tan"], x[:2]) < 1e-3
+
+
+def test_what_rounding_cancels_to_zero_may_answer_otherwise() -> None:
+    """float16 makes 0 of 0.70005 - 0.7, and what asks whether it is zero chooses the other number."""
+    nodes = [
+        onnx.helper.make_node("Sub", ["x", "z"], ["d"]),
+        onnx.helper.make_node("Cast", ["d"], ["c"], to=onnx.TensorProto.BOOL),
+        onnx.helper.make_node("Where", ["c", "x", "k"], ["y"]),
+    ]
+    kept = {"k": np.float32([5])}
+    model = onnx_proto(nodes, {"x": [3], "z": [3]}, {"y": [3]}, kept)
+    apart = {"x": np.float32([1, 2, 3]), "z": np.float32([0.5, 0.5, 0.5])}
+    alike = {"x": np.float32([0.70005, 2, 3]), "z": np.float32([0.7, 0.5, 0.5])}
+
+    def found(feed: dict[str, np.ndarray]) -> float:
+        allowance = allowances(model, feed, run_source(model, feed), half=True)
+        assert allowance is not None
+        return allowance["y"]
+
+    assert found(apart) < 0.1
+    assert found(alike) > 4
