@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -71,9 +72,65 @@ def close(y: Any, x: Any) -> Any:
     return x if torch.allclose(x, torch.zeros_like(x)) else y
 
 
+def checked_with_a_word(y: Any, x: Any) -> Any:
+    assert x.max() < 100, f"too large: {x.max()}"
+    return y
+
+
+def raising(y: Any, x: Any) -> Any:
+    if not (x.max() < 100):
+        raise ValueError("too large")
+    return y
+
+
+def reported(y: Any, x: Any) -> Any:
+    if torch.isnan(x).any():
+        print("NaN")
+        logging.getLogger("net").warning("%s", float(x.mean()))
+    torch._assert((x > -100).all(), "too small")
+    return y
+
+
+CHECKED: dict[str, tuple[Forward, str]] = {
+    "assert": (checked_with_a_word, "assert x.max() < 100"),
+    "raise": (raising, "if not (x.max() < 100):"),
+    "report": (reported, "if torch.isnan(x).any():"),
+}
+"""Lines on which no number hangs, and that PyTorch's exporter does not follow."""
+
+
+def caught(y: Any, x: Any) -> Any:
+    try:
+        assert x.max() < 1, f"too large: {x.max()}"
+    except AssertionError:
+        return -y
+    return y
+
+
+def within(x: Any) -> None:
+    if x.max() > 1:
+        raise ValueError("too large")
+
+
+def caught_outside(y: Any, x: Any) -> Any:
+    try:
+        within(x)
+    except ValueError:
+        return -y
+    return y
+
+
+def counted(y: Any, x: Any) -> Any:
+    assert (n := int(10 * x.max())) < 100, f"too large: {n}"  # noqa: RUF018 - users do
+    return y * n
+
+
 REFUSED: dict[str, tuple[Forward, str]] = {
     "if": (two_ways, "if x.sum() > 0"),
     "allclose": (close, "if torch.allclose(x"),
+    "caught": (caught, "assert x.max() < 1"),
+    "caught outside": (caught_outside, "if x.max() > 1:"),
+    "kept": (counted, "assert (n := int(10 * x.max())) < 100"),
 }
 
 
@@ -90,3 +147,10 @@ class Reads(torch.nn.Module):  # type: ignore[misc,name-defined]
 
     def forward(self, x: Any) -> Any:
         return self.then(self.linear(x), x)
+
+
+class Repeated(torch.nn.Module):
+    def forward(self, x: Any, n: Any) -> Any:
+        for _ in range(int(n)):
+            x = x + torch.tanh(x)
+        return x

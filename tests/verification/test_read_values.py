@@ -12,7 +12,7 @@ import coreproof as cp
 from coreproof.errors import ConversionError
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
-from tests.verification.reading import READ, REFUSED, Reads, rounded  # noqa: E402 - it needs PyTorch
+from tests.verification.reading import CHECKED, READ, REFUSED, Reads, Repeated, rounded  # noqa: E402 - it needs PyTorch
 
 
 def fed(seed: int) -> Any:
@@ -23,6 +23,18 @@ def fed(seed: int) -> Any:
 @pytest.mark.parametrize("case", READ)
 def test_it_is_converted_truly_and_verified(case: str, tmp_path: Path) -> None:
     module = Reads(READ[case]).eval()
+    _holds(module, tmp_path)
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("case", CHECKED)
+def test_what_only_checks_or_reports_stops_neither(case: str, tmp_path: Path) -> None:
+    then, line = CHECKED[case]
+    notes = _holds(Reads(then).eval(), tmp_path)
+    assert any(line in note for note in notes if note.startswith("only checks or reports, and is left out: "))
+
+
+def _holds(module: Any, tmp_path: Path) -> tuple[str, ...]:
     made = cp.convert((module, (fed(1),)), "mlprogram", precision="fp32")
     assert not [note for note in made.notes if "frozen" in note]
     running = cp.session(made)
@@ -34,6 +46,7 @@ def test_it_is_converted_truly_and_verified(case: str, tmp_path: Path) -> None:
     made.save(tmp_path / "net.mlpackage")
     found = cp.verify((module, (fed(1),)), tmp_path / "net.mlpackage")
     assert found, found.summary()
+    return made.notes
 
 
 @pytest.mark.sweep(1)
@@ -65,4 +78,10 @@ def test_a_number_that_python_rounds_is_refused_by_convert_and_where_it_is_froze
         cp.convert(source, "mlprogram", precision="fp32")
     cp.convert(source, "mlprogram", precision="fp32", freeze_branches=True).save(tmp_path / "net.mlpackage")
     assert not cp.verify(source, tmp_path / "net.mlpackage")
+    assert cp.verify(source, tmp_path / "net.mlpackage", freeze_branches=True)
+
+
+def test_an_input_whose_value_is_frozen_stays_an_input(tmp_path: Path) -> None:
+    source = (Repeated().eval(), (fed(1), torch.tensor(3)))
+    cp.convert(source, "mlprogram", precision="fp32", freeze_branches=True).save(tmp_path / "net.mlpackage")
     assert cp.verify(source, tmp_path / "net.mlpackage", freeze_branches=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from coreproof.errors import ConversionError
+from coreproof.model.torch.checks import only_checks, running_check
 from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, quiet
 from coreproof.model.torch.user_code import line_of, users_place
 
@@ -33,13 +34,22 @@ class Branches:
 
     ``open_shapes``: a tensor's length hangs on values (``nonzero``, a mask as an index), so that a branch on a shape may be
     one on data. ``unsaid_length``: sequences are padded to the longest of them. ``scripted``: TorchScript within the module
-    decides by its data, which a trace keeps as it is.
+    decides by its data, which a trace keeps as it is. ``checks``: lines that only check or report, on which no number hangs.
     """
 
     places: dict[str, list[str]] = field(default_factory=dict)
     open_shapes: bool = False
     scripted: bool = False
     unsaid_length: bool = False
+    checks: list[str] = field(default_factory=list)
+
+    def read(self, value: object, name: str) -> None:
+        """A value that is taken now, of the module of that name."""
+        place = users_place() or name
+        if not running_check(branches_of.__name__):
+            self.took(place, value)
+        elif place not in self.checks:
+            self.checks.append(place)
 
     def took(self, place: str, value: object) -> None:
         """One more value at a line."""
@@ -49,10 +59,14 @@ class Branches:
         return bool(self.places)
 
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each line, for a report."""
+        """A sentence for each line that is frozen, for a report."""
         return tuple(
             f"frozen as the example took it ({_in_words(values)}): {place}" for place, values in self.places.items()
         )
+
+    def left(self) -> tuple[str, ...]:
+        """A sentence for each line that only checks, which no conversion does."""
+        return tuple(f"only checks or reports, and is left out: {place}" for place in self.checks)
 
     def refusal(self, name: str) -> ConversionError:
         """The error that a model with such lines is refused with."""
@@ -135,7 +149,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                 name = func.__name__.split(".")[0]
                 if name in _NUMBERS:
                     if depth:
-                        found.took(users_place() or model.name, made)
+                        found.read(made, model.name)
                     else:  # TorchScript asks, and not Python
                         found.scripted = True
                 elif name == "select" and args[0] in packed and tuple(args[1:]) == (0, 0):
@@ -157,7 +171,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                 depth.pop()
             name = getattr(func, "__name__", "")
             if name in _ARRAYS and args and isinstance(args[0], torch.Tensor) and args[0] in follows:
-                found.took(users_place() or model.name, f"{name} of {list(args[0].shape)}")
+                found.read(f"{name} of {list(args[0].shape)}", model.name)
             if name == "_pad_packed_sequence" and args[0] in follows and not _says_length():
                 found.took(users_place() or model.name, f"{args[-1]} steps, the longest sequence")
                 found.unsaid_length = True
@@ -185,5 +199,5 @@ def traced_branches(found: Branches) -> Iterator[None]:
     for warning in said if found.open_shapes else ():
         if issubclass(warning.category, torch.jit.TracerWarning) and "Converting a tensor to" in str(warning.message):
             place = line_of(warning.filename, warning.lineno)
-            if place is not None:
+            if place is not None and not only_checks(warning.filename, warning.lineno):
                 found.took(place, "a length")

@@ -25,7 +25,7 @@ from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
-from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
+from coreproof.model.torch.model import TorchModel, array_of, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
@@ -195,7 +195,8 @@ def _otherwise(
     branches = branches_of(model)
     # what TorchScript decides stays a decision in a trace
     model.scripted = model.scripted or branches.scripted
-    if depends_on_data(error) and not freeze_branches and (branches or not branches.scripted):
+    followed = branches.scripted or branches.checks
+    if depends_on_data(error) and not freeze_branches and (branches or not followed):
         raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
     if (wrong := next((e for e in causes(error) if isinstance(e, NowhereRightError)), None)) is not None:
         raise ConversionError(
@@ -207,15 +208,15 @@ def _otherwise(
     model.frozen_branches = model.frozen_branches or bool(branches)
     model.traced_only = not branches
     why = "it is TorchScript" if isinstance(error, _TorchScript) else "PyTorch's current exporter fails on this model"
-    notes = (*model.notes, f"exported by tracing, because {why}", *branches.notes())
+    notes = (*model.notes, f"exported by tracing, because {why}", *branches.notes(), *branches.left())
     if isinstance(error, _TorchScript):
         notes = (
             *notes,
             "what was decided as it was traced or scripted is as it was; TorchScript's own ifs and loops stay",
         )
-    elif depends_on_data(error) and not branches:
+    elif depends_on_data(error) and not branches and not branches.checks:
         notes = (*notes, f"nothing that hangs on the inputs was frozen at {users_line(error) or model.name}")
-    elif not branches:
+    elif not branches and not depends_on_data(error):
         notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
     return exported, notes
 
@@ -406,4 +407,20 @@ def _export_by_tracing(
             fix="write that line with torch operations that ONNX has, or take this part out of the model first; shapes that "
             "depend on data (such as non-maximum suppression inside the model) must be taken out too",
         ) from first
-    return ir.from_proto(onnx.load_model_from_string(written.getvalue()))
+    exported = ir.from_proto(onnx.load_model_from_string(written.getvalue()))
+    _keep_inputs(exported, model, free or {})
+    return exported
+
+
+def _keep_inputs(exported: ir.Model, model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> None:
+    """Gives the model each input of the module: the tracer leaves out those whose values were frozen, which nothing reads."""
+    kept = {value.name: value for value in exported.graph.inputs}
+    for name, tensor in zip(model.input_names, model.example_inputs, strict=True):
+        if name not in kept:
+            axes = free.get(name, {})
+            kept[name] = ir.Value(
+                name=name,
+                type=ir.TensorType(ir.DataType.from_numpy(array_of(tensor).dtype)),
+                shape=ir.Shape([axes.get(axis, length) for axis, length in enumerate(tensor.shape)]),
+            )
+    exported.graph.inputs[:] = [kept.pop(name) for name in model.input_names if name in kept] + [*kept.values()]

@@ -134,6 +134,11 @@ def is_users_file(name: str) -> bool:
     return not _is_known(name, strict=True)
 
 
+def is_foreign(name: str) -> bool:
+    """Whether a file is ours, Python's or an engine's: its lines are never the user's."""
+    return _is_known(name, strict=False)
+
+
 def users_place() -> str | None:
     """The user's innermost line that is running now, as ``users_line`` shows it; None where no line of a user's runs."""
     frame = sys._getframe(1)

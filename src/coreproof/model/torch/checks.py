@@ -1,0 +1,109 @@
+"""Lines of a user that only check or report: an ``assert``, an ``if`` that only raises, a ``print``. No number hangs on them."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+import traceback
+from collections.abc import Mapping
+from functools import lru_cache
+
+from coreproof.model.torch.user_code import is_foreign
+
+_REPORTS = frozenset(("debug", "info", "warning", "warn", "error", "critical", "exception", "log"))
+"""Methods of a logger, and of ``warnings``."""
+
+
+def running_check(within: str) -> bool:
+    """Whether the user's innermost line that is running now only checks or reports.
+
+    ``within`` is the function of ours that called the user's code: what stands around that is not asked.
+    """
+    innermost = True
+    for frame, line in traceback.walk_stack(sys._getframe(1)):
+        if frame.f_code.co_name == within:
+            break
+        name = frame.f_code.co_filename
+        if is_foreign(name):
+            continue
+        # a try around it, here or where it was called from, may make a way of what is raised
+        if not (only_checks if innermost else _runs_through)(name, line, frame.f_globals):
+            return False
+        innermost = False
+    return not innermost
+
+
+def only_checks(name: str, line: int, known: Mapping[str, object] | None = None) -> bool:
+    """Whether the statement at a line of a file only checks or reports, and what it raises goes all the way out."""
+    path = _statements_at(name, line, known)
+    return bool(path) and _is_check(path[-1]) and not any(map(_catches, path))
+
+
+def _runs_through(name: str, line: int, known: Mapping[str, object] | None = None) -> bool:
+    """Whether what is raised at a line goes out of its function."""
+    path = _statements_at(name, line, known)
+    return bool(path) and not any(map(_catches, path))
+
+
+def _statements_at(name: str, line: int, known: Mapping[str, object] | None) -> list[ast.stmt]:
+    """The statements around a line, outermost first; of several that begin on it the outermost is the last."""
+    source = "".join(linecache.getlines(name, dict(known) if known is not None else None))
+    path: list[ast.stmt] = []
+    inside: ast.AST | None = _parsed(source)
+    while inside is not None:
+        found = next((s for s in _children(inside) if s.lineno <= line <= (s.end_lineno or s.lineno)), None)
+        if found is None or (path and found.lineno == path[-1].lineno):
+            break
+        path.append(found)
+        inside = found
+    return path
+
+
+@lru_cache(maxsize=32)
+def _parsed(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):  # a cell of a notebook, with commands of its own
+        return None
+
+
+def _children(node: ast.AST) -> list[ast.stmt]:
+    inner: list[ast.stmt] = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt):
+            inner.append(child)
+        elif isinstance(child, ast.ExceptHandler | ast.match_case):
+            inner += child.body
+    return inner
+
+
+def _catches(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.With):
+        return any("suppress" in ast.unparse(item.context_expr) for item in statement.items)
+    return isinstance(statement, ast.Try | ast.TryStar) and bool(statement.handlers)
+
+
+def _is_check(statement: ast.stmt) -> bool:
+    read = statement.test if isinstance(statement, ast.If | ast.Assert) else statement
+    if any(isinstance(node, ast.NamedExpr) for node in ast.walk(read)):
+        return False
+    match statement:
+        case ast.Assert():
+            return True
+        case ast.If(body=body, orelse=[]):
+            return all(isinstance(each, ast.Raise | ast.Pass) or _is_check(each) for each in body)
+        case ast.Expr(value=ast.Call(func=function)):
+            return _reports(function)
+    return False
+
+
+def _reports(function: ast.expr) -> bool:
+    match function:
+        case ast.Name(id=name):
+            return name == "print"
+        case ast.Attribute(value=ast.Name(id="torch"), attr=name):
+            return name == "_assert" or name.startswith("_check")
+        case ast.Attribute(value=owner, attr=name):
+            return name in _REPORTS and ("log" in (of := ast.unparse(owner).lower()) or of == "warnings")
+    return False
