@@ -60,6 +60,7 @@ READ: dict[str, Forward] = {
     "how many": lambda y, x: y * float(x.nonzero().size(0)),
     "assert": checked,
     "text": formatted,
+    "data": lambda y, x: y * x.detach().abs().max().data,
 }
 """What PyTorch's exporter follows, some of it by its second way alone."""
 
@@ -107,6 +108,15 @@ def caught(y: Any, x: Any) -> Any:
     return y
 
 
+def gone_on(y: Any, x: Any) -> Any:
+    """No call fails here, but PyTorch's exporter does, whose error is caught."""
+    try:
+        scale = float(x.sum())
+    except Exception:
+        scale = 1.0
+    return y * scale
+
+
 def within(x: Any) -> None:
     if x.max() > 1:
         raise ValueError("too large")
@@ -129,6 +139,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "if": (two_ways, "if x.sum() > 0"),
     "allclose": (close, "if torch.allclose(x"),
     "caught": (caught, "assert x.max() < 1"),
+    "gone on": (gone_on, "scale = float(x.sum())"),
     "caught outside": (caught_outside, "if x.max() > 1:"),
     "kept": (counted, "assert (n := int(10 * x.max())) < 100"),
 }

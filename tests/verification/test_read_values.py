@@ -59,9 +59,12 @@ def test_what_would_be_frozen_is_refused_by_both_in_the_same_words_and_verified_
     with pytest.raises(ConversionError) as by_convert:
         cp.convert(source, "mlprogram", precision="fp32")
     cp.convert(source, "mlprogram", precision="fp32", freeze_branches=True).save(tmp_path / "net.mlpackage")
-    with pytest.raises(ConversionError) as by_verify:
-        cp.verify(source, tmp_path / "net.mlpackage")
-    assert str(by_verify.value) == str(by_convert.value)
+    if case == "gone on":  # a program there is, and the module itself tells that it is another
+        assert not cp.verify(source, tmp_path / "net.mlpackage")
+    else:
+        with pytest.raises(ConversionError) as by_verify:
+            cp.verify(source, tmp_path / "net.mlpackage")
+        assert str(by_verify.value) == str(by_convert.value)
     assert "reading.py:" in str(by_convert.value)
     assert line in str(by_convert.value)
     found = cp.verify(source, tmp_path / "net.mlpackage", freeze_branches=True)

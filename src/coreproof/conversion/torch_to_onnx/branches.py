@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
+from unittest.mock import patch
 
 from coreproof.errors import ConversionError
-from coreproof.model.torch.checks import only_checks, running_check
+from coreproof.model.torch.checks import only_checks, running_caught, running_check
 from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, quiet
 from coreproof.model.torch.user_code import line_of, users_place
 
@@ -187,6 +188,26 @@ def _says_length() -> bool:
     while frame.f_back is not None and frame.f_code.co_name != "pad_packed_sequence":
         frame = frame.f_back
     return frame.f_locals.get("total_length") is not None
+
+
+@contextmanager
+def caught_within(found: list[str]) -> Iterator[None]:
+    """Adds the lines at which PyTorch's exporter ends on data while it traces, and the module's own ``except`` goes on.
+
+    What it traces then is a way that no call of the module takes.
+    """
+    import_torch()
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+    made = GuardOnDataDependentSymNode.__init__
+
+    def told(error: BaseException, *arguments: object, **named: object) -> None:
+        made(error, *arguments, **named)
+        if running_caught("_exported") and (place := users_place()) is not None:
+            found.append(place)
+
+    with patch.object(GuardOnDataDependentSymNode, "__init__", told):
+        yield
 
 
 @contextmanager

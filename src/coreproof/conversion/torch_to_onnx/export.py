@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
+from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, caught_within, traced_branches
 from coreproof.conversion.torch_to_onnx.operator_list import add_ours
 from coreproof.conversion.torch_to_onnx.quantised import refuse_quantised
 from coreproof.conversion.torch_to_onnx.rewrites import exact_rewrites
@@ -27,6 +27,7 @@ from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.model import TorchModel, array_of, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
+from coreproof.model.torch.plain_data import data_recorded
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.script_view import is_scripted
@@ -72,7 +73,11 @@ def torch_to_onnx(
         # raised, so that it goes the way of whatever the current exporter fails on
         if model.scripted:
             raise _TorchScript("it is a TorchScript program, which the current exporter does not read")
-        program = _exported(model, shapes, _longer(model, free or {}), optimize=fold_batchnorm)
+        caught: list[str] = []
+        with caught_within(caught):
+            program = _exported(model, shapes, _longer(model, free or {}), optimize=fold_batchnorm)
+        if caught and branches_of(model):
+            raise _Caught(f"a data-dependent value, of which the module catches the exporter's error: {caught[0]}")
         exported = program.model
         if not fold_batchnorm:
             with exact_rewrites():
@@ -134,6 +139,7 @@ def _exported(
                 kept_whole(),
                 masks_as_given(),
                 numbers_promoted(),
+                data_recorded(),
                 operators_read_once(add_ours),
                 without_complex_gradients(model.module),
             ):
@@ -223,6 +229,10 @@ def _otherwise(
 
 class _TorchScript(Exception):
     """The module is one that only the older exporter reads."""
+
+
+class _Caught(Exception):
+    """The module's own ``except`` has gone on where the exporter ended: it traced a way that no call takes."""
 
 
 def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Lines of a user that only check or report: an ``assert``, an ``if`` that only raises, a ``print``. No number hangs on them."""
+"""Lines that only check or report: an ``assert``, an ``if`` that only raises, a ``print``. No number hangs on them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ast
 import linecache
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 
 from coreproof.model.torch.user_code import is_foreign
 
@@ -20,30 +21,29 @@ def running_check(within: str) -> bool:
 
     ``within`` is the function of ours that called the user's code: what stands around that is not asked.
     """
-    innermost = True
+    paths = list(_running(within))
+    # a try around it, here or where it was called from, may make a way of what is raised
+    return bool(paths) and all(paths) and _is_check(paths[0][-1]) and not any(map(_catches, chain(*paths)))
+
+
+def running_caught(within: str) -> bool:
+    """Whether what is raised now may be caught by the user's own code, as in ``running_check``."""
+    return any(map(_catches, chain(*_running(within))))
+
+
+def _running(within: str) -> Iterator[list[ast.stmt]]:
+    """For each of the user's functions that are running, innermost first, the statements around its line."""
     for frame, line in traceback.walk_stack(sys._getframe(1)):
         if frame.f_code.co_name == within:
-            break
-        name = frame.f_code.co_filename
-        if is_foreign(name):
-            continue
-        # a try around it, here or where it was called from, may make a way of what is raised
-        if not (only_checks if innermost else _runs_through)(name, line, frame.f_globals):
-            return False
-        innermost = False
-    return not innermost
+            return
+        if not is_foreign(frame.f_code.co_filename):
+            yield _statements_at(frame.f_code.co_filename, line, frame.f_globals)
 
 
 def only_checks(name: str, line: int, known: Mapping[str, object] | None = None) -> bool:
     """Whether the statement at a line of a file only checks or reports, and what it raises goes all the way out."""
     path = _statements_at(name, line, known)
     return bool(path) and _is_check(path[-1]) and not any(map(_catches, path))
-
-
-def _runs_through(name: str, line: int, known: Mapping[str, object] | None = None) -> bool:
-    """Whether what is raised at a line goes out of its function."""
-    path = _statements_at(name, line, known)
-    return bool(path) and not any(map(_catches, path))
 
 
 def _statements_at(name: str, line: int, known: Mapping[str, object] | None) -> list[ast.stmt]:

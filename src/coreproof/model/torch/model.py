@@ -28,6 +28,7 @@ from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.nested import fields_of, flattened, is_flat, named_leaves
 from coreproof.model.torch.operator_list import operators_read_once
+from coreproof.model.torch.plain_data import data_recorded
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole, recurrent
 from coreproof.model.torch.script_view import arguments_of, is_scripted, script_graph
@@ -194,6 +195,7 @@ class TorchModel(Model):
                 kept_whole(),
                 masks_as_given(),
                 numbers_promoted(),
+                data_recorded(),
                 operators_read_once(),
                 without_complex_gradients(self.module),
             ):
