@@ -73,7 +73,7 @@ def test_a_product_that_32_bits_may_not_hold_is_right_or_fails_while_it_runs(
 
 @pytest.mark.parametrize(("text", "fits", "leaves"), PRODUCTS)
 def test_a_neural_network_refuses_it_by_name(text: str, fits: list[int], leaves: list[int]) -> None:
-    with pytest.raises(ConversionError, match="64-bit integers may not fit the 32 bits"):
+    with pytest.raises(ConversionError, match="integers may not fit the 32 bits"):
         cp.convert(product_model(text), "neuralnetwork")
 
 
@@ -169,3 +169,51 @@ def test_what_fits_or_means_an_end_is_converted(text: str, weights: dict[str, An
     with cp.session(cp.convert(model, "mlprogram", precision="fp32")) as running:
         (got,) = running.run(feeds).values()
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32"])
+@pytest.mark.parametrize("constant", [1_600_000_000, 2**24])
+def test_a_neural_network_refuses_an_addition_that_float32_does_not_hold(dtype: str, constant: int) -> None:
+    held = np.array(constant, dtype)
+    model = onnx_model(f"{HEAD} ({dtype}[3] x) => ({dtype}[3] y) {{ y = Sub(x, k) }}", k=held)
+    with pytest.raises(ConversionError, match="Sub of integers may not fit"):
+        cp.convert(model, "neuralnetwork")
+
+
+NARROW = [
+    ("Add(x, x)", lambda x: x + x),
+    ("Sub(x, x1)", lambda x: x - x.flip(0)),
+    ("Mul(x, x)", lambda x: x * x),
+    ("Neg(x)", lambda x: -x),
+    ("Abs(x)", lambda x: x.abs()),
+    ("CumSum(x, a)", lambda x: x.cumsum(0, dtype=x.dtype)),
+    ("ReduceSum<keepdims=0>(x)", lambda x: x.sum(dtype=x.dtype)),
+]
+
+
+@pytest.mark.parametrize(("text", "judge"), NARROW)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", None)])
+def test_narrow_integers_wrap_around_as_pytorchs_do(text: str, judge: Any, dtype: str, to: Any, precision: Any) -> None:
+    torch = pytest.importorskip("torch")
+    ends = np.iinfo(dtype)
+    x = np.array([ends.max, ends.min, ends.max // 2 + 1, 5, 1], dtype)
+    want = judge(torch.from_numpy(x)).numpy()
+    given, used = f"{dtype}[5] x", {"a": np.array(0)} if "CumSum" in text else {}
+    feeds = {"x": x}
+    if "x1" in text:
+        given, feeds["x1"] = f"{given}, {dtype}[5] x1", x[::-1].copy()
+    model = onnx_model(f"{HEAD} ({given}) => ({dtype}{[5] if want.ndim else ''} y) {{ y = {text} }}", **used)
+    if to == "neuralnetwork" and dtype == "int16" and text.startswith("Mul"):
+        with pytest.raises(ConversionError, match="Mul of integers may not fit"):
+            cp.convert(model, to, check=False)
+        return
+    with cp.session(cp.convert(model, to, check=False, **({"precision": precision} if precision else {}))) as running:
+        (got,) = running.run(feeds).values()
+    np.testing.assert_array_equal(np.reshape(got, want.shape), want)
+
+
+def test_narrow_integers_that_fit_get_no_layer() -> None:
+    text = "(uint8[3] x) => (uint8[3] y) { m = Mod(x, k) y = Add(m, m) }"
+    converted = cp.convert(onnx_model(f"{HEAD} {text}", k=np.array(100, np.uint8)), "mlprogram", check=False)
+    assert [node.operator for node in converted.graph.nodes if node.operator in ("mod", "sub")] == ["mod"]

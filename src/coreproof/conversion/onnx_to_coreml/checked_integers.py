@@ -1,4 +1,4 @@
-"""64-bit integers that the 32 bits of Core ML may not hold: a run in which one of them leaves these fails.
+"""64-bit integers that the 32 bits of Core ML may not hold: a run in which one of them leaves these fails; narrower ones wrap.
 
 Sums are looked at in parts of a few bits each, which no sum of parts overflows, and so to the last number. Products are computed
 a second time in float32; a float that is cast is looked at as it is.
@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
+import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context
 from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.ops.casting import wrap
 
-Kind = Literal["product", "sum", "cast"]
+Kind = Literal["product", "sum", "cast", "narrow"]
+"""What is made that may not fit: "narrow" are integers of 8 and 16 bits, which wrap around in the source."""
 
 BEYOND_32_BITS: dict[str, Kind] = {
     "a_product_beyond_32_bits": "product",
@@ -38,9 +41,13 @@ Compute: TypeAlias = "Callable[[Operands], Operand]"
 """A node's handler, given other operands."""
 
 
-def checked(ctx: Context, kind: Kind, made: Operand, operands: Sequence[Operand | None], compute: Compute) -> Operand:
-    """What ``compute`` made of a node's operands, in a program that fails where it leaves 32 bits."""
+def checked(
+    ctx: Context, kind: Kind, dtype: ir.DataType, made: Operand, operands: Operands, compute: Compute
+) -> Operand:
+    """What ``compute`` made of a node's operands, in a program that fails where it leaves 32 bits, or wraps as ``dtype`` does."""
     operator = ctx.node.op_type
+    if kind == "narrow":
+        return wrap(ctx, made, dtype)
     if kind == "cast":
         return _checked_cast(ctx, made, operands[0])
     if kind == "product" or operator == "ReduceL1":

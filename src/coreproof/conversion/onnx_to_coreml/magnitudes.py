@@ -53,6 +53,8 @@ _GROW = (
 )
 """What makes more of terms that were added before, or hands it on."""
 _SCATTERED = ("ScatterElements", "ScatterND")
+_NARROW = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16)
+_WRAPS = (*_PRODUCTS, *_SUMS, *_ADDED, *_SCATTERED, "Neg", "Abs", "Div")
 _BOUNDED = {"Sigmoid": 1.0, "Tanh": 1.0, "Erf": 1.0, "Sin": 1.0, "Cos": 1.0, "Softmax": 1.0, "Softsign": 1.0, "HardSigmoid": 1.0,
             "Sign": 1.0, "Atan": 2.0, "Acos": 4.0, "Asin": 2.0, "Log": 256.0}  # fmt: skip
 
@@ -72,15 +74,27 @@ class Magnitudes:
         self._dtypes: dict[str, ir.DataType | None] = {}
         self._masks: dict[str, bool] = {}
 
-    def follow(self, node: ir.Node, operands: Sequence[object], *, is_network: bool) -> Kind | None:
-        """Notes a node's results; what of it may leave 32 bits while the model runs, which a NeuralNetwork refuses."""
+    def follow(self, node: ir.Node, operands: Sequence[object], *, is_network: bool) -> tuple[Kind, ir.DataType] | None:
+        """Notes a node's results; what of it may not fit its dtype, or leave 32 bits, which a NeuralNetwork refuses.
+
+        What it makes of integers of 8 and 16 bits wraps around in every format.
+        """
         sizes = [self._size(o, v) for o, v in zip(operands, node.inputs, strict=True)]
         found = _result(node, sizes, operands)
         dtype = self._dtype_of(node)
         kind = self._unsure(node, found, sizes, operands) if dtype in _WIDE else None
-        if kind == "sum" and is_network and node.op_type in _ADDED and found < _GROWN and not _large(operands):
-            kind = None  # as exact as what can be fed
-        if kind and is_network:
+        if is_network and node.op_type in _ADDED and dtype is not None and dtype.is_integer():
+            # two numbers added are as exact as what can be fed
+            large = found > _ANY and _large(operands, 2**24) and not _only_picks(node.outputs[0])
+            kind = "sum" if large else kind if found >= _GROWN else None
+        if is_network and kind == "cast":
+            kind = None  # it stays a float, of any size
+        if dtype in _NARROW and node.op_type in _WRAPS and not _fits(node, found, dtype):
+            kind = "narrow"
+            if is_network and found > 2**24:  # what float32 does not hold cannot be wrapped
+                raise _refused(node, "product")
+            found = float(2 ** (dtype.bitwidth - dtype.is_signed()))
+        elif kind and is_network:
             raise _refused(node, kind)
         for at, value in enumerate(node.outputs):
             own = dtype if value.dtype is None else value.dtype
@@ -89,7 +103,7 @@ class Magnitudes:
                 size = min(size, _ANY)
             self._known[value.name or ""] = size
             self._dtypes[value.name or ""] = own
-        return kind
+        return None if kind is None or dtype is None else (kind, dtype)
 
     def _unsure(self, node: ir.Node, found: float, sizes: Sequence[float], operands: Sequence[object]) -> Kind | None:
         """What a node of 64-bit integers makes that 32 bits may not hold."""
@@ -104,7 +118,7 @@ class Magnitudes:
             kind = "sum" if found > _ANY else None
         elif operator in _ADDED:
             most = _GROWN if operator == "Sub" else 2 * _ANY
-            if found >= most or (found > _ANY and _large(operands)) or self._below_zero(node, sizes):
+            if found >= most or (found > _ANY and _large(operands, 2**30)) or self._below_zero(node, sizes):
                 kind = "sum"
         return None if kind is None or _only_picks(node.outputs[0]) else kind
 
@@ -119,6 +133,8 @@ class Magnitudes:
     def _dtype_of(self, node: ir.Node) -> ir.DataType | None:
         """The dtype of a node's results, where the file does not say it: as it is cast to, or as what it reads."""
         declared = node.outputs[0].dtype
+        if node.op_type in _WRAPS and node.inputs:
+            declared = self._dtype(node.inputs[0]) or declared  # arithmetic has one dtype, whatever a file declares
         if declared is not None:
             return declared
         if node.op_type == "Cast":
@@ -143,7 +159,7 @@ class Magnitudes:
             return known
         if value.is_graph_input() and self._is_mask(value):
             return 1.0
-        narrow = _ANY if dtype is None else float(2 ** min(dtype.bitwidth, 31))
+        narrow = _ANY if dtype is None else float(2 ** min(dtype.bitwidth - dtype.is_signed(), 31))
         return known if isfinite(known) else narrow
 
     def _is_mask(self, value: ir.Value) -> bool:
@@ -161,12 +177,10 @@ def added_up(node: ir.Node) -> bool:
 
 def _refused(node: ir.Node, kind: Kind) -> ConversionError:
     what, expected, fix = {
-        "product": (f"{node.op_type} of 64-bit integers", "factors whose product stays below 2147483648, whatever is fed",
+        "product": (f"{node.op_type} of integers", "factors whose product stays below 2147483648, whatever is fed",
                     "bound the factors (Clip, Mod), or cast them to float before they are multiplied"),
-        "sum": (f"{node.op_type} of 64-bit integers", "terms whose sum stays below 2147483648, whatever is fed",
+        "sum": (f"{node.op_type} of integers", "terms whose sum stays below 2147483648, whatever is fed",
                 "bound the terms (Clip, Mod), or cast them to float before they are added"),
-        "cast": ("a float that is cast to a 64-bit integer", "floats that are known to stay below 2147483648",
-                 "bound it (Clip) before it is cast, or leave it a float (Floor, Round)"),
     }[kind]  # fmt: skip
     return ConversionError(
         f"{what} may not fit the 32 bits that Core ML has",
@@ -185,9 +199,18 @@ def _largest(array: np.ndarray) -> float:
     return float(np.max(size, initial=0.0, where=np.isfinite(size)))
 
 
-def _large(operands: Sequence[object]) -> bool:
-    """Whether a number of 2^30 or more is stored among the operands."""
-    return any(isinstance(o, np.ndarray) and o.dtype.kind in "iu" and _largest(o) >= 2**30 for o in operands)
+def _large(operands: Sequence[object], least: int) -> bool:
+    """Whether an integer as large as ``least`` is stored among the operands."""
+    return any(isinstance(o, np.ndarray) and o.dtype.kind in "iu" and _largest(o) >= least for o in operands)
+
+
+def _fits(node: ir.Node, found: float, dtype: ir.DataType) -> bool:
+    """Whether a result of integers of 8 or 16 bits is one of them without wrapping around."""
+    if node.op_type in ("Sub", "Neg") and not dtype.is_signed():
+        return False
+    if found == _LENGTH and node.op_type in (*_SUMS, *_SCATTERED):
+        found = _SOME  # of what is true, more may be counted
+    return found < float(2 ** (dtype.bitwidth - dtype.is_signed()))
 
 
 def _terms(node: ir.Node, otherwise: float) -> float:

@@ -292,7 +292,7 @@ class ProgramBuilder:
             check_form(context, handler, operands, attributes)
             made = handler(context, *operands, **attributes)
             if unsure and not isinstance(made, np.ndarray | tuple | list):
-                made = checked(context, unsure, made, operands, lambda given: handler(context, *given, **attributes))
+                made = checked(context, *unsure, made, operands, lambda given: handler(context, *given, **attributes))
         finally:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]

@@ -80,6 +80,12 @@ def _wrapped(ctx: Context, x: Operand, to: ir.DataType) -> Result:
     lowest, count = _NARROW_INTEGERS[to]
     if ctx.is_bool(x) or (source is not None and (source.dtype == to or _lies_within(source, lowest, count))):
         return value
+    return wrap(ctx, value, to)
+
+
+def wrap(ctx: Context, value: Operand, to: ir.DataType) -> Result:
+    """A whole number as an integer of 8 or 16 bits holds it: what does not fit wraps around."""
+    lowest, count = _NARROW_INTEGERS[to]
     # MIL's mod has the divisor's sign, so that what lies below the lowest comes back from above
     shifted = ctx.mb.mod(x=ctx.mb.sub(x=value, y=np.int32(lowest)), y=np.int32(count))
     return ctx.mb.add(x=shifted, y=np.int32(lowest))
