@@ -54,6 +54,26 @@ def test_a_step_that_rounding_crosses_is_no_fault(operator: str, edge: float) ->
     assert carried
 
 
+def test_what_a_step_makes_of_nothing_but_zeros_is_judged_by_its_own_size() -> None:
+    """The source's floors are all 0, the candidate's one of them is 1: the arc tangent of that is rounded to float16 like any."""
+    nodes = [
+        helper.make_node("Ceil", ["s"], ["c"]),
+        helper.make_node("Max", ["c", "x"], ["m"]),
+        helper.make_node("Sin", ["m"], ["w"]),
+        helper.make_node("Abs", ["w"], ["a"]),
+        helper.make_node("Floor", ["a"], ["f"]),
+        helper.make_node("Atan", ["f"], ["y"]),
+    ]
+    made = onnx_proto(nodes, {"s": [1], "x": [19]}, {"y": [19]})
+    source = OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(made)), name="g")
+    program = onnx_to_coreml(source, "mlprogram", precision="fp16")
+    x = np.linspace(-1, 1, 19, dtype=np.float32)
+    x[5] = np.pi / 2 + 0.01  # its sine is 1 in float16
+    found = verify(source, program, {"s": np.float32([-0.5]), "x": x})
+    assert found.agrees, found.summary()
+    assert "all zero in the reference, and up to 0.79 in the candidate" in found.summary()
+
+
 def test_a_tangent_near_its_pole_makes_much_of_a_rounding() -> None:
     nodes = [helper.make_node("Mul", ["x", "one"], ["m"]), helper.make_node("Tan", ["m"], ["y"])]
     agrees, carried = rows_of(nodes, STEEP, {"one": np.float32(1.0001)})

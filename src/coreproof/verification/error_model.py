@@ -171,9 +171,13 @@ class ErrorModel:
             self._states[name] = known._replace(error=found, shared=shared, level=level, ordinary=part, uneven=uneven)
 
     def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
-        if name not in self._measures:
-            self._measures[name] = self._measure(name, reference)
-        return self._measures[name]
+        known = self._measures.get(name)
+        if known is None:
+            known = self._measures[name] = self._measure(name, reference)
+        elif not known.scale and np.any(reference):
+            # computed once more from what arrived, it is another value: a floor at its edge makes one of what was all zero
+            return self._measure(name, reference)
+        return known
 
     def _measure(self, name: str, array: np.ndarray) -> ErrorState:
         graph, array = self._graph, in_float32(array)

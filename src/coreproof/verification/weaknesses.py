@@ -99,6 +99,10 @@ def _fault_in_words(row: Row, kind: Kind) -> str:
     if kind == "tolerance":
         return f"half of {name} is tolerated"
     assert row.content is not None
+    # what it holds is the reference's; of zeros the other side may be a rounded step away
+    off = row.judgement.max_error
+    if kind == "zero" and off > 0:
+        return f"{name} is all zero in the reference, and up to {off:.2g} in the candidate"
     return f"{name} {_content_in_words(row.content, kind, ' on both sides')}"
 
 
