@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import inf, isfinite, log2, prod
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.checked_integers import Kind
@@ -57,6 +59,24 @@ _NARROW = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.U
 _WRAPS = (*_PRODUCTS, *_SUMS, *_ADDED, *_SCATTERED, "Neg", "Abs", "Div")
 _BOUNDED = {"Sigmoid": 1.0, "Tanh": 1.0, "Erf": 1.0, "Sin": 1.0, "Cos": 1.0, "Softmax": 1.0, "Softsign": 1.0, "HardSigmoid": 1.0,
             "Sign": 1.0, "Atan": 2.0, "Acos": 4.0, "Asin": 2.0, "Log": 256.0}  # fmt: skip
+
+
+_OPSET = 17
+"""Taken for the operators' version where a file does not say it."""
+
+
+@cache
+def _result_dtype(operator: str, domain: str, version: int) -> int | str | None:
+    """By an operator's schema, which operand has the dtype of its first result, or the dtype that all have; None if neither."""
+    try:
+        schema = onnx.defs.get_schema(operator, version, domain)
+    except onnx.defs.SchemaError:  # a contributed operator, of which ONNX knows nothing
+        return None
+    made = schema.outputs[0].type_str if schema.outputs else ""
+    allowed = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == made), [made])
+    if len(allowed) == 1 and (one := re.fullmatch(r"tensor\((\w+)\)", allowed[0])):
+        return one[1]
+    return next((at for at, read in enumerate(schema.inputs) if read.type_str == made), None)
 
 
 class Use(NamedTuple):
@@ -139,12 +159,10 @@ class Magnitudes:
             return declared
         if node.op_type == "Cast":
             return ir.DataType(node.attributes["to"].as_int())
-        if meaning(node.op_type).get("truths", False):
-            return ir.DataType.BOOL
-        if node.op_type in ("Shape", "Size", "ArgMax", "ArgMin", "NonZero"):
-            return ir.DataType.INT64
-        read = [v for v in (node.inputs[1:] if node.op_type == "Where" else node.inputs[:1]) if v is not None]
-        return next((d for v in read if (d := self._dtype(v)) is not None), None)
+        said = _result_dtype(node.op_type, node.domain, node.version or _OPSET)
+        if isinstance(said, int):
+            return self._dtype(node.inputs[said]) if said < len(node.inputs) else None
+        return None if said is None else ir.DataType[said.upper()]
 
     def _size(self, operand: object, value: ir.Value | None) -> float:
         if isinstance(operand, np.ndarray):
