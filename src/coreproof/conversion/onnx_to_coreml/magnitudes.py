@@ -66,13 +66,19 @@ _OPSET = 17
 
 
 @cache
-def _result_dtype(operator: str, domain: str, version: int) -> int | str | None:
-    """By an operator's schema, which operand has the dtype of its first result, or the dtype that all have; None if neither."""
+def _result_dtype(operator: str, domain: str, version: int, at: int) -> int | str | None:
+    """By an operator's schema, which operand has the dtype of that result of it, or the dtype itself; None if it says neither."""
     try:
         schema = onnx.defs.get_schema(operator, version, domain)
     except onnx.defs.SchemaError:  # a contributed operator, of which ONNX knows nothing
         return None
-    made = schema.outputs[0].type_str if schema.outputs else ""
+    if not schema.outputs:
+        return None
+    # an operator with any number of results describes all of them last; those of a loop are each of another dtype
+    result = schema.outputs[min(at, len(schema.outputs) - 1)]
+    if not result.is_homogeneous:
+        return None
+    made = result.type_str
     allowed = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == made), [made])
     if len(allowed) == 1 and (one := re.fullmatch(r"tensor\((\w+)\)", allowed[0])):
         return one[1]
@@ -117,7 +123,7 @@ class Magnitudes:
         elif kind and is_network:
             raise _refused(node, kind)
         for at, value in enumerate(node.outputs):
-            own = dtype if value.dtype is None else value.dtype
+            own = dtype if at == 0 else self._dtype_of(node, at)
             size = sizes[0] if node.op_type == "TopK" and at == 0 else found
             if own is not None and own.is_integer() and (kind or node.op_type not in _GROW or not isfinite(size)):
                 size = min(size, _ANY)
@@ -150,16 +156,16 @@ class Magnitudes:
     def _dtype(self, value: ir.Value | None) -> ir.DataType | None:
         return None if value is None else value.dtype or self._dtypes.get(value.name or "")
 
-    def _dtype_of(self, node: ir.Node) -> ir.DataType | None:
-        """The dtype of a node's results, where the file does not say it: as it is cast to, or as what it reads."""
-        declared = node.outputs[0].dtype
+    def _dtype_of(self, node: ir.Node, at: int = 0) -> ir.DataType | None:
+        """The dtype of a result, where the file does not say it: as it is cast to, or as what it is made from."""
+        declared = node.outputs[at].dtype
         if node.op_type in _WRAPS and node.inputs:
             declared = self._dtype(node.inputs[0]) or declared  # arithmetic has one dtype, whatever a file declares
         if declared is not None:
             return declared
         if node.op_type == "Cast":
             return ir.DataType(node.attributes["to"].as_int())
-        said = _result_dtype(node.op_type, node.domain, node.version or _OPSET)
+        said = _result_dtype(node.op_type, node.domain, node.version or _OPSET, at)
         if isinstance(said, int):
             return self._dtype(node.inputs[said]) if said < len(node.inputs) else None
         return None if said is None else ir.DataType[said.upper()]
