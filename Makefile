@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
 JUDGE_VENV := .venv-judge
+COREAI_VENV := .venv-coreai
 SHELL := /bin/bash
 # What Python compiles, and pytest rewrites, is kept: each worker and each command that a test starts would do it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,6 +18,7 @@ READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.demo-ready
 BENCH_READY := $(BENCH_VENV)/.ready
 JUDGE_READY := $(JUDGE_VENV)/.ready
+COREAI_READY := $(COREAI_VENV)/.ready
 
 # The stand-in for Core ML's native binding that lets Apple's tests run elsewhere: where it lies, unless the caller says.
 COREPROOF_APPLE_SUITE ?= $(wildcard ../shared/conformance/apple)
@@ -37,7 +39,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots test test-thorough test-all coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-coreai conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo screenshots test test-thorough test-all coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-coreai conformance-coreai-torch conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -125,6 +127,16 @@ conformance-coreai: $(READY) ## Let Apple's own interpreter of Core AI judge wha
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[coreai]'
 	$(BIN)/python -m pytest tests/model/coreai tests/conversion/coreai_to_onnx tests/conversion/mil_to_coreai tests/runtime/test_coreai.py $(ARGS)
 
+$(COREAI_READY): conformance/coreai-requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(COREAI_VENV)
+	$(COREAI_VENV)/bin/python -m pip install --quiet --constraint conformance/coreai-requirements.txt torch
+	$(COREAI_VENV)/bin/python -m pip install --quiet --requirement conformance/coreai-requirements.txt --editable '.[coreai]'
+	@touch $@
+
+# COREPROOF_COREAI_TORCH_TESTS names a checkout of apple/coreai-torch.
+conformance-coreai-torch: $(COREAI_READY) ## Let Apple's own tests of coreai-torch judge what is lowered from Core AI.
+	$(COREAI_VENV)/bin/python -m conformance.coreai_torch $(ARGS)
+
 conformance-files: $(READY) ## Let small ONNX files of others judge conversion and verify; COREPROOF_DATA names their folder.
 	$(BIN)/python -W ignore -m conformance.small_files $(ARGS)
 
@@ -147,4 +159,4 @@ fuzz-models: $(READY) ## Convert random graphs drawn by NNSmith, and hold number
 	$(BIN)/python -W ignore -m conformance.random_graphs $(ARGS)
 
 clean: ## Remove what was made here, the environments too.
-	rm -rf build dist $(VENV) $(BENCH_VENV) $(JUDGE_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist $(VENV) $(BENCH_VENV) $(JUDGE_VENV) $(COREAI_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
