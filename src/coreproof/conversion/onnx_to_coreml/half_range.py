@@ -24,6 +24,7 @@ from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
 from coreproof.conversion.onnx_to_coreml.run_time_scales import scales_at_run_time
+from coreproof.conversion.onnx_to_coreml.whole_parts import whole_parts
 from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.onnx.constants import known_tensor
@@ -82,7 +83,7 @@ def half_range(graph: ir.Graph) -> HalfRange:
     constants = _constants(graph)
     found = (
         *(_guarded, _at_edges, fine_steps, faint_factors, integer_sums, _large_angles),
-        *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time),
+        *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time, whole_parts),
     )
     wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))

@@ -57,7 +57,7 @@ _GROW = (
 _SCATTERED = ("ScatterElements", "ScatterND")
 _NARROW = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16)
 _WRAPS = (*_PRODUCTS, *_SUMS, *_ADDED, *_SCATTERED, "Neg", "Abs", "Div")
-_BOUNDED = {"Sigmoid": 1.0, "Tanh": 1.0, "Erf": 1.0, "Sin": 1.0, "Cos": 1.0, "Softmax": 1.0, "Softsign": 1.0, "HardSigmoid": 1.0,
+BOUNDED = {"Sigmoid": 1.0, "Tanh": 1.0, "Erf": 1.0, "Sin": 1.0, "Cos": 1.0, "Softmax": 1.0, "Softsign": 1.0, "HardSigmoid": 1.0,
             "Sign": 1.0, "Atan": 2.0, "Acos": 4.0, "Asin": 2.0, "Log": 256.0}  # fmt: skip
 
 
@@ -252,8 +252,8 @@ def _result(node: ir.Node, sizes: list[float], operands: Sequence[object]) -> fl
     operator = node.op_type
     if meaning(operator).get("positions", False):
         return _LENGTH
-    if operator in _BOUNDED:
-        return _BOUNDED[operator]
+    if operator in BOUNDED:
+        return BOUNDED[operator]
     if operator in _SIZES:
         return _SIZES[operator](node, sizes, operands)
     if _hands_on(operator):

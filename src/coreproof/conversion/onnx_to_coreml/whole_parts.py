@@ -1,0 +1,146 @@
+"""Floats of which the whole part is taken: float16 has no number beyond 65504, and beyond 2048 not each whole one.
+
+``(seconds * 1000).long()`` is infinite in float16 from 66 seconds on, and a step off before. Operators between what is fed and
+the cast are computed in float32; of what a layer gives, those from the factor on that makes it large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import inf
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.magnitudes import BOUNDED
+from coreproof.conversion.operators import meaning
+from coreproof.model.numbers import FLOAT16_MAX
+
+_ELEMENTWISE = frozenset(
+    (
+        *(
+            "Add",
+            "Sub",
+            "Sum",
+            "Mul",
+            "Div",
+            "Mod",
+            "Pow",
+            "Sqrt",
+            "Exp",
+            "Log",
+            "Reciprocal",
+            "Abs",
+            "Neg",
+            "Sign",
+            "Cast",
+        ),
+        *("Floor", "Ceil", "Round", "Relu", "Clip", "Max", "Min", "Where", "CumSum", "Sigmoid", "Tanh", "Sin", "Cos"),
+        *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceSumSquare"),
+    )
+)
+_CHOOSES = ("Where",)
+"""Operators whose first operand is no number."""
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+_MOST = 32
+"""So many operators are looked at before a cast: what is further away went through a network."""
+
+
+def whole_parts(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """The results of casts of floats to integers, and of what is computed in float32 for them."""
+    fed = {id(value) for value in graph.inputs}
+    for node in graph:
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type not in ("Cast", "CastLike") or source is None or source.dtype not in _FLOATS:
+            continue
+        if node.outputs[0].dtype is None or not node.outputs[0].dtype.is_integer():
+            continue
+        path = _from_what_is_fed(source, fed) or _from_large_factors(source, constants)
+        if path or id(source) in fed:
+            yield from (o.name or "" for n in (node, *path) for o in n.outputs)
+
+
+def _from_what_is_fed(value: ir.Value, fed: set[int]) -> list[ir.Node]:
+    """The operators between what is fed and ``value``, where no layer lies between."""
+    seen: dict[ir.Node, None] = {}
+    waiting = [value]
+    while waiting:
+        node = waiting.pop().producer()
+        if node is not None and node not in seen and _passes(node):
+            if len(seen) == _MOST:
+                return []
+            seen[node] = None
+            waiting.extend(_numbers(node))
+    found: dict[ir.Node, None] = {}
+    grown = True
+    while grown:
+        reached = [n for n in seen if n not in found and any(_reached(v, fed, found) for v in _numbers(n))]
+        found.update(dict.fromkeys(reached))
+        grown = bool(reached)
+    return list(found)
+
+
+def _reached(value: ir.Value, fed: set[int], found: Mapping[ir.Node, None]) -> bool:
+    return id(value) in fed or value.producer() in found
+
+
+def _from_large_factors(value: ir.Value, constants: Mapping[str, Array]) -> list[ir.Node]:
+    """The operators from a stored factor above 1 to ``value``, where what it multiplies is not known to stay within float16."""
+    path: list[ir.Node] = []
+    large, factor = 0, 1.0
+    while len(path) < _MOST and (node := value.producer()) is not None and _passes(node):
+        read = [v for v in _numbers(node) if (v.name or "") not in constants]
+        if len(read) != 1 or node.op_type == "Cast" or _bound(node, constants) < inf:
+            break
+        path.append(node)
+        size = _factor(node, constants)
+        factor *= size
+        if size > 1:
+            large = len(path)
+        value = read[0]
+    made = value.producer()
+    # integers that no input has are positions and lengths
+    if made is None or made.op_type == "Cast" or "positions" in meaning(made.op_type):
+        return []
+    return path[:large] if _bound(made, constants) * factor > FLOAT16_MAX else []
+
+
+def _bound(node: ir.Node, constants: Mapping[str, Array]) -> float:
+    """The largest size of what a bounded function gives; infinite for any other operator."""
+    if node.op_type != "Clip":
+        return BOUNDED.get(node.op_type, inf)
+    bounds = [constants.get(v.name or "") for v in node.inputs[1:] if v is not None]
+    if len(bounds) != 2 or any(b is None or not b.size for b in bounds):
+        return inf
+    return max(float(np.abs(b).max()) for b in bounds if b is not None)
+
+
+def _passes(node: ir.Node) -> bool:
+    handed = meaning(node.op_type).get("hands_on")
+    return node.op_type in _ELEMENTWISE or (handed is not None and not node.op_type.startswith("Scatter"))
+
+
+def _numbers(node: ir.Node) -> list[ir.Value]:
+    """The operands of which a result is made: no axes, no shapes, no condition."""
+    if node.op_type in _CHOOSES:
+        given = node.inputs[1:]
+    elif node.op_type in _ELEMENTWISE or node.op_type == "Concat":
+        given = node.inputs if not node.op_type.startswith(("Reduce", "Cum")) else node.inputs[:1]
+    else:
+        given = node.inputs[:1]
+    return [v for v in given if v is not None and v.dtype != ir.DataType.BOOL]
+
+
+def _factor(node: ir.Node, constants: Mapping[str, Array]) -> float:
+    """The largest size of a stored factor; 1 where there is none."""
+    if node.op_type not in ("Mul", "Div"):
+        return 1.0
+    known = [constants[v.name or ""] for v in node.inputs if v is not None and (v.name or "") in constants]
+    sizes = [np.abs(array.astype(np.float64)) for array in known if array.size]
+    if not sizes:
+        return 1.0
+    if node.op_type == "Mul":
+        return float(sizes[0].max())
+    least = float(sizes[0].min())
+    return 1 / least if least else inf
