@@ -78,6 +78,18 @@ def checked_with_a_word(y: Any, x: Any) -> Any:
     return y
 
 
+def tight(y: Any, x: Any) -> Any:
+    """It takes hardly anything that is drawn."""
+    assert x.max() < 1.0, f"too large: {x.max()}"
+    return y
+
+
+def within_limits(y: Any, x: Any) -> Any:
+    if x.abs().max() > 4:
+        raise ValueError("too large")
+    return y
+
+
 def raising(y: Any, x: Any) -> Any:
     if not (x.max() < 100):
         raise ValueError("too large")

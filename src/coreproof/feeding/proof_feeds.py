@@ -115,6 +115,15 @@ class ProofFeeds:
         return self._samples is not None
 
     @property
+    def draws(self) -> bool:
+        """Whether nothing was given."""
+        return not self.files and self.given is None
+
+    def give(self, sample: Sample, origin: str) -> None:
+        """Feeds this sample from now on, where nothing was given; ``origin`` says in words where it came from."""
+        self.given, self.named, self._origin = [sample], [NamedSample("example", sample)], origin
+
+    @property
     def origin(self) -> str:
         """Where given arrays came from, in words."""
         return self._origin
@@ -161,6 +170,6 @@ class ProofFeeds:
 
     def between(self, reference: Model, candidate: Model) -> Feeds | None:
         """What both are fed, as ``verify`` takes it; None where it draws."""
-        if not self.files and self.given is None:
+        if self.draws:
             return None
         return Feeds(list(zip(self.samples_for(reference), self.samples_for(candidate), strict=True)), self.said)

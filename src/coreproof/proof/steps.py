@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coreproof.conversion.torch_to_onnx.branches import take_program
 from coreproof.errors import IntegerRangeError, RunError
-from coreproof.feeding.drawn import Feeds
+from coreproof.feeding.drawn import Feeds, Sample
 from coreproof.feeding.photos import Photos
 from coreproof.feeding.proof_feeds import ProofFeeds
 from coreproof.model.base import Model
@@ -21,11 +22,13 @@ from coreproof.model.class_labels import class_count
 from coreproof.model.files.outputs import check_output, model_kind
 from coreproof.model.load import load
 from coreproof.model.progress import Progress
+from coreproof.model.torch.model import TorchModel
 from coreproof.model.weakness import qualified
 from coreproof.pairing.taps import as_array
 from coreproof.proof.document import SPOKEN, Proof, ProofStep, spoken
 from coreproof.runtime.open import session
-from coreproof.runtime.session import Engine
+from coreproof.runtime.session import Engine, Session
+from coreproof.verification.refused_draws import EXAMPLE, takes
 from coreproof.verification.steady import unsteady
 from coreproof.verification.verify import verify
 from coreproof.verification.weaknesses import weaknesses_alone
@@ -73,7 +76,7 @@ class ProofSteps:
         """Whether a model by itself computes finite, repeatable numbers."""
         started = time.monotonic()
         with session(self.source) as running:
-            sample = self.fed.samples_for(self.source)[0]
+            sample = self._answered(running)
             problem = unsteady(self.source, running, sample)
             # twice: what is drawn anew in each run cannot be verified by anything behind
             first, second = (running.run(sample, state=running.state() or None) for _ in range(2))
@@ -87,6 +90,19 @@ class ProofSteps:
         self.add(
             ProofStep("Sanity", "check", text, problem is None, candidate=name, engines=engines, weak=weak), started
         )
+
+    def _answered(self, running: Session) -> Sample:
+        """The first sample; where a module's checks refuse what was drawn, its example inputs, for all steps from here on."""
+        # what was given is to be taken
+        if not self.fed.draws or not isinstance(self.source, TorchModel):
+            return self.fed.samples_for(self.source)[0]
+        if self.source.has_program:  # by which inputs are drawn
+            take_program(self.source)
+        sample = self.fed.samples_for(self.source)[0]
+        if self.source.examples and not takes(running, sample):
+            self.fed.give(self.source.examples, EXAMPLE)
+            return self.fed.samples_for(self.source)[0]
+        return sample
 
     def left_out(self) -> list[str]:
         """The photos that cannot be read, and why, as notes."""

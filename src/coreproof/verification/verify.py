@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.conversion.torch_to_onnx.frozen import freeze_either
-from coreproof.errors import ConversionError, CoreproofError
+from coreproof.errors import CoreproofError, RunError
 from coreproof.feeding.draw import SCALES
 from coreproof.feeding.drawn import SEED, Feeds, Inputs, random_sample, roles_for
 from coreproof.feeding.ends import Ends, as_free_as, as_long_as, count_elements
@@ -35,6 +35,7 @@ from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
 from coreproof.verification.measured_rounding import held_to_what_rounding_does
 from coreproof.verification.own_program import held_to_the_module
+from coreproof.verification.refused_draws import without_refused
 from coreproof.verification.row import Row, Stretch, most, needs
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
@@ -123,9 +124,8 @@ def verify(
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (reference_session, candidate_session), tried=False)
         if (beyond := run_beyond((reference, candidate), (reference_session, candidate_session), fed)) is not None:
             return beyond
-        samples = Samples(fed)
 
-        def prepared() -> VerificationRun:
+        def prepared(samples: Samples) -> VerificationRun:
             for model, running, at in ((reference, reference_session, 0), (candidate, candidate_session, 1)):
                 refuse_unsteady(model, running, samples.pairs[0][at])
             remembered = None if steps is None else steps.matched
@@ -143,16 +143,27 @@ def verify(
                 remembered=remembered,
             )
 
-        run = samples.first(prepared)
-        if steps is not None:
-            found = _step_by_step(run, samples, progress or silent)
-        else:
-            found = _in_stages(run, samples, progress or silent)
-            if fed.taken and found.agrees:
-                found = _at_other_lengths(run, found, seed, progress or silent)
-            run.feed([pair for at, pair in enumerate(samples.pairs) if at not in (*samples.left_out, *fed.large)])
-            found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
-            found = held_to_the_module(run, found)
+        def compared(fed: Feeds) -> tuple[VerificationRun, Samples, Verification]:
+            samples = Samples(fed)
+            run = samples.first(partial(prepared, samples))
+            if steps is not None:
+                found = _step_by_step(run, samples, progress or silent)
+            else:
+                found = _in_stages(run, samples, progress or silent)
+                if fed.taken and found.agrees:
+                    found = _at_other_lengths(run, found, seed, progress or silent)
+                run.feed([pair for at, pair in enumerate(samples.pairs) if at not in (*samples.left_out, *fed.large)])
+                found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
+                found = held_to_the_module(run, found)
+            return run, samples, found
+
+        try:
+            run, samples, found = compared(fed)
+        except RunError:
+            taken = without_refused((reference, candidate), (reference_session, candidate_session), fed)
+            if taken is None:
+                raise
+            run, samples, found = compared(taken)
         found = replace(found, guarded=guarded(reference, candidate))
         if reference is plain:
             return found
@@ -176,7 +187,7 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
     """Has a PyTorch model's program there before it is compared. Raises ConversionError for one that decides by its data."""
     if not getattr(model, "has_program", False):
         return
-    from coreproof.conversion.torch_to_onnx.branches import branches_of
+    from coreproof.conversion.torch_to_onnx.branches import take_program
     from coreproof.conversion.torch_to_onnx.kept_export import FOLDER, export_digest, kept_program, waiting
     from coreproof.model.torch.model import TorchModel
 
@@ -188,16 +199,7 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
         ):
             return
     with waiting(progress):
-        try:
-            model.exported()
-        except ConversionError as error:
-            found = branches_of(model)
-            if found:  # as convert says it of the same module
-                raise found.refusal(model.name) from error
-            # what TorchScript decides within it is no decision that is lost; it has no program, and answers all the same
-            model.scripted = found.scripted
-            # one that decides nothing by its data is traced as well as it can be called
-            model.traced_only = True
+        take_program(model)
 
 
 def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:

@@ -222,3 +222,17 @@ def traced_branches(found: Branches) -> Iterator[None]:
             place = line_of(warning.filename, warning.lineno)
             if place is not None and not only_checks(warning.filename, warning.lineno):
                 found.took(place, "a length")
+
+
+def take_program(model: TorchModel) -> None:
+    """Exports a module, or notes that it can only be traced. Raises ConversionError for one that decides by its data."""
+    try:
+        model.exported()
+    except ConversionError as error:
+        found = branches_of(model)
+        if found:  # as convert says it of the same module
+            raise found.refusal(model.name) from error
+        # what TorchScript decides within it is no decision that is lost; it has no program, and answers all the same
+        model.scripted = found.scripted
+        # one that decides nothing by its data is traced as well as it can be called
+        model.traced_only = True
