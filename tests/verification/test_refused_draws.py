@@ -25,7 +25,7 @@ def test_it_is_verified_and_proved(then: Any, tmp_path: Path) -> None:
     cp.convert(source, "mlprogram", precision="fp32").save(tmp_path / "net.mlpackage")
     found = cp.verify(source, tmp_path / "net.mlpackage")
     assert found, found.summary()
-    assert ("as the module refuses what was drawn" if then is tight else "left out") in found.inputs
+    assert ("the example inputs, and random" if then is tight else "left out") in found.inputs
     proof = cp.prove(source, None, tmp_path / "proof", witness=False)
     assert proof, [(step.name, step.text) for step in proof.steps]
     other = Reads(then).eval()

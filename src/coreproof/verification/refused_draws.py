@@ -16,7 +16,7 @@ EXAMPLE = "the example inputs, as the module refuses what was drawn"
 
 
 def without_refused(models: tuple[Model, Model], sessions: tuple[Session, Session], fed: Feeds) -> Feeds | None:
-    """The draws that a module takes, where it refuses some; its example inputs where it refuses all.
+    """A module's example inputs and the draws that it takes, where it refuses some of them.
 
     None where nothing was drawn, neither model is a module with example inputs, or it refuses nothing.
     """
@@ -26,13 +26,16 @@ def without_refused(models: tuple[Model, Model], sessions: tuple[Session, Sessio
     kept = [number for number, pair in enumerate(fed.pairs) if takes(sessions[at], pair[at])]
     if len(kept) == len(fed.pairs):
         return None
+    module, other = models[at], models[1 - at]
+    assert isinstance(module, TorchModel)
+    example = example_feeds(module, other, sessions[1 - at], module_first=at == 0)
     if not kept:
-        module, other = models[at], models[1 - at]
-        assert isinstance(module, TorchModel)
-        return replace(example_feeds(module, other, sessions[1 - at], module_first=at == 0), said=EXAMPLE)
+        return replace(example, said=EXAMPLE)
     left = len(fed.pairs) - len(kept)
-    said = f"{fed.said}; {left} {'draws' if left > 1 else 'draw'} that the module refuses left out"
-    return Feeds([fed.pairs[number] for number in kept], said)
+    refused = f"{left} {'draws' if left > 1 else 'draw'} that the module refuses left out"
+    return Feeds(
+        [*example.pairs, *(fed.pairs[number] for number in kept)], f"the example inputs, and {fed.said}; {refused}"
+    )
 
 
 def takes(running: Session, sample: Mapping[str, object]) -> bool:
