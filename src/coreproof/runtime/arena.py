@@ -58,9 +58,8 @@ def open_within_budget(message: bytes, options: ort.SessionOptions, weights: int
 
 
 def failed_node(error: Exception) -> str | None:
-    """The name of the node in which ONNX Runtime says that it failed."""
-    node = _NODE.search(str(error))
-    return None if node is None else node[2]
+    """The name of the node in which ONNX Runtime says that it failed: of nested ones the innermost."""
+    return next((name for _, name in reversed(_NODE.findall(str(error)))), None)
 
 
 def failed_to_optimise(error: Exception) -> bool:

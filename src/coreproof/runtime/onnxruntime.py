@@ -124,8 +124,8 @@ class OnnxRuntimeSession(Session):
 
     def _made_by(self, node: str | None) -> str:
         """What the node of that name makes, which bears the name of the layer that it was lowered from."""
-        graph = self.executable.graph.graph
-        return next((n.outputs[0].name or "" for n in graph if node is not None and n.name == node and n.outputs), "")
+        nodes = self.executable.graph.graph.all_nodes() if node is not None else ()
+        return next((n.outputs[0].name or "" for n in nodes if n.name == node and n.outputs), "")
 
     def _run_stretch(self, stretch: Segment, arrays: Mapping[str, object]) -> Mapping[str, object]:
         if not stretch.makes:

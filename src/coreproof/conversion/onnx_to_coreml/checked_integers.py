@@ -157,5 +157,7 @@ def _with_check(ctx: Context, value: Operand, beyond: Operand, kind: Kind) -> Op
     shape = mb.expand_dims(x=mb.add(x=count, y=np.int32(1)), axes=[0])
     name = next(name for name, of_kind in BEYOND_32_BITS.items() if of_kind == kind)
     zero = mb.reshape(x=mb.mul(x=np.zeros(1, np.int32), y=shape), shape=shape, name=name)
-    ctx.notes.append(f"{ctx.node.outputs[0].name!r} {_SAID[kind]}: a run in which it does not fit them fails")
+    note = f"{ctx.node.outputs[0].name!r} {_SAID[kind]}: a run in which it does not fit them fails"
+    if note not in ctx.notes:  # the graphs of a loop or an if are made more than once
+        ctx.notes.append(note)
     return mb.add(x=value, y=mb.reduce_sum(x=zero, axes=[0], keep_dims=False))
