@@ -73,11 +73,20 @@ def test_a_batch_is_that_of_every_input_whose_shape_is_not_asked_for() -> None:
 
 def test_a_batch_beside_a_shape_of_another_is_refused_and_not_left_out() -> None:
     x, ids = Feature("x", "tensor", "float32", ("b", 3, "h")), Feature("ids", "tensor", "int64", (1, 5))
-    for batch, shape in (("1-4", "1x3x8..16"), ("4", (1, 3, 8)), ("1,4", "2x3x8|3x3x8")):
+    for batch, shape in (
+        ("1-4", "1x3x8..16"),
+        ("4", (1, 3, 8)),
+        ("1,4", "2x3x8|3x3x8"),
+        ("1,4", [1, 3, (8, 16)]),
+        ("1,4", "1x3x8|1x3x16"),
+        ("1,1-4", "1x3x8..16"),
+    ):
         with pytest.raises(
             InputError, match=r"(?s)the batch and the shapes.*say different first lengths.*as the batch"
         ):
             with_batches([x], {"x": shape}, batch)
+    assert with_batches([x], {"x": [(1, 4), 3, (8, 16)]}, "1-4") == {"x": [(1, 4), 3, (8, 16)]}
+    assert with_batches([x], {"x": "1x3x8..16"}, 1) == {"x": "1x3x8..16"}
     assert with_batches([x, ids], {"x": "1..4x3x8"}, "1-4") == {"ids": "1..4x5", "x": "1..4x3x8"}
     assert with_batches([x, ids], {"x": "1x3x8|4x3x16"}, "1,4") == {"ids": "1x5|4x5", "x": "1x3x8|4x3x16"}
 

@@ -75,6 +75,15 @@ def test_the_wrong_engine_says_what_it_runs() -> None:
         cp.session(conv_relu_onnx(), engine="torch")
 
 
+@pytest.mark.parametrize("threads", [-1, 0, 1.5, "2", True])
+@pytest.mark.parametrize("engine", ["auto", "openvino", "reference"])
+def test_a_number_of_threads_that_there_is_not_is_refused(threads: Any, engine: Any) -> None:
+    with pytest.raises(InputError, match="threads is a whole number from 1 on, or None"):
+        cp.session(conv_relu_onnx(), engine, threads=threads)
+    with cp.session(conv_relu_onnx(), threads=np.int64(1)) as running:  # type: ignore[arg-type]
+        assert running.run({"x": np.ones((1, 3, 8, 8), np.float32)})
+
+
 def test_pytorch_and_its_export_agree_at_every_value() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     torch.manual_seed(0)

@@ -209,13 +209,13 @@ def _told(asked: object) -> str:
 def with_batches(inputs: Iterable[Feature], shapes: Mapping[str, object], batch: int | str) -> dict[str, object]:
     """The shapes that are asked for, and for all other inputs their own with this batch.
 
-    A shape says its first length itself. Raises InputError where all do, and none as the batch: it would go without a word.
+    A shape says its first length itself. Raises InputError where all do, and none has every batch: it would go without a word.
     """
     listed = list(inputs)
     check_names(shapes, [f.name for f in listed])
     allowed = allowed_batches(str(batch))
     said = {name: [shape[0] for shape in read_shape(name, asked) if shape] for name, asked in shapes.items()}
-    if len(said) == len(listed) and not any(each in allowed for firsts in said.values() for each in firsts):
+    if len(said) == len(listed) and not any(set(allowed) <= set(firsts) for firsts in said.values()):
         raise InputError(
             "the batch and the shapes that are asked for say different first lengths",
             expected=f"{_in_words(allowed)}, as the batch says",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 
-from coreproof.errors import ConversionError, RunError, UnsupportedModelError
+from coreproof.errors import ConversionError, InputError, RunError, UnsupportedModelError
 from coreproof.model.arguments import ENGINES, one_of
 from coreproof.model.base import Format, Model
 from coreproof.model.declared_outputs import require_outputs
@@ -38,12 +39,12 @@ def session(
     of Core AI, in a process of its own; "reference" is ONNX's own evaluator in NumPy, slow, for ONNX models.
     ``precision`` "stored" rounds every
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
-    the number to OMP_NUM_THREADS, or to the engine. ``function`` is one of an ML Program that has several; None is its
-    default one, or the one at which a coremltools MLModel was opened.
+    the number, from 1 on, to OMP_NUM_THREADS, or to the engine. ``function`` is one of an ML Program that has several; None is
+    its default one, or the one at which a coremltools MLModel was opened.
 
-    Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
-    operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and
-    UnsupportedModelError where no function can be chosen. A model with states is run with ``run(inputs, state=)``.
+    Raises InputError for an engine, a precision or a number of threads that there is not, UnsupportedOperatorsError when a
+    Core ML model holds operators that coreproof cannot lower (all are named), ConversionError for a function that it does not
+    have, and UnsupportedModelError where no function can be chosen. A model with states is run with ``run(inputs, state=)``.
 
     Example:
         >>> import numpy
@@ -60,6 +61,8 @@ def session(
 
     engine = one_of(engine, ENGINES, "engine")
     precision = one_of(precision, ("stored", "fp32"), "precision")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
+        raise InputError("threads is a whole number from 1 on, or None", found=repr(threads))
     # a function that is named counts, whatever the one at which an MLModel was opened
     model = from_mlmodel(model)[0] if is_mlmodel(model) and function is not None else load(model)
     if engine == "auto":

@@ -77,6 +77,61 @@ def test_a_neural_network_refuses_it_by_name(text: str, fits: list[int], leaves:
         cp.convert(product_model(text), "neuralnetwork")
 
 
+HASHED = [
+    ("p = Mul(x, k) i = Mod(p, n)", [60, -3, 2], [3_000_000, 2, 3], "a product"),
+    ("p = Mul(x, x) s = Add(p, x) i = Mod(s, n)", [100, -3, 2], [60_000, 2, 3], "a product"),
+    ("p = Mul(x, k) i = Min(p, l)", [0, 0, 2], [3_000_000, 0, 0], "a product"),
+    ("p = Mul(x, k) i = Clip(p, z, l)", [0, -3, 2], [3_000_000, -3_000_000, 0], "a product"),
+    ("p = Mul(x, k) q = Max(p, z) i = Min(q, l)", [0, -3, 2], [3_000_000, 0, 0], "a product"),
+    (
+        "p = Mul(x, k) q = Reshape(p, r) i = ReduceMin<keepdims=1, axes=[0]>(q)",
+        [0, 1, 2],
+        [3_000_000, 0, 0],
+        "a product",
+    ),
+    ("s = Add(x, b) i = Mod(s, n)", [60, -3, 2], [2_147_483_647, 2, 3], "a sum"),
+    ("s = CumSum(x, z) i = Mod(s, n)", [60, -3, 2], [2_147_483_647, 2, 3], "a sum"),
+    (
+        "f = Cast<to=1>(x) g = Mul(f, h) c = Cast<to=7>(g) i = Mod(c, n)",
+        [60, -3, 2],
+        [3_000_000, 2, 3],
+        "a whole number",
+    ),
+]
+"""How a row is picked by a number that may leave 32 bits before it is made one in range; what fits, and what leaves them."""
+HASHES = {name: np.array(value) for name, value in {"k": 1000, "n": 7, "l": 6, "z": 0, "b": 2**30, "r": [3]}.items()}
+
+
+def hash_model(text: str) -> Any:
+    used = {n: v for n, v in {**HASHES, "h": np.float32(1000)}.items() if f" {n})" in text or f" {n}," in text}
+    used["e"] = np.arange(14, dtype=np.float32).reshape(7, 2)
+    rows = 1 if "ReduceMin" in text else 3
+    return onnx_model(f"{HEAD} (int64[3] x) => (float[{rows},2] y) {{ {text} y = Gather(e, i) }}", **used)
+
+
+@pytest.mark.parametrize(("text", "fits", "leaves", "what"), HASHED)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_row_picked_by_a_remainder_or_by_what_was_cut_to_range_is_the_sources_or_the_run_fails(
+    text: str, fits: list[int], leaves: list[int], what: str, precision: Any
+) -> None:
+    model = hash_model(text)
+    (want,) = onnxruntime.InferenceSession(model.stored()).run(None, {"x": np.array(fits)})
+    converted = cp.convert(model, "mlprogram", precision=precision, check=False)
+    with cp.session(converted) as running:
+        (got,) = running.run({"x": np.array(fits)}).values()
+        np.testing.assert_array_equal(got, want)
+        with pytest.raises(CoreproofError, match=f"{what}.* does not fit the 32 bits"):
+            running.run({"x": np.array(leaves)})
+
+
+@pytest.mark.parametrize(("text", "fits", "leaves", "what"), HASHED[:6])
+def test_a_neural_network_refuses_the_product_of_a_hash(
+    text: str, fits: list[int], leaves: list[int], what: str
+) -> None:
+    with pytest.raises(ConversionError, match="integers may not fit the 32 bits"):
+        cp.convert(hash_model(text), "neuralnetwork")
+
+
 SUMS: list[tuple[str, dict[str, Any], list[Any], list[Any]]] = [
     ("(int64[3] x) => (int64[3] y) { y = CumSum(x, a) }", {"a": np.array(0)}, [2**30, 2**30 - 1, 0], [2**30, 2**30, 0]),
     ("(int64[3] x) => (int64 y) { y = ReduceSum<keepdims=0>(x) }", {}, [-(2**30), -(2**30), 0], [-(2**30), -(2**30), -1]),
@@ -122,6 +177,10 @@ SMALL: list[tuple[str, dict[str, Any], list[Any]]] = [
      {"a": np.array(0), "t": np.eye(5, 2, dtype=np.float32)}, [1, 3]),
     ("(float[3] x) => (float[3,2] y) { c = Cast<to=7>(x) d = Clip(c, l, h) y = Gather(t, d) }",
      {"l": np.array(0), "h": np.array(4), "t": np.eye(5, 2, dtype=np.float32)}, [1.5, 3.0, 9.0]),
+    ("(int64[2] x) => (float[2,2] y) { d = Sub(x, f) e = Clip(d, l, h) y = Gather(t, e) }",
+     {"f": np.array(1), "l": np.array(0), "h": np.array(4), "t": np.eye(5, 2, dtype=np.float32)}, [1, 9]),
+    ("(int64[2] x) => (float[2,2] y) { m = Mod(x, k) p = Mul(m, n) e = Min(p, h) y = Gather(t, e) }",
+     {"k": np.array(3), "n": np.array(2), "h": np.array(4), "t": np.eye(5, 2, dtype=np.float32)}, [1, 9]),
 ]  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 What may leave them is looked at while the model runs (``checked_integers``), or refused in a NeuralNetwork:
 a product whose factors may be any integer that can be fed; their sum along an axis, two of them added, one and a constant of 2^30
 or more, or as many as reach 2^34; a float that is cast to 64 bits. Let through is what only picks elements or says a shape, as
-there what is too large is wrong in the source as well, and what is known to be small: truths, masks, positions, lengths,
-remainders, and what is counted of them. A difference of two numbers leaves 32 bits only from the edge of what can be fed.
+there what is too large is wrong in the source as well (a hash, of which a remainder picks, is looked at), and what is known to be
+small: truths, masks, positions, lengths, remainders, and what is counted of them. A difference of two numbers leaves 32 bits only
+from the edge of what can be fed.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Magnitudes:
             most = _GROWN if operator == "Sub" else 2 * _ANY
             if found >= most or (found > _ANY and _large(operands, 2**30)) or self._below_zero(node, sizes):
                 kind = "sum"
-        return None if kind is None or _only_picks(node.outputs[0]) else kind
+        return None if kind is None or _only_picks(node.outputs[0], cut=kind == "cast") else kind
 
     def _below_zero(self, node: ir.Node, sizes: Sequence[float]) -> bool:
         """Whether a difference of numbers without a sign is one that the source has at the other end."""
@@ -369,13 +370,23 @@ def _hands_on(operator: str) -> bool:
     return "hands_on" in meaning(operator) and not operator.startswith("Scatter")
 
 
-_CARRY_ON = ("Add", "Sub", "Mul", "Where", "Min", "Max", "Clip", "Mod")
-"""What makes positions of positions."""
+_CARRY_ON = ("Add", "Sub", "Mul", "Where")
+"""What makes positions of positions, and leaves one that is beyond all there are as it is."""
+_CUT = ("Min", "Max", "Clip")
+"""What makes a position that there is of one beyond them."""
+_CHOOSE = ("ReduceMax", "ReduceMin")
+"""What hands on one of its numbers by their size: another one of those that wrapped around."""
 
 
-def _only_picks(value: ir.Value) -> bool:
-    """Whether a value is read as positions, lengths or shapes alone."""
-    return all(use is not None and _is_place(use) for use in _readers(value, _CARRY_ON))
+def _only_picks(value: ir.Value, *, cut: bool = False) -> bool:
+    """Whether a value is read as positions, lengths or shapes alone, so that one out of range is wrong in the source as well.
+
+    A remainder of it, and what is cut to a range, is in range though it is not: hashes that pick rows. Of a coordinate that is
+    cast and cut, as samplers do, as good as none is beyond 32 bits: ``cut`` lets it through.
+    """
+    through = (*_CARRY_ON, *_CUT) if cut else _CARRY_ON
+    readers = _readers(value, through, stop=() if cut else _CHOOSE)
+    return all(use is not None and _is_place(use) for use in readers)
 
 
 def _is_mask(value: ir.Value) -> bool:
@@ -391,10 +402,10 @@ def _is_mask(value: ir.Value) -> bool:
     return taken
 
 
-def _readers(value: ir.Value, through: Sequence[str]) -> Iterator[Use | None]:
+def _readers(value: ir.Value, through: Sequence[str], stop: Sequence[str] = ()) -> Iterator[Use | None]:
     """What reads a value's numbers, also behind what hands them on or is among ``through``; None for an output, and for nothing.
 
-    A cast to truths reads them.
+    A cast to truths reads them, and so does what is among ``stop``.
     """
     waiting, seen = [value], {id(value)}
     while waiting:
@@ -404,7 +415,8 @@ def _readers(value: ir.Value, through: Sequence[str]) -> Iterator[Use | None]:
         for use in one.uses():
             operator = use.node.op_type
             to_truth = operator == "Cast" and use.node.attributes["to"].value == ir.DataType.BOOL
-            if _is_place(Use(*use)) or to_truth or not (_hands_on(operator) or operator in through):
+            carried = operator in through or (_hands_on(operator) and operator not in stop)
+            if _is_place(Use(*use)) or to_truth or not carried:
                 yield Use(use.node, use.idx)
             elif id(use.node.outputs[0]) not in seen:
                 seen.add(id(use.node.outputs[0]))
