@@ -268,12 +268,30 @@ def _lies_otherwise(run: VerificationRun, row: Row) -> bool:
     return len(known) == len(lengths[0]) and known != lengths[1] and sorted(known) == sorted(lengths[1])
 
 
-def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows, inner values that leave float16's range marked as harmless where all outputs, and all made from them, agree."""
+def spare_harmless(graph: Graph, rows: Sequence[Row], led: Collection[str] = ()) -> tuple[Row, ...]:
+    """The rows, inner values that leave float16's range marked as harmless where all outputs, and all made from them, agree.
+
+    ``led``: what is off only because it is made from such values, as a mask's minimum that is scaled.
+    """
     if not _all_outputs_agree(rows):
         return tuple(rows)
-    spared = _clipped_before_right(graph, rows, lambda row: row.agrees)
+    spared = _clipped_before_right(graph, rows, lambda row: row.agrees, led)
     return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
+
+
+def behind_clipped(graph: Graph, rows: Sequence[Row]) -> list[Row]:
+    """Inner values that are off and made from ones that leave float16's range, where all outputs agree; they may be ``led``."""
+    if not _all_outputs_agree(rows):
+        return []
+    known = {row.candidate: row for row in rows}
+    reached = dict.fromkeys(n for name in _clipped(rows) for n in readers(graph, name, known))
+    found: dict[str, Row] = {}
+    while reached:
+        off = [n for n in reached if n not in found and not known[n].agrees and known[n].how != "output"]
+        found.update((n, known[n]) for n in off)
+        reached = dict.fromkeys(n for name in off for n in readers(graph, name, known))
+    clipped = _clipped(rows)
+    return [row for name, row in found.items() if name not in clipped]
 
 
 def _all_outputs_agree(rows: Sequence[Row]) -> bool:
@@ -281,12 +299,15 @@ def _all_outputs_agree(rows: Sequence[Row]) -> bool:
     return bool(outputs) and all(row.agrees for row in outputs)
 
 
-def _clipped_before_right(graph: Graph, rows: Sequence[Row], right: Callable[[Row], bool]) -> frozenset[str]:
-    """The clipped values behind which every row is right, or such a value itself."""
+def _clipped_before_right(
+    graph: Graph, rows: Sequence[Row], right: Callable[[Row], bool], led: Collection[str] = ()
+) -> frozenset[str]:
+    """The clipped values, and those ``led`` by them, behind which every row is right, or such a value itself."""
     known = {row.candidate: row for row in rows}
     spared: set[str] = set()
+    clipped = _clipped(rows)
     # from the outputs back, so that what follows a clipped value is known when its turn comes
-    for name in reversed(list(_clipped(rows))):
+    for name in [row.candidate for row in reversed(rows) if row.candidate in clipped or row.candidate in led]:
         following = readers(graph, name, known)
         if following and all(n in spared or right(known[n]) for n in following):
             spared.add(name)

@@ -85,12 +85,17 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     return _dropped(run, settled, trial.led - trial.met)
 
 
-def computed_alike(run: VerificationRun, rows: Sequence[Row], asked: Sequence[Row]) -> dict[str, Judgement]:
-    """How those of the ``asked`` rows that agree on the same inputs do so, by the candidate's names."""
+def computed_alike(
+    run: VerificationRun, rows: Sequence[Row], asked: Sequence[Row], *, from_any: bool = False
+) -> dict[str, Judgement]:
+    """How those of the ``asked`` rows that agree on the same inputs do so, by the candidate's names.
+
+    ``from_any``: both sides are fed what stands right before in the candidate, also where that is out of tolerance.
+    """
     if not isinstance(run.reference_session, OnnxRuntimeSession | TorchSession):
         return {}
     trial = _Trial(run, rows)
-    judged = trial.on_same_inputs(asked)
+    judged = trial.on_same_inputs(asked, from_any=from_any)
     return {name: judgement for name, judgement in judged.items() if judgement.agrees}
 
 
@@ -201,9 +206,9 @@ class _Trial:
             self._settle_cleared(left, judged)
         return len(self.settled) > before
 
-    def on_same_inputs(self, rows: Sequence[Row]) -> dict[str, Judgement]:
-        """Each of the rows, both sides being fed what is accepted before it."""
-        return self._judge_all(rows, self._accepted_rows())
+    def on_same_inputs(self, rows: Sequence[Row], *, from_any: bool = False) -> dict[str, Judgement]:
+        """Each of the rows, both sides being fed what is accepted before it, or ``from_any``: whatever is compared."""
+        return self._judge_all(rows, self._feedable if from_any else self._accepted_rows())
 
     def apart(self, rows: Sequence[Row]) -> dict[str, Judgement]:
         """Those of the rows that agree within what came in, and not on the same inputs; with how they differ on these.

@@ -30,8 +30,8 @@ from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
 from coreproof.verification.beyond import guarded, run_beyond
-from coreproof.verification.bisect import bisect, spare_harmless, suspects
-from coreproof.verification.carried import settle_carried
+from coreproof.verification.bisect import behind_clipped, bisect, spare_harmless, suspects
+from coreproof.verification.carried import computed_alike, settle_carried
 from coreproof.verification.choices import settle_choices
 from coreproof.verification.measured_rounding import held_to_what_rounding_does
 from coreproof.verification.own_program import held_to_the_module
@@ -363,14 +363,14 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
     # a switched index is right, so what is made from it may be judged on the same indices
     if any(row.switched for row in rows):
         rows = settle_carried(run, rows)  # what is made from those follows from them
-    rows = spare_harmless(run.candidate.graph, rows)
+    rows = _spared(run, rows)
     stretches, contradicted, spared = bisect(run, rows)
     if contradicted:
         rows = tuple(row for row in rows if row not in contradicted)
         # what is made from a pair that is none did not follow from accepted ones, and may now
         settled = settle_carried(run, rows)
         if sum(row.agrees for row in settled) > sum(row.agrees for row in rows):
-            rows = spare_harmless(run.candidate.graph, settled)
+            rows = _spared(run, settled)
             stretches, more, spared = bisect(run, rows)
             contradicted = (*contradicted, *more)
     rows = tuple(
@@ -392,6 +392,15 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
         unmatched=all(run.lone),
         compressed=run.compressed,
     )
+
+
+def _spared(run: VerificationRun, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows, those marked as harmless that leave float16's range, or are computed alike from what does."""
+    graph = run.candidate.graph
+    spared = spare_harmless(graph, rows)
+    if behind := behind_clipped(graph, spared):
+        spared = spare_harmless(graph, rows, computed_alike(run, rows, behind, from_any=True))
+    return spared
 
 
 def _together(before: Verification, now: Verification) -> Verification:

@@ -263,3 +263,40 @@ def test_what_is_held_off_an_edge_stays_off_it(body: str, epsilon: float) -> Non
     ((wanted, got),) = both(text, {"x": fed}, **constants)
     assert np.isfinite(got).all()
     np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3)
+
+
+ASKED = {
+    "below": "Less(t, low)",
+    "not above": "LessOrEqual(t, low)",
+    "above": "Greater(t, low)",
+    "not below": "GreaterOrEqual(t, low)",
+    "the other way round": "Greater(low, t)",
+}
+
+
+@pytest.mark.parametrize("operator", ASKED)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_minimum_is_told_by_a_bound_that_float16_does_not_have(operator: str, sign: int) -> None:
+    """A row that is masked as a whole is found by ``max < -1e30``, of which both sides would be -65504 in float16."""
+    reduce = "ReduceMax" if sign > 0 else "ReduceMin"
+    text = f"""(float[3,4] x, bool[3,4] m) => (bool[3] y)
+    {{ f = Where(m, filled, x) t = {reduce}<axes=[1], keepdims=0>(f) y = {ASKED[operator]} }}"""
+    mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
+    feeds = {"x": SCORES[:3], "m": mask}
+    ((want, got),) = both(text, feeds, filled=np.float32(sign * LOW), low=np.float32(sign * -1e30))
+    assert len(set(want.tolist())) == 2
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("scaled", ["s = Div(f, k)", "h = Mul(f, k) s = Transpose<perm=[0,1]>(h)"])
+def test_a_minimum_that_is_scaled_before_the_softmax_is_no_fault(scaled: str) -> None:
+    mask = np.array([[0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1]], bool)
+    text = f"{HEAD} (float[3,4] x, bool[3,4] m) => (float[3,4] y) {{ f = Where(m, low, x) {scaled} y = Softmax(s) }}"
+    source = onnx_model(text, low=np.float32(LOW), k=np.float32(0.125))
+    feeds = {"x": SCORES[:3], "m": mask}
+    found = cp.verify(source, cp.convert(source, "mlprogram", precision="fp16"), feeds)
+    assert found, found.summary()
+    assert "without harm" in found.summary()
+    # where it is scaled otherwise, an output tells
+    wrong = onnx_model(text, low=np.float32(LOW), k=np.float32(0.25))
+    assert not cp.verify(source, cp.convert(wrong, "mlprogram", precision="fp16"), feeds)

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, name_of
 from coreproof.model.numbers import FLOAT16_MAX
@@ -25,12 +25,47 @@ _BINARY = {
 """ONNX name -> MIL name, where both mean the same and take two operands."""
 
 
+_TURNED = {
+    "greater": "less",
+    "greater_equal": "less_equal",
+    "less": "greater",
+    "less_equal": "greater_equal",
+}
+"""A comparison with its operands exchanged."""
+
+
 @lowering("Add", "Sub", guards=True)
-@lowering("Greater", "GreaterOrEqual", "Less", "LessOrEqual", compares=True, truths=True, guards=True)
 @lowering("And", "Or", "Xor", truths=True)
 def binary(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     result: Result = getattr(ctx.mb, _BINARY[ctx.node.op_type])(x=a, y=b)
     return result
+
+
+@lowering("Greater", "GreaterOrEqual", "Less", "LessOrEqual", compares=True, truths=True, guards=True)
+def comparison(ctx: Context, a: Operand, b: Operand) -> Result:
+    operator = _BINARY[ctx.node.op_type]
+    for place, value in ((1, a), (0, b)):
+        if (ends := _ends(ctx, place)) is not None and not isinstance(value, np.ndarray):
+            asked = operator if place == 1 else _TURNED[operator]
+            # of all numbers that float16 has, the end itself stands for what lay beyond it
+            strict = asked.startswith("greater") == bool((ends < 0).all())
+            compare = asked.removesuffix("_equal") + ("" if strict else "_equal")
+            told: Result = getattr(ctx.mb, compare)(x=value, y=ends)
+            return told
+    result: Result = getattr(ctx.mb, operator)(x=a, y=b)
+    return result
+
+
+def _ends(ctx: Context, place: int) -> Array | None:
+    """A constant operand of which all numbers lie beyond one end of float16, as -1e30 does, held at it; None for every other.
+
+    Below float32's own lowest number is infinity alone, which float16 has: that bound becomes float16's own lowest number.
+    """
+    known = ctx.raw[place] if ctx.dtype == np.float16 else None
+    if not isinstance(known, np.ndarray) or known.dtype.kind != "f" or known.dtype == np.float16 or not known.size:
+        return None
+    beyond = (np.abs(known) > FLOAT16_MAX) & (np.abs(known) < np.finfo(np.float32).max)
+    return ctx.floats(known) if beyond.all() and np.unique(np.sign(known)).size == 1 else None
 
 
 @lowering("Erf", "Exp", "Sigmoid", "Tanh", channelwise=True)
