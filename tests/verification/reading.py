@@ -104,10 +104,27 @@ def reported(y: Any, x: Any) -> Any:
     return y
 
 
+def read_before(y: Any, x: Any) -> Any:
+    most = x.abs().max().item()
+    assert most < 500, f"too large: {most}"
+    return y
+
+
+def read_in_steps(y: Any, x: Any) -> Any:
+    least, most = float(x.min()), x.detach().numpy().max()
+    width = most - least
+    if x is not y and width > 500:
+        raise ValueError(f"too wide: {width}")
+    print(width)
+    return y
+
+
 CHECKED: dict[str, tuple[Forward, str]] = {
     "assert": (checked_with_a_word, "assert x.max() < 100"),
     "raise": (raising, "if not (x.max() < 100):"),
     "report": (reported, "if torch.isnan(x).any():"),
+    "read before": (read_before, "most = x.abs().max().item()"),
+    "read in steps": (read_in_steps, "least, most = float(x.min()), x.detach().numpy().max()"),
 }
 """Lines on which no number hangs, and that PyTorch's exporter does not follow."""
 
@@ -147,12 +164,49 @@ def counted(y: Any, x: Any) -> Any:
     return y * n
 
 
+def read_and_used(y: Any, x: Any) -> Any:
+    most = x.abs().max().item()
+    assert most < 500, f"too large: {most}"
+    return y * round(most)
+
+
+def read_and_decided(y: Any, x: Any) -> Any:
+    most = x.abs().max().item()
+    small = most < 1
+    if small:
+        y = -y
+    return y
+
+
+def read_and_caught(y: Any, x: Any) -> Any:
+    most = x.abs().max().item()
+    try:
+        assert most < 1, f"too large: {most}"
+    except AssertionError:
+        return -y
+    return y
+
+
+def read_within(y: Any, x: Any) -> Any:
+    most = x.abs().max().item()
+    assert most < 500, f"too large: {most}"
+
+    def scaled(z: Any) -> Any:
+        return z * int(most)
+
+    return scaled(y)
+
+
 REFUSED: dict[str, tuple[Forward, str]] = {
     "if": (two_ways, "if x.sum() > 0"),
     "allclose": (close, "if torch.allclose(x"),
     "caught": (caught, "assert x.max() < 1"),
     "gone on": (gone_on, "scale = float(x.sum())"),
     "caught outside": (caught_outside, "if x.max() > 1:"),
+    "read and used": (read_and_used, "most = x.abs().max().item()"),
+    "read and decided": (read_and_decided, "most = x.abs().max().item()"),
+    "read and caught": (read_and_caught, "most = x.abs().max().item()"),
+    "read within": (read_within, "most = x.abs().max().item()"),
     "kept": (counted, "assert (n := int(10 * x.max())) < 100"),
 }
 

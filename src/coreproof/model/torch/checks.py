@@ -1,4 +1,7 @@
-"""Lines that only check or report: an ``assert``, an ``if`` that only raises, a ``print``. No number hangs on them."""
+"""Lines that only check or report: an ``assert``, an ``if`` that only raises, a ``print``. No number hangs on them.
+
+So does a line that only gives a name to what such lines read.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,32 @@ from coreproof.model.torch.user_code import is_foreign
 
 _REPORTS = frozenset(("debug", "info", "warning", "warn", "error", "critical", "exception", "log"))
 """Methods of a logger, and of ``warnings``."""
+_PURE = frozenset(
+    ("float", "int", "bool", "round", "abs", "min", "max", "sum", "len", "str", "list", "tuple", "all", "any")
+)
+_READS = frozenset(
+    (
+        *("item", "tolist", "numpy", "detach", "cpu", "float", "double", "long", "int", "bool", "size", "dim", "numel"),
+        *(
+            "max",
+            "min",
+            "amax",
+            "amin",
+            "argmax",
+            "argmin",
+            "abs",
+            "sum",
+            "mean",
+            "std",
+            "norm",
+            "all",
+            "any",
+            "unique",
+        ),
+        *("isnan", "isinf", "isfinite", "nonzero", "eq", "ne", "lt", "le", "gt", "ge", "flatten", "reshape", "view"),
+    )
+)
+"""Functions of Python's, and methods of a tensor or an array, that change nothing."""
 
 
 def running_check(within: str) -> bool:
@@ -23,7 +52,7 @@ def running_check(within: str) -> bool:
     """
     paths = list(_running(within))
     # a try around it, here or where it was called from, may make a way of what is raised
-    return bool(paths) and all(paths) and _is_check(paths[0][-1]) and not any(map(_catches, chain(*paths)))
+    return bool(paths) and all(paths) and _checks(paths[0]) and not any(map(_catches, chain(*paths)))
 
 
 def running_caught(within: str) -> bool:
@@ -43,7 +72,7 @@ def _running(within: str) -> Iterator[list[ast.stmt]]:
 def only_checks(name: str, line: int, known: Mapping[str, object] | None = None) -> bool:
     """Whether the statement at a line of a file only checks or reports, and what it raises goes all the way out."""
     path = _statements_at(name, line, known)
-    return bool(path) and _is_check(path[-1]) and not any(map(_catches, path))
+    return bool(path) and _checks(path) and not any(map(_catches, path))
 
 
 def _statements_at(name: str, line: int, known: Mapping[str, object] | None) -> list[ast.stmt]:
@@ -82,6 +111,74 @@ def _catches(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.With):
         return any("suppress" in ast.unparse(item.context_expr) for item in statement.items)
     return isinstance(statement, ast.Try | ast.TryStar) and bool(statement.handlers)
+
+
+def _checks(path: list[ast.stmt]) -> bool:
+    """Whether the last of these statements only checks, or names what only checks read."""
+    functions = [each for each in path if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return _is_check(path[-1]) or (bool(functions) and _is_for_checks(path[-1], functions[-1], ()))
+
+
+def _is_for_checks(statement: ast.stmt, function: ast.stmt, before: tuple[ast.stmt, ...]) -> bool:
+    """Whether a statement only gives names to values, and all that a function does with these names is to check or report."""
+    if not isinstance(statement, ast.Assign) or statement in before or not _only_reads(statement.value):
+        return False
+    named = [each for target in statement.targets for each in _targets(target)]
+    names = {each.id for each in named if isinstance(each, ast.Name)}
+    return len(names) == len(named) and _all_for_checks(function, names, function, (*before, statement))
+
+
+def _targets(target: ast.expr) -> list[ast.expr]:
+    return [one for each in target.elts for one in _targets(each)] if isinstance(target, ast.Tuple) else [target]
+
+
+def _all_for_checks(around: ast.stmt, names: set[str], function: ast.stmt, before: tuple[ast.stmt, ...]) -> bool:
+    """Whether the statements within one read these names in checks alone."""
+    for statement in _children(around):
+        # what a check raises decides something where it is caught
+        if _catches(statement) and any(_reads(node, names, statement) for node in ast.walk(statement)):
+            return False
+        if _is_check(statement):
+            continue
+        read = any(_reads(node, names, statement) for node in (statement, *_own(statement)))
+        if read and not _is_for_checks(statement, function, before):
+            return False
+        if not _all_for_checks(statement, names, function, before):
+            return False
+    return True
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """All that a statement holds besides other statements."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.stmt):
+            yield child
+            yield from _own(child)
+
+
+def _reads(node: ast.AST, names: set[str], statement: ast.stmt) -> bool:
+    """Whether a part of a statement reads one of these names, or lets others do so."""
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        return not names.isdisjoint(node.names)
+    stored = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and not isinstance(statement, ast.AugAssign)
+    return isinstance(node, ast.Name) and node.id in names and not stored
+
+
+def _only_reads(value: ast.expr) -> bool:
+    """Whether an expression changes nothing: its calls are those of a tensor's methods, and Python's own functions."""
+    return not any(
+        isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom | ast.Lambda)
+        or (isinstance(node, ast.Call) and not _is_reading(node))
+        for node in ast.walk(value)
+    )
+
+
+def _is_reading(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Name):
+        return call.func.id in _PURE
+    method = isinstance(call.func, ast.Attribute) and call.func.attr in _READS
+    # a module's own method of that name may keep what it is given
+    return method and not any(isinstance(node, ast.Name) and node.id == "self" for node in ast.walk(call.func))
 
 
 def _is_check(statement: ast.stmt) -> bool:
