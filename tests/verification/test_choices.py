@@ -108,3 +108,18 @@ def test_a_wrong_choice_among_near_numbers_is_a_fault_where_they_are_exact(preci
     x = (1 + np.random.default_rng(5).permuted(np.tile(np.arange(5), (4, 1)), axis=1) / 1024).astype(np.float32)
     assert verify(largest, onnx_to_coreml(largest, "mlprogram", precision=precision), {"x": x})
     assert not verify(largest, onnx_to_coreml(smallest, "mlprogram", precision=precision), {"x": x})
+
+
+def test_numbers_held_at_the_end_of_float16_are_not_near() -> None:
+    """A program that holds -1e9 and its bound of -1e8 at -65504 tells them apart no more; the source does."""
+
+    def net(held: str, low: float) -> Any:
+        text = "t = ReduceMax<axes=[1], keepdims=0>(x) " + held + " l = Less(c, low) y = Where(l, zero, t)"
+        stored = {"low": np.float32(low), "zero": np.float32(0)} | (
+            {"end": np.float32(-65504)} if "end" in held else {}
+        )
+        return onnx_model(f"{HEAD} (float[2,4] x) => (float[2] y) {{ {text} }}", **stored)
+
+    x = np.float32([[1, 2, 3, 4], [-1e9, -1e9, -1e9, -1e9]])
+    found = verify(net("c = Identity(t)", -1e8), net("c = Max(t, end)", -65504), {"x": x})
+    assert not found, found.summary()

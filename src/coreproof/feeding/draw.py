@@ -138,7 +138,8 @@ def _additive(shape: tuple[int, ...], rng: np.random.Generator, number: int, dty
 
 
 def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Array:
-    low, high = math.ceil(role.low), math.floor(role.high)
+    low = math.ceil(role.low)
+    high = max(low, math.floor(role.high))  # no whole number may lie between the ends
     columns = role.columns if role.columns and shape and shape[-1] == len(role.columns) else None
     size = math.prod(shape)
     if columns is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from coreproof.conversion.operators import default, meaning
 from coreproof.errors import CoreproofError
 from coreproof.model.graph import Node
-from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.verification.match_by_value import arrange
 from coreproof.verification.row import Row
@@ -124,7 +124,9 @@ def _apart(run: VerificationRun, name: str, data: Array, rows: Mapping[str, Row]
 def _between_near(reference: Array, candidate: Array, a: Array, b: Array, apart: float) -> int | None:
     if reference.size != candidate.size or a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
         return None
-    gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).reshape(-1)
+    gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    # both are held at float16's end, as -1e9 and -1e30 are: that tells nothing of how near they are
+    gap = np.where((gap == 0) & (np.abs(a) == FLOAT16_MAX), np.inf, gap).reshape(-1)
     other = reference.reshape(-1).astype(np.float64) != candidate.reshape(-1).astype(np.float64)
     if gap.size != other.size or not np.all(gap[other] <= apart):
         return None

@@ -361,3 +361,22 @@ def test_what_is_searched_rises(sorter: bool) -> None:
     assert verify(source, made)
     feature = next(f for f in source.signature.inputs if f.name == "table")
     assert in_words(feature, found["table"]).startswith("numbers" if sorter else "rising numbers (searched")
+
+
+def test_what_is_hashed_to_a_row_may_be_any_whole_number() -> None:
+    """And of a table of 40,000 rows beside it all are fed: the hash of a hundred of them alone is no hash."""
+    body = "h = Mul(i, factor)  m = Mod(h, seven)  a = Gather(small, m)  b = Gather(table, i)  y = Add(a, b)"
+    weights = {
+        "small": np.zeros((7, 4), np.float32),
+        "table": TABLE,
+        "factor": np.int64(1000),
+        "seven": np.int64(7),
+    }
+    found = roles(f"net (int64[3] i) => (float[3,4] y) {{ {body} }}", **weights)["i"]
+    assert (found.kind, found.low, found.high) == ("index", 0, 39_999)
+
+
+@pytest.mark.parametrize("body", ["j = Mul(i, k)  y = Gather(t, j)", "j = Mul(i, k)  l = Sub(j, k)  y = Gather(t, l)"])
+def test_indices_are_drawn_where_no_whole_number_lies_between_the_ends(body: str) -> None:
+    made = model(f"net (int64[3] i) => (float[3,4] y) {{ {body} }}", t=np.zeros((7, 4), np.float32), k=np.int64(-1000))
+    assert random_feeds(made, made, 1)[0]["i"].shape == (3,)

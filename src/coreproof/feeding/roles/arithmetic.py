@@ -134,7 +134,8 @@ def _div(step: FlowStep, result: Role, flow: Flow) -> Asked:
 
 @rule("Mod")
 def _mod(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), result.moved() if result.kind == "index" else PLAIN
+    # what is left of a division is within its divisor whatever is divided: a hash of any number picks a row
+    yield step.operand(0), domain(0, math.inf, result.why) if result.kind == "index" else PLAIN
     yield step.operand(1), DENOMINATOR
 
 
