@@ -207,7 +207,8 @@ def to_onnx(
         if shapes:
             source = _at_fixed_lengths(source, shapes)
         free = _free_dimensions(source, shapes) if shapes else None
-        exported = torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
+        with source.evaluation():
+            exported = torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
         if began := [name for name, array in source.examples.items() if name in source.remembers and array.any()]:
             note = (
                 f"it begins with what the module's buffers hold, and not with zeros: {', '.join(began)}; write it first"

@@ -35,7 +35,7 @@ def coreai_torch_route(model: TorchModel, path: Path) -> CoreAIModel:
     with TemporaryFolder() as scratch:
         program = Path(scratch) / "program.pt2"
         try:
-            with quiet(), torch.no_grad():
+            with quiet(), torch.no_grad(), model.evaluation():
                 torch.export.save(torch.export.export(model.module, model.example_inputs), program)
         except Exception as error:
             raise ConversionError(

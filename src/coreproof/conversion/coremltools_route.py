@@ -29,7 +29,7 @@ def coremltools_route(
     with TemporaryFolder() as scratch:
         traced_file = Path(scratch) / "traced.pt"
         try:
-            with quiet(), torch.no_grad():
+            with quiet(), torch.no_grad(), model.evaluation():
                 torch.jit.save(torch.jit.trace(_tuples(model), model.example_inputs, check_trace=False), traced_file)
         except Exception as error:
             raise ConversionError(

@@ -49,8 +49,9 @@ def model_digest(model: Model) -> str:
         for file in sorted(p for p in model.folder.rglob("*.bin") if p.is_file()) if model.folder is not None else ():
             _update(digest, file)
     elif isinstance(model, TorchModel):
-        for piece in module_content(model.module):
-            digest.update(piece + b"\0")
+        with model.evaluation():
+            for piece in module_content(model.module):
+                digest.update(piece + b"\0")
     return digest.hexdigest()
 
 

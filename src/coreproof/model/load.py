@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from coreproof.model.files.paths import regular_file
 from coreproof.model.named.kinds import NAMES, named_kind
 
 if TYPE_CHECKING:
+    import torch
     from coremltools.models import MLModel
 
     from coreproof.model.coreml.model import CoreMLModel
@@ -82,12 +84,29 @@ def _with_example(source: object, example: object, *, trust: bool, folder: str |
             fix="leave example out: the model says itself what it takes",
         )
     from coreproof.model.feeding import Source
-    from coreproof.model.torch.user_models import from_object
 
     # a list is one argument to PyTorch; here it means as many as it holds
     inputs = tuple(example) if isinstance(example, list) else example
     inputs = inputs if isinstance(inputs, dict | tuple) else (inputs,)
-    return from_object(Source(source, inputs), name=type(source).__name__)
+    return _lent(source, Source(source, inputs))
+
+
+def _lent(module: torch.nn.Module, given: object) -> Model:
+    """The model of a caller's module: it computes as after ``eval()``, and is left in the modes in which it was given.
+
+    All but one with a ``train`` of its own, which stays in evaluation mode.
+    """
+    from coreproof.model.torch.training_mode import lent, own_train, unlike_evaluation
+    from coreproof.model.torch.user_models import from_object
+
+    name, keeper, otherwise = type(module).__name__, lent(module), unlike_evaluation(module)
+    with nullcontext() if keeper is None else keeper.evaluation(module):
+        made = from_object(given, name=name)
+    made.lent = keeper
+    if otherwise:
+        left = f"; it stays so, as {own} has its own train()" if keeper is None and (own := own_train(module)) else ""
+        made.notes = (*made.notes, f"given in training mode, and taken as after .eval(): {otherwise}{left}")
+    return made
 
 
 def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> None:
@@ -297,7 +316,9 @@ def _from_object(given: object) -> Model:
         from coreproof.model.torch.user_models import from_object
 
         module = source.module if isinstance(source, Source) else source[0] if pair else source
-        return from_object(source, name=type(module).__name__)
+        return (
+            _lent(module, source) if isinstance(module, known[:1]) else from_object(source, name=type(module).__name__)
+        )
     raise UnreadableModelError(
         f"coreproof cannot make a model of a {kind}",
         expected=f"a path, {NAMES}, module.path:callable, or a PyTorch, ONNX or Core ML model object",

@@ -86,7 +86,8 @@ class TorchSession(Session):
     def _running(self, tensors: tuple[object, ...]) -> Iterator[None]:
         said, given = "PyTorch failed while running the model", described(tensors)
         kept = keeping_buffers(self.model.module) if self.model.frozen_state else nullcontext()
-        with user_code(said, where=self.model.name, error=RunError, given=given), kept, import_torch().inference_mode():
+        guarded = user_code(said, where=self.model.name, error=RunError, given=given)
+        with guarded, self.model.evaluation(), kept, import_torch().inference_mode():
             yield
 
     def _walk(self, tensors: tuple[object, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:

@@ -42,11 +42,12 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> st
     changed = _changes(between, after) or _changes(before, between)
     if changed:
         said.append(f"the call changes {_listed(changed)}")
-    training = [
-        f"{name or 'the module'} ({type(m).__name__})"
-        for name, m in model.module.named_modules()
-        if getattr(m, "training", False)
-    ]
+    with model.evaluation():
+        training = [
+            f"{name or 'the module'} ({type(m).__name__})"
+            for name, m in model.module.named_modules()
+            if getattr(m, "training", False)
+        ]
     if training:
         said.append(f"in training mode: {_listed(training)}")
     if not changed and not training:

@@ -109,3 +109,13 @@ def test_values_of_the_modules_own_are_no_branches_on_data() -> None:
     assert branches_of(load((Own().eval(), (ONES,)))).places == {}  # type: ignore[arg-type]
     made = cp.convert((Own(), (ONES,)), "onnx", freeze_branches=True)
     assert not [note for note in made.notes if "frozen as" in note]
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_an_assert_that_the_exporter_follows_is_named_as_left_out(checks: bool) -> None:
+    from tests.conversion.torch_to_onnx.asserting import Asserting
+
+    made = cp.convert(Asserting(checks=checks), "onnx", example=(torch.ones(2, 3),))
+    left = [note for note in made.notes if note.startswith("only checks or reports, and is left out: ")]
+    assert [("assert (x.abs() < 1e6).all()" in note) for note in left] == [True] * checks
+    assert not any("training mode" in note for note in made.notes)

@@ -111,7 +111,7 @@ def branches_of(model: TorchModel, sample: Mapping[str, object] | None = None) -
     if sample is not None:
         given = zip(inputs, model.input_names, strict=True)
         inputs = tuple(torch.as_tensor(sample[name]).to(x.dtype).clone() for x, name in given)
-    with quiet(), torch.no_grad(), keeping_buffers(model.module), _watched(model, inputs, found):
+    with quiet(), torch.no_grad(), model.evaluation(), keeping_buffers(model.module), _watched(model, inputs, found):
         try:
             model.module(*inputs)
         except Exception:  # the user's code, whose error is said where its result is needed

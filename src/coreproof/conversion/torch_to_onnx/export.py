@@ -35,6 +35,7 @@ from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
 if TYPE_CHECKING:
     import torch
+    from torch.export import ExportedProgram
 
 
 def torch_to_onnx(
@@ -85,7 +86,7 @@ def torch_to_onnx(
         _adopt_constants(exported.graph)
         # kept, so that inner values are compared by the names of this very trace
         model.program = program.exported_program
-        notes = model.notes
+        notes = (*model.notes, *_left_out(model, program.exported_program))
     except Exception as error:
         exported, notes = _otherwise(model, names, error, free, freeze_branches=freeze_branches)
     _refuse_baked(exported, free or {}, model.name)
@@ -225,6 +226,12 @@ def _otherwise(
     elif not branches and not depends_on_data(error):
         notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
     return exported, notes
+
+
+def _left_out(model: TorchModel, program: ExportedProgram) -> tuple[str, ...]:
+    """A sentence for each line that only checks, which the exporter has followed: nothing reads what it compared then."""
+    unread = any(node.op == "call_function" and not node.users for node in program.graph.nodes)
+    return branches_of(model).left() if unread else ()
 
 
 class _TorchScript(Exception):

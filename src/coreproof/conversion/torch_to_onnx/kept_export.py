@@ -194,9 +194,10 @@ def export_digest(model: TorchModel, **settings: object) -> str | None:
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
-        for piece in _pieces(model, settings):
-            # with its length, so that two pieces cut elsewhere are not the same bytes
-            digest.update(len(piece).to_bytes(8, "little") + piece)
+        with model.evaluation():
+            for piece in _pieces(model, settings):
+                # with its length, so that two pieces cut elsewhere are not the same bytes
+                digest.update(len(piece).to_bytes(8, "little") + piece)
     except _Unknown:
         return None
     return digest.hexdigest()

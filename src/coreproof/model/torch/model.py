@@ -32,6 +32,7 @@ from coreproof.model.torch.plain_data import data_recorded
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole, recurrent
 from coreproof.model.torch.script_view import arguments_of, is_scripted, script_graph
+from coreproof.model.torch.training_mode import Lent
 from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class TorchModel(Model):
     example inputs. Both are what the user asked for where it was exported. ``scripted``: it is a TorchScript program, or decides
     by its data within one, so that there is no exported program either. ``traced_only``: tracing exports it and torch.export does
     not, so that its outputs alone can be compared. ``other_weights`` are parameters and buffers, by name,
-    that the module is run with in the place of its own (``with_weights``).
+    that the module is run with in the place of its own (``with_weights``). ``lent`` keeps the modes of a caller's module,
+    which is in evaluation mode where something runs within ``evaluation``, and as it was given in between.
     """
 
     format = "torch"
@@ -59,6 +61,7 @@ class TorchModel(Model):
     frozen_branches = False
     traced_only = False
     other_weights: Mapping[str, torch.Tensor] = MappingProxyType({})
+    lent: Lent | None = None
 
     def __init__(
         self,
@@ -89,6 +92,10 @@ class TorchModel(Model):
         self.program: ExportedProgram | None = None
         self._held_at: dict[tuple[tuple[int, ...], ...], TorchModel] = {}
 
+    def evaluation(self) -> contextlib.AbstractContextManager[None]:
+        """The module in evaluation mode, as whatever runs or traces it needs it."""
+        return contextlib.nullcontext() if self.lent is None else self.lent.evaluation(self.module)
+
     @cached_property
     def input_names(self) -> tuple[str, ...]:
         """The parameter names of ``forward``, in order, as many as there are example inputs."""
@@ -118,6 +125,7 @@ class TorchModel(Model):
                 fix="correct the example inputs, or the line of the model",
             ),
             torch.no_grad(),
+            self.evaluation(),
             keeping_buffers(self.module),
         ):
             outputs = self.module(*self.example_inputs)
@@ -192,6 +200,7 @@ class TorchModel(Model):
         try:
             with (
                 quiet(),
+                self.evaluation(),
                 kept_whole(),
                 masks_as_given(),
                 numbers_promoted(),

@@ -20,6 +20,11 @@ def open_buffers(model: TorchModel) -> TorchModel:
     A buffer ``layer.cache`` becomes the input ``layer_cache``, whose example is what the buffer holds, and the output
     ``layer_cache_after``. A module whose state is frozen, or that counts what it trains on, stays as it is.
     """
+    with model.evaluation():
+        return _opened(model)
+
+
+def _opened(model: TorchModel) -> TorchModel:
     # a .pt2 program keeps its buffers where no wrapper can lend it others
     if model.frozen_state or model.frozen_branches or (model.path is not None and model.path.suffix == ".pt2"):
         return model
@@ -71,6 +76,7 @@ def open_buffers(model: TorchModel) -> TorchModel:
     opened.labels = model.labels
     opened.input_names = (*model.input_names, *pairs)
     opened.remembers = pairs
+    opened.lent = model.lent
     return opened
 
 
