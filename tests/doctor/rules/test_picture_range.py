@@ -109,9 +109,8 @@ def yes_or_no(mb: Any, made: Any) -> Any:
     return mb.cast(x=mb.greater(x=made, y=0.0), dtype="fp32", name="y")
 
 
-@pytest.mark.parametrize("end", [faint, trained, yes_or_no])
-def test_a_grey_mask_is_dark(folder: Path, end: Callable[[Any, Any], Any]) -> None:
-    assert_dark(grey(folder, end), "all of it is black")
+def test_a_grey_picture_is_dark(folder: Path) -> None:
+    assert_dark(grey(folder, faint), "all of it is black")
 
 
 def classes(mb: Any, made: Any) -> Any:
@@ -122,8 +121,10 @@ def test_a_map_of_classes_is_meant(folder: Path) -> None:
     assert_healthy(grey(folder, classes, channels=5))
 
 
-def test_a_map_of_two_classes_is_advice(folder: Path) -> None:
-    diagnosis = diagnose(grey(folder, classes, channels=2))
+@pytest.mark.parametrize(("end", "channels"), [(classes, 2), (trained, 1), (yes_or_no, 1)])
+def test_a_mask_or_a_map_of_two_classes_is_advice(folder: Path, end: Callable[[Any, Any], Any], channels: int) -> None:
+    """An app may read it as such: a published network of segmentation is made so."""
+    diagnosis = diagnose(grey(folder, end, channels))
     assert diagnosis.healthy
     assert [(f.rule, f.advice, "reads the pixels as classes" in f.repair) for f in diagnosis] == [
         ("picture-range", True, True)

@@ -23,6 +23,8 @@ _VISIBLE = 0.05
 """The brightest value below which nothing is said: a network without training makes next to nothing, of any range."""
 _ENDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "sigmoidhard": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 """What operators are bounded by (by ``canonical_op``); NeuralNetwork names them among an activation's attributes."""
+_NEARLY, _MOST = 0.1, 0.9
+"""A trained mask has so many of its values so near to 0 or 1."""
 _INDICES = frozenset({"argmax", "argmin", "reduceargmax", "reduceargmin"})
 """What makes the index of a class, by ``canonical_op``."""
 _WALKED = 8
@@ -40,14 +42,16 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     sigmoid -> mul 255 -> picture output
     """
     pictures = [f for f in case.model.signature.outputs if f.image is not None and f.image.colour != "GRAY_FLOAT16"]
-    for feature, (low, high) in _ranges(case, pictures):
+    for feature, (low, high), mask in _ranges(case, pictures):
         bound = _bound(case.graph, feature.name)
         # layers that cannot make more tell for sure; else what was seen, if it lies within 0 to 1
         if bound is None and not (low >= -_SLACK and _VISIBLE < high <= 1 + _SLACK):
             continue
         ends = (0, 1) if (bound or (0.0, 1.0))[0] >= 0 else (-1, 1)
-        if _is_class_map(case.graph, feature.name):
-            yield _of_two_classes(case, feature.name)
+        if _is_class_map(case.graph, feature.name) or (
+            mask and feature.image is not None and feature.image.channels == 1
+        ):
+            yield _of_yes_and_no(case, feature.name)
             continue
         steps = brightened(case, feature.name, ends[0] < 0)
         commands = " ".join(f"--do '{_command(step)}'" for step in steps)
@@ -64,20 +68,23 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         )
 
 
-def _of_two_classes(case: Case, name: str) -> Hypothesis:
-    """What is said of a map of classes of which only 0 and 1 were seen: black to the eye, and maybe just what an app reads."""
+def _of_yes_and_no(case: Case, name: str) -> Hypothesis:
+    """What is said of a mask, or of a map of classes of which only 0 and 1 were seen: black to the eye, and maybe meant."""
     return Hypothesis(
         layer=case.graph.layer_of(name),
-        evidence=f"the picture output {name!r} is a map of classes, and 0 and 1 of 255 are all that it was seen to hold",
-        cause="the index of a class is written as the brightness of a pixel",
+        evidence=f"the picture output {name!r} is a mask or a map of classes: it was seen to hold 0 and 1 of 255",
+        cause="yes and no, or the index of a class, are written as the brightness of a pixel",
         needs="no repair: an app that reads the pixels as classes is right, and whoever looks at the picture sees black",
         weight=15,
         advice=True,
     )
 
 
-def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float]]]:
-    """The least and the largest value of each over what was fed and drawn; nothing of constant, whole and infinite ones."""
+def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float], bool]]:
+    """The least and the largest value of each over what was fed and drawn, and whether most are 0 or 1, as in a trained mask.
+
+    Nothing is told of constant and infinite ones.
+    """
     if not pictures:
         return
     fed = [
@@ -98,7 +105,8 @@ def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tupl
         values = np.concatenate([np.asarray(m[feature.name], np.float64).reshape(-1) for m in made])
         # an output that is one number throughout says nothing of its range
         if values.size and np.isfinite(values).all() and np.ptp(values) > 0:
-            yield feature, (float(values.min()), float(values.max()))
+            near = float(np.mean(np.abs(values - np.rint(values)) < _NEARLY)) > _MOST
+            yield feature, (float(values.min()), float(values.max())), near
 
 
 def _bound(graph: Graph, name: str) -> tuple[float, float] | None:
