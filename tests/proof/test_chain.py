@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from coreproof.errors import InputError, OutputExistsError, PhotoError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.noted_feeding import FEEDING, note_feeding, noted_feeding
 from coreproof.proof import chain as prove_module
+from tests.build import graph_model
 from tests.cli.test_replacing import content, network
 
 FED = cp.Feeding(size=(8, 8), scale=0.01)
@@ -181,3 +183,20 @@ def test_a_feeding_that_is_none_is_not_believed(noted: str) -> None:
     kept: dict[str, str] = {}
     note_feeding(kept, FED)
     assert noted_feeding(kept) == FED
+
+
+@pytest.mark.parametrize("end", ["y = MatMul(s, one)", "y = ArgMax<axis=1>(s)"])
+def test_a_network_that_names_no_class_is_proved_without_them(end: str, photos: Path, tmp_path: Path) -> None:
+    """Its numbers are held against each other; a single number, or the number of a class, is no row of scores."""
+    source = tmp_path / "net.onnx"
+    dtype = "int64" if "ArgMax" in end else "float"
+    text = f"net (float[1,3,8,8] x) => ({dtype}[1,1] y) {{ r = Relu(x) f = Flatten(r) s = MatMul(f, w) {end} }}"
+    stored = {"w": np.random.default_rng(0).standard_normal((192, 5)).astype(np.float32)}
+    if "one" in end:
+        stored["one"] = np.ones((5, 1), np.float32)
+    source.write_bytes(graph_model(text, **stored).stored())
+    proof = cp.prove(source, photos, tmp_path / "out", feeding=FED)
+    (step,) = [step for step in proof.steps if step.kind == "compare"]
+    assert step.text == "skipped: the model is no classifier: its answer is no row of scores"
+    assert (tmp_path / "out" / "proof.json").is_file()
+    assert all(s.verification is None or s.verification.agrees for s in proof.steps)

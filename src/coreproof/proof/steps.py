@@ -19,6 +19,7 @@ from coreproof.feeding.photos import Photos
 from coreproof.feeding.proof_feeds import ProofFeeds
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count
+from coreproof.model.features import Signature
 from coreproof.model.files.outputs import check_output, model_kind
 from coreproof.model.load import load
 from coreproof.model.progress import Progress
@@ -158,12 +159,14 @@ class ProofSteps:
         from coreproof.comparison.compare import compare
         from coreproof.comparison.lineup import lineup_of
 
-        missing = "no photos were given" if self.photos is None else "the model is no classifier"
+        missing = "the model is no classifier: its answer is no row of scores"
+        if self.photos is None:
+            missing = "no photos were given"
         if self.fed.is_folder:
             return None
         signature = self.source.signature
         # a Core ML classifier hands out labels and no row of scores
-        if self.photos is None or (class_count(signature) is None and signature.probabilities is None):
+        if self.photos is None or not _tells_classes(signature):
             self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
             return None
         started = time.monotonic()
@@ -239,3 +242,11 @@ def _first(feeds: Feeds) -> Feeds:
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def _tells_classes(signature: Signature) -> bool:
+    """Whether a model's answer to a photo is a row of scores; a single number, or the number of a class, is none."""
+    if signature.probabilities is not None:
+        return True
+    dtype = signature.outputs[0].dtype if signature.outputs else None
+    return (class_count(signature) or 0) > 1 and not (dtype or "").startswith(("int", "uint", "bool"))
