@@ -40,6 +40,16 @@ TABLE = np.zeros((40_000, 4), np.float32)
         ("j = Mul(i, two)  y = Gather(table, j)", 0, 19_999.5),
         ("j = Div(i, two)  y = Gather(table, j)", 0, 79_999),
         ("j = Neg(i)  y = Gather(table, j)", -39_999, 0),
+        (
+            'u = Cast<to=13>(i)  s = BitShift<direction="RIGHT">(u, four)  j = Cast<to=7>(s)  y = Gather(table, j)',
+            0,
+            639_999,
+        ),
+        (
+            'u = Cast<to=13>(i)  s = BitShift<direction="LEFT">(u, four)  j = Cast<to=7>(s)  y = Gather(table, j)',
+            0,
+            2_499.9375,
+        ),
         ("j = Clip(i, zero, many)  y = Gather(table, j)", 0, 39_999),
         ("j = Slice(i, starts, ends)  y = Gather(table, j)", 0, 39_999),
         ("j = Concat<axis=0>(i, starts)  y = Gather(table, j)", 0, 39_999),
@@ -60,6 +70,7 @@ def test_indices_are_followed_back_to_the_axis_that_they_pick_from(body: str, lo
         constants = {
             "table": TABLE,
             "two": np.array(2),
+            "four": np.array(4, np.uint64),
             "zero": np.array(0),
             "many": np.array(40_000),
             "shape": np.array([2, 3]),
@@ -380,3 +391,19 @@ def test_what_is_hashed_to_a_row_may_be_any_whole_number() -> None:
 def test_indices_are_drawn_where_no_whole_number_lies_between_the_ends(body: str) -> None:
     made = model(f"net (int64[3] i) => (float[3,4] y) {{ {body} }}", t=np.zeros((7, 4), np.float32), k=np.int64(-1000))
     assert random_feeds(made, made, 1)[0]["i"].shape == (3,)
+
+
+def test_a_shift_that_picks_a_row_is_drawn_within_the_table() -> None:
+    class Shifted(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.randn(7, 3, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, x: Any) -> Any:
+            return self.table[x >> 4]
+
+    source = convert(TorchModel(Shifted(), (torch.tensor([1, 40, 100]),), name="net"), "onnx")
+    program = convert(source, "mlprogram")
+    for seed in range(4):
+        drawn = random_feeds(source, program, seed)[0]["x"]
+        assert ((drawn >= 0) & (drawn < 7 * 16)).all()

@@ -9,7 +9,7 @@ import numpy as np
 
 from coreproof.feeding.roles.flow import Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role
-from coreproof.feeding.roles.rules import ADDITIVE, DENOMINATOR, LARGE, MASK, SCORES, Asked, domain, rule
+from coreproof.feeding.roles.rules import ADDITIVE, DENOMINATOR, LARGE, MASK, SCORES, Asked, domain, rule, sized
 
 
 def _ends(flow: Flow, name: str) -> tuple[float, float] | None:
@@ -126,10 +126,31 @@ def _div(step: FlowStep, result: Role, flow: Flow) -> Asked:
     if by is None or by == 0:
         yield a, PLAIN
     elif result.kind == "index":
-        # whole numbers are divided without rest: by * n to by * n + by - 1 all give n
-        yield a, replace(result.moved(), low=result.low * by, high=result.high * by + by - 1)
+        yield a, _undivided(result, by)
     else:
         yield a, _through(result, 1 / by, 0.0, 0.0)
+
+
+def _undivided(result: Role, by: float) -> Role:
+    """What is divided without rest for an index: by * n to by * n + by - 1 all give n."""
+    low, high = result.low * by, result.high * by + by - 1
+    # nobody feeds numbers so large: it is one of the ways in which a shift is written out, and for another distance
+    return PLAIN if max(abs(low), abs(high)) >= 2**31 else replace(result.moved(), low=low, high=high)
+
+
+@rule("BitShift")
+def _shift(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    """To the right it divides without rest, to the left it multiplies, by a power of two."""
+    by = flow.number(step.operand(1))
+    if step.operand(1) not in flow.static:
+        # beyond the width of the smallest, uint8, no result is defined
+        yield step.operand(1), sized(0, 7, "shift of `BitShift`")
+    if by is None or result.kind != "index":
+        yield step.operand(0), PLAIN
+    elif "direction=LEFT" in step.attributes:
+        yield step.operand(0), _through(result, 2.0**by, 0.0, 0.0)
+    else:
+        yield step.operand(0), _undivided(result, 2.0**by)
 
 
 @rule("Mod")

@@ -452,7 +452,4 @@ says("If", MASK)
 says("Softmax LogSoftmax", SCORES)
 says("Reciprocal", DENOMINATOR)
 says("BatchNormalization", PLAIN, PLAIN, PLAIN, PLAIN, domain(0, math.inf, "variance"))  # X, scale, B, mean, variance
-says(
-    "BitShift", PLAIN, sized(0, 7, "shift of `BitShift`")
-)  # beyond the width of the smallest, uint8, no result is defined
 says("GridSample", PLAIN, domain(-1, 1, "places of `GridSample`"))
