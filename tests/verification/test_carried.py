@@ -483,3 +483,20 @@ def test_what_is_fed_is_rounded_where_it_is_cast_in_another_shape(shape: str, mo
     assert found, found.summary()
     wrong = onnx_model(text.replace("Tan(x)", "Sin(x)"), **({"c": np.float32([0.25])} if more else {}))
     assert not verify(wrong, made, {"x": x})
+
+
+def test_what_is_fed_is_rounded_for_some_and_not_for_all() -> None:
+    """An output that hands the input on keeps it in float32; the tangent beside it reads it in float16."""
+    nodes = [
+        helper.make_node("Tan", ["x"], ["y"]),
+        helper.make_node("Concat", ["x", "k"], ["z"], axis=0),
+    ]
+    made = onnx_proto(nodes, {"x": [4, 64]}, {"y": [4, 64], "z": [5, 64]}, {"k": np.full((1, 64), -1e9, np.float32)})
+    source = OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(made)), name="g")
+    program = onnx_to_coreml(source, "mlprogram", precision="fp16")
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 64)).astype(np.float32)
+    x[0, :4] = np.pi / 2 - np.float32(
+        [0.0501, 0.0302, 0.0203, 0.0104]
+    )  # near the pole, the tangent makes much of a rounding
+    found = verify(source, program, {"x": x})
+    assert found.agrees, found.summary()

@@ -191,7 +191,7 @@ class _Trial:
             if len(self.settled) == known:
                 break
         # once more from values as float16 has them, where what is computed in it reads wide ones
-        left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float16"]
+        left = [row for row in rows if row.candidate not in self.settled and self._is_half(row)]
         if left := [row for row in left if self.made_from_accepted(row) and self._may_differ(row)]:
             self._narrow = True
             judged = self._judge_all(left, self._accepted_rows())
@@ -205,6 +205,11 @@ class _Trial:
             self._nudged = False
             self._settle_cleared(left, judged)
         return len(self.settled) > before
+
+    def _is_half(self, row: Row) -> bool:
+        """Whether a row is of float16, or is cast from one of it that was settled."""
+        first = self._feedable.get(row.reference, row)
+        return row.dtype == "float16" or (first.dtype == "float16" and first.candidate in self.settled)
 
     def on_same_inputs(self, rows: Sequence[Row], *, from_any: bool = False) -> dict[str, Judgement]:
         """Each of the rows, both sides being fed what is accepted before it, or ``from_any``: whatever is compared."""
@@ -253,22 +258,30 @@ class _Trial:
 
     def _may_differ(self, row: Row) -> bool:
         """Whether accepted values in float16 could make another number of the row than what was tried already."""
-        return any(fed.candidate not in self._accepted or fed.reference in self._wide for fed in self._fed_for(row))
+        if any(fed.candidate not in self._accepted or fed.reference in self._wide for fed in self._fed_for(row)):
+            return True
+        # some of what is computed from an input reads it as it is fed, and this row rounded
+        inputs = {feature.name for feature in self._run.reference.signature.inputs}
+        return any(read in inputs for read in self._read_for(row))
 
     def _fed_for(self, row: Row) -> Iterator[Row]:
         """What the reference is fed, to compute its partner of the row.
 
         What stands nearest before the row in the candidate may be paired with another value than stands there in the reference.
         """
+        for read in self._read_for(row):
+            if (fed := self._feedable.get(read)) is not None:
+                yield fed
+
+    def _read_for(self, row: Row) -> Iterator[str]:
+        """The values of the reference that are read to compute its partner of the row, back to what is fed."""
         graph = self._run.reference.graph
         front, seen = [row.reference], {row.reference}
         while front:
             node = graph.producer(front.pop())
             for read in () if node is None else graph.reads(node):
-                fed = self._feedable.get(read)
-                if fed is not None:
-                    yield fed
-                elif read not in seen:
+                yield read
+                if read not in self._feedable and read not in seen:
                     seen.add(read)
                     front.append(read)
 
@@ -343,13 +356,14 @@ class _Trial:
         entered = read_inputs(run.reference.signature, run.with_candidate_memory(sample), run.reference.name)
         given = {**self._constants, **_as_stored(run, entered, candidate_feed)}
         halves = any(row.dtype == "float16" for row in group)
+        if self._narrow:  # what is fed is rounded where it enters
+            given |= {name: _rounded(array) for name, array in given.items() if isinstance(array, np.ndarray)}
         for name, row in fed.items():
             shape, dtype = run.kinds[sample][row.reference]
             back = arrange_back(candidate_values[row.candidate], self._pairs[row.candidate].axes, shape)
             given[name] = own = back.astype(dtype, copy=False)
             if halves and back.dtype == np.float32:
-                with np.errstate(over="ignore"):
-                    rounded = back.astype(np.float16).astype(dtype)
+                rounded = _rounded(back).astype(dtype)
                 if self._narrow:
                     given[name] = rounded
                 elif not np.array_equal(rounded, own, equal_nan=True):
@@ -425,6 +439,14 @@ class _Trial:
         return UNIT_ROUNDOFF.get(stored, 0.0) > UNIT_ROUNDOFF.get(dtype, 0.0)
 
 
+def _rounded(array: Array) -> Array:
+    """Numbers of float32 as float16 has them; anything else as it is."""
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(np.float32)
+
+
 def _as_stored(run: VerificationRun, entered: Mapping[str, object], fed: Sample) -> dict[str, object]:
     """What the reference is fed, rounded where the candidate rounds what it is fed before anything else."""
     stored = dict(entered)
@@ -436,8 +458,7 @@ def _as_stored(run: VerificationRun, entered: Mapping[str, object], fed: Sample)
         if not isinstance(value, np.ndarray) or value.dtype != np.float32:
             continue
         if _enters_in_halves(run.candidate.graph, own):
-            with np.errstate(over="ignore"):
-                stored[name] = value.astype(np.float16).astype(np.float32)
+            stored[name] = _rounded(value)
     return stored
 
 
