@@ -77,7 +77,8 @@ def _listed(found: list[str]) -> str:
 
 def _acts_otherwise(module: torch.nn.Module) -> bool:
     """Whether a part's own ``forward`` asks for the mode, which it is in; a dropout of 0 asks for nothing."""
-    code = getattr(type(module).forward, "__code__", None)
+    # a TorchScript module's class has none that could be read
+    code = getattr(getattr(type(module), "forward", None), "__code__", None)
     if not module.training or code is None or "training" not in code.co_names:
         return False
     if type(module).__name__.startswith("Transformer") and type(module).__module__.startswith("torch.nn."):
