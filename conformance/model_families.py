@@ -3,7 +3,7 @@
     python -m conformance.model_families [--only TEXT ...] [--kind timm ...] [--jobs N] [--again] [--record]
 
 One small network a family: timm and torchvision (two of blocks that repeat), transformers (tiny configurations), plain
-networks. Each is judged in float32 and float16 by what ``conformance.trial`` grants (in float16 beside PyTorch's own half
+networks. Each is judged in float32 and float16 by what ``conformance.allowed`` grants (in float16 beside PyTorch's own half
 precision), by ``verify``, and once more at another length or batch where that is free. Each runs in a process of its own.
 ``--record`` puts each into conformance/results/model_families.json as soon as it is judged, with its commit, and leaves out
 what stands there: a run that is ended goes on there. It writes docs/families.md at its end.
@@ -31,9 +31,10 @@ from typing import Any
 import numpy as np
 
 import coreproof as cp
+from conformance.allowed import Feed, difference
 from conformance.family_networks import FAMILIES, LENGTH, OTHER_LENGTH, SEED, made
 from conformance.origin import origin, write_record
-from conformance.trial import Feed, difference, first_line, quiet, trial
+from conformance.trial import first_line, quiet, trial
 from coreproof.model.files.atomic import replacing
 
 PAGE = Path(__file__).parent.parent / "docs" / "families.md"

@@ -34,9 +34,9 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
+from conformance.allowed import run_source
 from conformance.coreai_interpreter import Interpreter
 from conformance.origin import origin
-from conformance.trial import run_source
 from coreproof.conversion.mil_to_coreai.convert import translated
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.operators import ONNX, meaning

@@ -3,7 +3,7 @@
     python -m conformance.random_graphs [--seeds 0-399] [--only SEED...] [--formats mlprogram-fp32 ...] [--keep FOLDER]
 
 Each graph (12 operators at most, float32, ranks 0 to 4) is run by ONNX Runtime, converted to each format and run by coreproof's
-runtime. Its numbers are judged as ``conformance.trial`` says; ``--record`` writes conformance/results/random_graphs.json.
+runtime. Its numbers are judged as ``conformance.allowed`` says; ``--record`` writes conformance/results/random_graphs.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from conformance.trial import FORMATS, Feed, carry_out, first_line, onnx_trial, quiet, run_source
+from conformance.allowed import Feed, run_source
+from conformance.trial import FORMATS, carry_out, first_line, onnx_trial, quiet
 
 RESULTS = Path(__file__).parent / "results" / "random_graphs.json"
 _ANSWER_SECONDS = 30.0

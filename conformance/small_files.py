@@ -19,7 +19,8 @@ import numpy as np
 import onnx
 
 import coreproof as cp
-from conformance.trial import FORMATS, carry_out, first_line, onnx_trial, quiet, run_source
+from conformance.allowed import run_source
+from conformance.trial import FORMATS, carry_out, first_line, onnx_trial, quiet
 from coreproof.conversion.operators import meaning
 from coreproof.feeding.drawn import random_feeds
 

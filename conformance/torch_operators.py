@@ -25,20 +25,9 @@ import numpy as np
 import onnx
 
 import coreproof as cp
+from conformance.allowed import Feed, difference, rounded, run_source
 from conformance.origin import write_record
-from conformance.trial import (
-    FORMATS,
-    Feed,
-    carry_out,
-    difference,
-    faults,
-    first_line,
-    quiet,
-    rounded,
-    run_source,
-    summary,
-    trial,
-)
+from conformance.trial import FORMATS, carry_out, faults, first_line, quiet, summary, trial
 from coreproof.conversion.operators import meaning
 
 RESULTS = Path(__file__).parent / "results" / "torch_operators.json"
@@ -200,7 +189,7 @@ def answer(module: Any, tensors: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
 def allowances(
     module: Any, tensors: Sequence[Any], exact: Sequence[np.ndarray[Any, Any]], half: bool, finite_in_half: bool
 ) -> dict[str, float] | None:
-    """Per output, what no honest conversion exceeds, from how far it moves with its inputs; as ``conformance.trial`` has it."""
+    """Per output, what no honest conversion exceeds, from how far it moves with its inputs; as ``conformance.allowed`` has it."""
     import torch
 
     unit = 2.0**-10 if half else 2.0**-22

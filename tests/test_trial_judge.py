@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import onnx
-from conformance.trial import allowances, run_source
+from conformance.allowed import allowances, run_source
 
 from tests.build import onnx_proto
 

@@ -467,36 +467,3 @@ def test_what_is_made_from_a_constant_that_is_stored_in_float16_follows_from_wha
     assert any(node.operator == "tan" for node in made.graph.nodes)
     found = verify(onnx_model(text, c=c, k=np.float32(factor), **numbers), made)
     assert found.agrees == agrees, found.summary()
-
-
-@pytest.mark.parametrize("shape", ["", "[1]", "[3,1]"])
-@pytest.mark.parametrize("more", ["", " m = Sub(x, c) s = Softmax<axis=-1>(m) z = Add(s, y)"])
-def test_what_is_fed_is_rounded_where_it_is_cast_in_another_shape(shape: str, more: str) -> None:
-    """A number of rank 0 enters as [1], and is squeezed before it is cast; before a softmax it is held within float16's range."""
-    outputs = f"float{shape} y" + (f", float{shape or '[1]'} z" if more else "")
-    text = f'<ir_version: 8, opset_import: ["": 17]> net (float{shape} x) => ({outputs}) {{ y = Tan(x){more} }}'
-    source = onnx_model(text, **({"c": np.float32([0.25])} if more else {}))
-    made = onnx_to_coreml(source, "mlprogram", precision="fp16")
-    rank = shape.count(",") + 1 if shape else 0
-    x = np.full({0: (), 1: (1,), 2: (3, 1)}[rank], 1.55922, np.float32)  # 0.0116 before the pole
-    found = verify(source, made, {"x": x})
-    assert found, found.summary()
-    wrong = onnx_model(text.replace("Tan(x)", "Sin(x)"), **({"c": np.float32([0.25])} if more else {}))
-    assert not verify(wrong, made, {"x": x})
-
-
-def test_what_is_fed_is_rounded_for_some_and_not_for_all() -> None:
-    """An output that hands the input on keeps it in float32; the tangent beside it reads it in float16."""
-    nodes = [
-        helper.make_node("Tan", ["x"], ["y"]),
-        helper.make_node("Concat", ["x", "k"], ["z"], axis=0),
-    ]
-    made = onnx_proto(nodes, {"x": [4, 64]}, {"y": [4, 64], "z": [5, 64]}, {"k": np.full((1, 64), -1e9, np.float32)})
-    source = OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(made)), name="g")
-    program = onnx_to_coreml(source, "mlprogram", precision="fp16")
-    x = np.random.default_rng(0).uniform(-1, 1, (4, 64)).astype(np.float32)
-    x[0, :4] = np.pi / 2 - np.float32(
-        [0.0501, 0.0302, 0.0203, 0.0104]
-    )  # near the pole, the tangent makes much of a rounding
-    found = verify(source, program, {"x": x})
-    assert found.agrees, found.summary()

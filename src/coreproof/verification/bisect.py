@@ -283,14 +283,13 @@ def behind_clipped(graph: Graph, rows: Sequence[Row]) -> list[Row]:
     """Inner values that are off and made from ones that leave float16's range, where all outputs agree; they may be ``led``."""
     if not _all_outputs_agree(rows):
         return []
-    known = {row.candidate: row for row in rows}
-    reached = dict.fromkeys(n for name in _clipped(rows) for n in readers(graph, name, known))
+    known, clipped = {row.candidate: row for row in rows}, _clipped(rows)
+    reached = dict.fromkeys(n for name in clipped for n in readers(graph, name, known))
     found: dict[str, Row] = {}
     while reached:
         off = [n for n in reached if n not in found and not known[n].agrees and known[n].how != "output"]
         found.update((n, known[n]) for n in off)
         reached = dict.fromkeys(n for name in off for n in readers(graph, name, known))
-    clipped = _clipped(rows)
     return [row for name, row in found.items() if name not in clipped]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from coreproof.errors import RunError
+from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Feeds
 from coreproof.feeding.example_feeds import example_feeds
 from coreproof.model.base import Model
@@ -42,6 +42,6 @@ def takes(running: Session, sample: Mapping[str, object]) -> bool:
     """Whether a model runs on a sample."""
     try:
         running.run(sample)
-    except RunError:
+    except CoreproofError:
         return False
     return True

@@ -35,7 +35,7 @@ from coreproof.verification.carried import computed_alike, settle_carried
 from coreproof.verification.choices import settle_choices
 from coreproof.verification.measured_rounding import held_to_what_rounding_does
 from coreproof.verification.own_program import held_to_the_module
-from coreproof.verification.refused_draws import without_refused
+from coreproof.verification.refused_draws import takes, without_refused
 from coreproof.verification.row import Row, Stretch, most, needs
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
@@ -322,7 +322,7 @@ def _at_other_lengths(run: VerificationRun, found: Verification, seed: int, prog
     if traced:
         run.reference_session.signature = signature
     # a model need not take each length between the ends: one that halves its picture takes no odd one
-    taken = [number < len(asked) or _runs(run.reference_session, pair[0]) for number, pair in enumerate(pairs)]
+    taken = [number < len(asked) or takes(run.reference_session, pair[0]) for number, pair in enumerate(pairs)]
     pairs = [pair for pair, does in zip(pairs, taken, strict=True) if does]
     asked = [shapes for shapes, does in zip(wanted, taken, strict=True) if does]
     if not pairs:
@@ -456,12 +456,3 @@ def _first(stretches: tuple[Stretch, ...], rows: tuple[Row, ...]) -> Stretch | N
     """The stretch of the first diverging row, when it diverges by itself."""
     first = next((row for row in rows if not row.agrees), None)
     return next((stretch for stretch in stretches if stretch.row is first), None)
-
-
-def _runs(running: Session, sample: Mapping[str, object]) -> bool:
-    """Whether a model takes what it is fed."""
-    try:
-        running.run(sample)
-    except CoreproofError:
-        return False
-    return True

@@ -42,17 +42,7 @@ _SUMS = ("CumSum", "ReduceSum", "ReduceL1")
 _ADDED = ("Add", "Sub", "Sum")
 _GROW = (
     *_ADDED,
-    "Where",
-    "Max",
-    "Min",
-    "Concat",
-    "Reshape",
-    "Unsqueeze",
-    "Squeeze",
-    "Transpose",
-    "Slice",
-    "Expand",
-    "Identity",
+    *["Where", "Max", "Min", "Concat", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice", "Expand", "Identity"],
 )
 """What makes more of terms that were added before, or hands it on."""
 _SCATTERED = ("ScatterElements", "ScatterND")

@@ -18,28 +18,45 @@ from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 
 _ELEMENTWISE = frozenset(
-    (
-        *(
-            "Add",
-            "Sub",
-            "Sum",
-            "Mul",
-            "Div",
-            "Mod",
-            "Pow",
-            "Sqrt",
-            "Exp",
-            "Log",
-            "Reciprocal",
-            "Abs",
-            "Neg",
-            "Sign",
-            "Cast",
-        ),
-        *("Floor", "Ceil", "Round", "Relu", "Clip", "Max", "Min", "Where", "CumSum", "Sigmoid", "Tanh", "Sin", "Cos"),
-        *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceSumSquare"),
-    )
+    [
+        "Add",
+        "Sub",
+        "Sum",
+        "Mul",
+        "Div",
+        "Mod",
+        "Pow",
+        "Sqrt",
+        "Exp",
+        "Log",
+        "Reciprocal",
+        "Abs",
+        "Neg",
+        "Sign",
+        "Cast",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Relu",
+        "Clip",
+        "Max",
+        "Min",
+        "Where",
+        "CumSum",
+        "Sigmoid",
+        "Tanh",
+        "Sin",
+        "Cos",
+        "ReduceSum",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceL1",
+        "ReduceSumSquare",
+    ]
 )
+"""Arithmetic between what is fed and a cast; a product of matrices, a convolution and the like are layers."""
 _CHOOSES = ("Where",)
 """Operators whose first operand is no number."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
