@@ -131,7 +131,7 @@ def main() -> None:
     known: dict[str, dict[str, Any]] = {}
     if given.only and RESULTS.is_file():
         known = {record["model"]: record for record in json.loads(RESULTS.read_text(encoding="utf-8"))["models"]}
-    made = origin("conformance.healthy")
+    made = origin("conformance.healthy", whole=True)
     for name, model, source in cases(given.data, given.only):
         record = known[name] = {**examine(name, model, source), "commit": made["commit"]}
         records = list(known.values())

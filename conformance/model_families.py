@@ -302,7 +302,7 @@ def whole(known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     listed = [f"{kind}:{name}" for kind, names in FAMILIES.items() for name in names]
     records = [known[family] for family in listed if family in known]
     open_yet = [family for family in listed if family not in known]
-    head = {**origin("conformance.model_families"), "seed": SEED}
+    head = {**origin("conformance.model_families", whole=True), "seed": SEED}
     return {**head, **counted(records), "not judged yet": open_yet, "records": records}
 
 
