@@ -2,7 +2,8 @@
 
 An epsilon guards a division, a root or a logarithm. Where its rounding to the smallest float16 number tells nobody apart
 (``x / (norm(x) + 1e-8)``), it is raised to that number; where it would (``log(x + 1e-8)``, ``1 / (x + 1e-8)``, a norm whose
-squares vanish before it does), the operators from the squares to the guarded one are kept in float32.
+squares vanish before it does), the operators from the squares to the guarded one are kept in float32. A normalisation's own
+epsilon is looked at in ``faint_epsilons``.
 
 A mask's minimum (-1e9, or float32's own) becomes float16's own, -65504. It does its work in a softmax as long as something
 finite is left in each row, so that sums of such numbers must not all end at minus infinity. Where it reaches an output, whoever
@@ -18,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
+from coreproof.conversion.onnx_to_coreml.faint_epsilons import faint_epsilons
 from coreproof.conversion.onnx_to_coreml.faint_factors import LOST, faint_factors, fine_steps, share_lost
 from coreproof.conversion.onnx_to_coreml.integer_sums import integer_sums
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
@@ -82,7 +84,7 @@ def half_range(graph: ir.Graph) -> HalfRange:
     # each finder reads the graph for itself; what one keeps in float32 does not hide it from the others
     constants = _constants(graph)
     found = (
-        *(_guarded, _at_edges, fine_steps, faint_factors, integer_sums, _large_angles),
+        *(_guarded, faint_epsilons, _at_edges, fine_steps, faint_factors, integer_sums, _large_angles),
         *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time, whole_parts),
     )
     wide = frozenset(name for kind in found for name in kind(graph, constants))

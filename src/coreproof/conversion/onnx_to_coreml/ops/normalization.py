@@ -112,7 +112,8 @@ def _statistics(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> tu
     centred = ctx.mb.sub(x=x, y=mean)
     # of what is centred: mean(x^2) - mean(x)^2 cancels where the mean is large
     variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
-    return mean, centred, ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)))
+    guarded = ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)) if epsilon else variance
+    return mean, centred, ctx.mb.sqrt(x=guarded)
 
 
 @lowering("LayerNormalization", error="norm", word="layernorm")
@@ -236,5 +237,6 @@ def lp_normalization(ctx: Context, x: Operand, *, axis: int = -1, p: int = 2) ->
 
 @lowering("MeanVarianceNormalization")
 def mean_variance_normalization(ctx: Context, x: Operand, *, axes: tuple[int, ...] = (0, 2, 3)) -> Result:
-    """(x - mean) / sqrt(variance), with the 1e-9 under the root that ONNX's definition has."""
-    return normalize(ctx, x, list(axes), 1e-9)
+    """(x - mean) / (sqrt(variance) + 1e-9): ONNX's definition adds it behind the root."""
+    _, centred, deviation = _statistics(ctx, x, list(axes), 0.0)
+    return ctx.mb.real_div(x=centred, y=ctx.mb.add(x=deviation, y=ctx.epsilon(1e-9)))
