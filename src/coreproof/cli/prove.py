@@ -77,8 +77,8 @@ def command(
     Without photos and arrays, the steps are verified on inputs that are drawn, and no predictions are compared.
 
     Exit 0 when every step agrees, 1 when one does not, or when an output (NaN, zero, constant, rounding may change half of it) or
-    one class on every photo proves nothing. With --require, single values may diverge, as long as that share of them agrees, and
-    of the photos of each two models.
+    one class on every photo or array proves nothing. With --require, single values may diverge, as long as that share of them
+    agrees, and of the photos of each two models.
     """
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import console

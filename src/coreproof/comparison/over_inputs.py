@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ import numpy as np
 from coreproof.comparison.agreement import wilson
 from coreproof.comparison.answers import MOST, Answer
 from coreproof.comparison.lineup import Lineup, as_lineup, spoken
+from coreproof.comparison.scored import Scored, batch
 from coreproof.comparison.variants import ModelFactory
 from coreproof.comparison.weakness import FEW
 from coreproof.errors import InputError, LineupError
@@ -32,7 +32,6 @@ from coreproof.feeding.input_files import NamedSample
 from coreproof.feeding.inputs import hand_over
 from coreproof.feeding.user_inputs import given_samples, named_samples
 from coreproof.model.base import Model
-from coreproof.model.class_labels import class_count
 from coreproof.model.notebook_view import Spoken
 from coreproof.model.numbers import json_ready
 from coreproof.model.progress import Progress, silent
@@ -42,8 +41,6 @@ from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 from coreproof.visible import in_json
 
-_SCORES = re.compile(r"logit|score|prob|class", re.IGNORECASE)
-"""What people call an output that tells classes apart, where the model does not say so."""
 _LISTED = 200
 """Samples of which a report has a line, those that differ most first; and classes."""
 
@@ -216,13 +213,6 @@ def _listed(inputs: str | Path | Inputs | Sequence[NamedSample], first: Model) -
     return [NamedSample(f"sample {at}", each) for at, each in enumerate(given_samples(given, first.signature))], ""
 
 
-def told_classes(output: str, value: np.ndarray, labels: int) -> bool:
-    """Whether the last axis of an output scores classes: as many as there are labels, or it is called so."""
-    if value.dtype.kind != "f" or not value.ndim or value.shape[-1] < 2:
-        return False
-    return value.shape[-1] == labels or _SCORES.search(output) is not None
-
-
 class _Judged:
     """What is kept of the answers, sample by sample."""
 
@@ -232,6 +222,7 @@ class _Judged:
         self.names = tuple(models)
         self.states = {name: each.state() if each.signature.states else None for name, each in running.items()}
         reference = running[self.names[0]]
+        self.scored = Scored(models[self.names[0]], reference)
         # for each model: its own name of each output of the first
         self.outputs = {
             name: {pair.reference: pair.candidate for pair in match_outputs(reference, candidate)}
@@ -243,16 +234,24 @@ class _Judged:
         self.far: dict[tuple[str, str, str], list[tuple[float, float, str]]] = {}
         self.same: dict[tuple[str, str, str], list[int]] = {}
         self.named: dict[str, dict[str, Counter[int]]] = {}
+        # outputs of which one class throughout is worth a word: whole numbers may be lengths, or what else is one throughout
+        self.telling: set[str] = set()
         self.rows: list[SampleRow] = []
+        # samples, each of a batch counted
+        self.fed = 0
         self.kept: list[tuple[float, Answer]] = []
 
     def add(self, sample: NamedSample, first: Model) -> None:
         """Feeds all models with a sample."""
         answers = {name: self._answers(name, sample.values, first) for name in self.names}
+        rows = batch(sample.values, {output: answers[self.names[0]][output] for output in self.shared})
+        self.fed += rows
         worst, told, furthest_two = 0.0, dict[str, str](), self.names[:2]
         for output in self.shared:
             values = {name: answers[name][output] for name in self.names}
-            classes = {name: self._classes(output, value) for name, value in values.items()}
+            classes = {name: self.scored.classes(output, answers[name], rows) for name in self.names}
+            if self.scored.says_classes(output, values[self.names[0]]):
+                self.telling.add(output)
             for name, found in classes.items():
                 if found is not None:
                     self.named.setdefault(output, {}).setdefault(name, Counter()).update(found.reshape(-1).tolist())
@@ -294,22 +293,6 @@ class _Judged:
         found = running.run(fed, taps_of(running, list(outputs.values())), self.states[name])
         return {output: np.asarray(as_array(found[own])) for output, own in outputs.items()}
 
-    def _classes(self, output: str, value: np.ndarray) -> np.ndarray | None:
-        """The class at each place: the largest along the axis of scores, or the whole number itself; None where none is told."""
-        if value.dtype.kind in "iub":
-            return value
-        if value.dtype.kind != "f" or not value.ndim or not value.size:
-            return None
-        signature = self.models[self.names[0]].signature
-        # scores by what the model says of its classes first, by the output's name where it says nothing
-        count = class_count(signature) or len(signature.labels or ())
-        if count > 1 and value.size == count:
-            return np.array([int(np.argmax(value))])
-        scored = value.shape[-1] > 1 and output == signature.scores
-        if scored or told_classes(output, value, len(signature.labels or ())):
-            return np.asarray(np.argmax(value, axis=-1))
-        return None
-
     def _class_name(self, index: int) -> str:
         labels = self.models[self.names[0]].signature.labels or ()
         return str(labels[index]) if 0 <= index < len(labels) else str(index)
@@ -349,18 +332,22 @@ class _Judged:
             yield OutputPair(output, a, b, furthest, typical, sample, counted[0], counted[1], float(low), float(high))
 
     def _weak(self) -> Iterator[Weakness]:
-        for output, counted in self.named.items():
+        told = {output: counted for output, counted in self.named.items() if output in self.telling}
+        alone = {output: {index for of in counted.values() for index in of} for output, counted in told.items()}
+        # where one output of several names more classes than one, the others' agreement is not all that there is
+        throughout = all(len(classes) == 1 for classes in alone.values())
+        for output, classes in alone.items():
             # one place may name one class; several that all name the same one tell nothing of agreement
-            classes = {index for of in counted.values() for index in of}
-            places = max(sum(of.values()) for of in counted.values())
+            places = max(sum(of.values()) for of in told[output].values())
             if len(classes) == 1 and places > 1:
                 only = self._class_name(next(iter(classes)))
                 what = f"{only!r} is the only class that output {output!r} names on any input"
-                yield Weakness("one-class", what, self.names, fails=True)
+                # one place of many (tokens, pixels) may well be like all others, and is compared as a value besides
+                yield Weakness("one-class", what, self.names, fails=throughout and places == self.fed)
         if random := tuple(name for name, model in self.models.items() if model.untrained):
             yield Weakness("untrained", "untrained weights: their classes mean nothing", random)
-        if len(self.rows) < FEW:
-            yield Weakness("few-samples", f"{len(self.rows)} input{'s' if len(self.rows) != 1 else ''}")
+        if self.fed < FEW:
+            yield Weakness("few-samples", f"{self.fed} input{'s' if self.fed != 1 else ''}")
 
 
 def _most(counted: Iterable[Counter[int]]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from coreproof.errors import InputError, PhotoError
@@ -17,6 +18,7 @@ from coreproof.feeding.user_inputs import given_samples, named_samples
 from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count
+from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import resize_and_crop
 
@@ -24,10 +26,30 @@ PROOF_PHOTOS = 8
 """How many photos each step of a proof is verified on, value by value; all of them are compared by their predictions."""
 
 
+def _batch_of(sample: Sample) -> int:
+    """How many samples one feeding may hold: the length in front that all arrays share which have more axes; else 1."""
+    lengths = {value.shape[0] for value in sample.values() if isinstance(value, np.ndarray) and value.ndim > 1}
+    return int(lengths.pop()) if len(lengths) == 1 else 1
+
+
+def _apart(one: NamedSample, signature: Signature) -> list[NamedSample]:
+    """The samples of a batch, where the model leaves its length open in every input, under one name; else the sample itself."""
+    first = {f.shape[0] if f.shape else 0 for f in signature.inputs if f.name in one.values}
+    count = _batch_of(one.values)
+    if count < 2 or len(first) > 1 or any(isinstance(length, int) for length in first):
+        return [one]
+    arrays = {name: np.asarray(value) for name, value in one.values.items()}
+    if any(value.shape[:1] != (count,) for value in arrays.values()):
+        return [one]
+    rows = ({name: value[at : at + 1] for name, value in arrays.items()} for at in range(count))
+    return [NamedSample(f"{one.name}/{at}", row) for at, row in enumerate(rows)]
+
+
 class ProofFeeds:
     """Photos spread evenly over a folder, in the form that each model takes; or arrays, under each model's names; or draws.
 
     ``unreadable``: photos that were met and are none, and why. ``origin`` says in words where given arrays came from.
+    ``batches``: a given batch is fed as it is, as the models take several samples at once.
     Raises InputError where photos cannot be fed: to other than one picture, or without a known feeding; for photos beside
     arrays; and for arrays that do not fit the source, with all of it. PhotoError where no photo can be read.
     """
@@ -40,16 +62,22 @@ class ProofFeeds:
         feeding: Feeding | None,
         samples: int = PROOF_PHOTOS,
         origin: str | None = None,
+        *,
+        batches: bool = False,
     ) -> None:
         samples = whole(samples, "samples", least=1)
         if photos is not None and inputs is not None:
             raise InputError("give arrays or photos, not both", where=source.name)
         self.source = source
         self.feeding = feeding
+        # examples that stand in for draws are no test set of anybody
+        self._by_user = origin is None and inputs is not None
         self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
         self._samples = samples if isinstance(inputs, str | Path) and Path(inputs).is_dir() else None
-        self.given, names = self._named_samples(inputs)
-        self.named = [NamedSample(name, values) for name, values in zip(names, self.given or (), strict=True)]
+        named = self._named_samples(inputs)
+        # where the source leaves a batch open, what is made of it takes one sample at a time
+        self.named = named if batches else [each for one in named for each in _apart(one, source.signature)]
+        self.given: list[Sample] | None = None if inputs is None else [each.values for each in self.named]
         self.unreadable: dict[str, str] = {}
         self.files: tuple[Path, ...] = ()
         if photos is not None:
@@ -78,15 +106,14 @@ class ProofFeeds:
             return False
         return True
 
-    def _named_samples(self, inputs: str | Path | Inputs | None) -> tuple[list[Sample] | None, tuple[str, ...]]:
+    def _named_samples(self, inputs: str | Path | Inputs | None) -> list[NamedSample]:
         """All samples that are given, and what each is called."""
         if inputs is None:
-            return None, ()
+            return []
         if isinstance(inputs, str | Path):
-            named = named_samples(inputs, self.source.signature)
-            return [each.values for each in named], tuple(each.name for each in named)
+            return named_samples(inputs, self.source.signature)
         listed = given_samples(inputs, self.source.signature)
-        return listed, tuple(f"sample {at}" for at in range(len(listed)))
+        return [NamedSample(f"sample {at}", each) for at, each in enumerate(listed)]
 
     def _check_picture(self) -> None:
         taken = lone_input(self.source, "give arrays: --inputs FILE.npz, or neither, and inputs are drawn")
@@ -110,9 +137,10 @@ class ProofFeeds:
             )
 
     @property
-    def is_folder(self) -> bool:
-        """Whether a folder of inputs was given, over all of which models are compared."""
-        return self._samples is not None
+    def are_compared(self) -> bool:
+        """Whether inputs were given over all of which models are compared: a folder, or several samples in any form."""
+        several = len(self.named) > 1 or any(_batch_of(each.values) > 1 for each in self.named)
+        return self._samples is not None or (self._by_user and several)
 
     @property
     def draws(self) -> bool:

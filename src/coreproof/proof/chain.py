@@ -95,8 +95,8 @@ def prove(
 
     ``truth`` is a csv that tells what the photos show (default: the labels.csv beside them).
     ``samples`` is how many of the photos each step is verified on. ``inputs``, in place of photos: a .npz as ``verify``
-    takes it, or mappings of name to array; or a folder of .npz, .npy, .wav and token ids, over all of which the models are then
-    compared output by output. Without any of these, inputs are drawn, and no predictions are compared.
+    takes it, or mappings of name to array; or a folder of .npz, .npy, .wav and token ids. Over several of them the models are
+    then compared output by output. Without any of these, inputs are drawn, and no predictions are compared.
     ``feeding`` says how photos are fed, ``labels`` what the classes are called (default: what the model carries). The written
     models hold both; where the classes are known, the Core ML models are classifiers. ``announce`` hears of each
     finished step.
@@ -138,7 +138,7 @@ def prove(
     pictures = None if photos is None else list_photos(photos, truth).spread(limit)
     if pictures is not None:
         shipping.check_photos(loaded)
-    fed = ProofFeeds(loaded, pictures, inputs, loaded.feeding, samples, origin)
+    fed = ProofFeeds(loaded, pictures, inputs, loaded.feeding, samples, origin, batches=shipping.takes_several)
     packages: list[str] = []
     with replacing_together(out, packages) as stage:
         chain = _Chain(

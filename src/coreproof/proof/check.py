@@ -128,7 +128,9 @@ def check_proof(
             told = f"not carried out again: it was made with {grounds.count:,} {grounds.fed}, and none were given"
             return ProofCheck(str(proof), (*lines, Ground("steps", None, told)), repeated=False)
         pictures = list_photos(photos).spread(_limit(grounds)) if photos is not None else None
-        fed = ProofFeeds(loaded, pictures, inputs, grounds.feeding or loaded.feeding, _samples(grounds))
+        batches = not carried and Shipping.read(grounds.options).takes_several
+        feeding = grounds.feeding or loaded.feeding
+        fed = ProofFeeds(loaded, pictures, inputs, feeding, _samples(grounds), batches=batches)
         same = inputs_digest(pictures, fed) == grounds.inputs
         lines.append(Ground(grounds.fed, same, "the same content" if same else "other ones than those of the proof"))
     again = _migrated_again if carried else _again

@@ -19,7 +19,6 @@ from coreproof.feeding.photos import Photos
 from coreproof.feeding.proof_feeds import ProofFeeds
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count
-from coreproof.model.features import Signature
 from coreproof.model.files.outputs import check_output, model_kind
 from coreproof.model.load import load
 from coreproof.model.progress import Progress
@@ -161,12 +160,11 @@ class ProofSteps:
 
         missing = "the model is no classifier: its answer is no row of scores"
         if self.photos is None:
-            missing = "no photos were given"
-        if self.fed.is_folder:
+            missing = "no photos were given" if self.fed.draws else "one input was given, and several are compared"
+        if self.fed.are_compared:
             return None
-        signature = self.source.signature
         # a Core ML classifier hands out labels and no row of scores
-        if self.photos is None or not _tells_classes(signature):
+        if self.photos is None or not _tells_classes(self.source):
             self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
             return None
         started = time.monotonic()
@@ -179,10 +177,10 @@ class ProofSteps:
         return found
 
     def compare_over_inputs(self) -> InputComparison | None:
-        """All models over all inputs of a folder, output by output."""
+        """All models over all inputs that were given, output by output."""
         from coreproof.comparison.over_inputs import over_inputs
 
-        if not self.fed.is_folder:
+        if not self.fed.are_compared:
             return None
         started = time.monotonic()
         try:
@@ -244,9 +242,14 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def _tells_classes(signature: Signature) -> bool:
+def _tells_classes(source: Model) -> bool:
     """Whether a model's answer to a photo is a row of scores; a single number, or the number of a class, is none."""
+    from coreproof.comparison.scored import Scored
+
+    signature = source.signature
     if signature.probabilities is not None:
         return True
-    dtype = signature.outputs[0].dtype if signature.outputs else None
-    return (class_count(signature) or 0) > 1 and not (dtype or "").startswith(("int", "uint", "bool"))
+    output = signature.outputs[0] if signature.outputs else None
+    if output is None or (class_count(signature) or 0) < 2 or (output.dtype or "").startswith(("int", "uint", "bool")):
+        return False
+    return Scored(source).is_row(output.name)

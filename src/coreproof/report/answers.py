@@ -12,7 +12,7 @@ from PIL import Image
 
 from coreproof.comparison.answers import Answer
 from coreproof.comparison.lineup import spoken
-from coreproof.comparison.over_inputs import told_classes
+from coreproof.comparison.scored import told_classes
 from coreproof.feeding.predict import is_distribution, softmax
 from coreproof.handover.screen import Boxes, reading_of
 from coreproof.report.curve import Document

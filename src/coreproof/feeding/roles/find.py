@@ -33,14 +33,15 @@ def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
     if not (model.is_source or model.is_coreml) or all(f.image is not None for f in model.signature.inputs):
         return {}
     try:
-        flow = _flow_of(model, running)
+        flow = flow_of(model, running)
     except CoreproofError:
         return {}
     found = backwards(flow)
     return {feature.name: _final_role(feature, found[feature.name]) for feature in model.signature.inputs}
 
 
-def _flow_of(model: Model, running: Session | None) -> Flow:
+def flow_of(model: Model, running: Session | None) -> Flow:
+    """A model's operators in ONNX's words; of a Core ML model as it is lowered. Raises what reading and lowering it raises."""
     if isinstance(model, TorchModel):
         return torch_flow(model)
     if isinstance(model, OnnxModel):
