@@ -20,6 +20,9 @@ from coreproof.model.graph import Graph
 WHOLE_NUMBERS = 10
 """Integers are drawn below this, where nothing bounds them."""
 
+_FARTHEST = float((1 << 24) - 1)
+"""No integer is drawn beyond this, where nothing bounds it: a NeuralNetwork keeps them in float32, which holds all up to here."""
+
 SCALES = (1.0, 0.1, 10.0)
 """Standard deviation of the numbers of one draw after another."""
 
@@ -50,13 +53,14 @@ def draw(
     free: Mapping[str, int] | None = None,
     *,
     clean: bool = False,
+    far: bool = False,
 ) -> Array:
     """One random value of ``shape`` for an input with this ``role``; the ``number`` counts the draws.
 
     Pictures: smooth waves with some noise, whole numbers 0-255, like photos. Numbers: normal, of another magnitude in each
     draw, within their domain; zeros, repeated values and vectors of zeros among them unless ``clean``. Indices: over all that
     they pick from, its first and last entry among them. Masks: both values along each row. Booleans: both.
-    ``free`` holds the lengths drawn for free dimensions, by name.
+    ``free`` holds the lengths drawn for free dimensions, by name. ``far``: ten times as far, where whole numbers have no end.
     """
     require_dimensions(feature, len(shape))
     what = f"a value for input {feature.name!r}, drawn at random,"
@@ -84,11 +88,11 @@ def draw(
     if role.kind == "additive":
         return _additive(shape, rng, number, dtype)
     if role.kind == "index":
-        return _indices(shape, rng, within(role, dtype)).astype(dtype)
+        return _indices(shape, rng, within(role, dtype), number).astype(dtype)
     if role.kind == "length":
         return _lengths(shape, rng, within(role, dtype), number).astype(dtype)
     if dtype.kind in "iu":
-        return _in_order(_whole(shape, rng, within(role, dtype)).astype(dtype), role)
+        return _in_order(_whole(shape, rng, within(role, dtype), dtype, far=far).astype(dtype), role)
     # all magnitudes in one draw, so that a large model is run once for them
     scale = _by_rows(shape) if number == MIXED else SCALES[number % len(SCALES)]
     return _in_order(_numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype), role)
@@ -103,6 +107,7 @@ def within(role: Role, dtype: np.dtype) -> Role:
     if dtype.kind not in "iu":
         return role
     held = np.iinfo(dtype)
+    role = replace(role, reach=min(role.reach, float(held.max)))
     # an open end stays open: what nothing bounds is drawn small. The largest int64 as a float is one too many.
     most = float(held.max) if dtype.itemsize < 8 else float(held.max // 2)
     low = role.low if math.isinf(role.low) and held.min < 0 else max(role.low, float(held.min))
@@ -137,7 +142,7 @@ def _additive(shape: tuple[int, ...], rng: np.random.Generator, number: int, dty
     return np.where(_both(shape, rng, number) == 1, 0.0, low).astype(dtype)
 
 
-def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Array:
+def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role, number: int) -> Array:
     low = math.ceil(role.low)
     high = max(low, math.floor(role.high))  # no whole number may lie between the ends
     columns = role.columns if role.columns and shape and shape[-1] == len(role.columns) else None
@@ -156,7 +161,10 @@ def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Ar
     if role.distinct and shape and shape[-1] <= high - low + 1:  # along each row at least
         each = [rng.choice(high - low + 1, shape[-1], replace=False) for _ in range(size // max(1, shape[-1]))]
         return low + np.array(each, np.int64).reshape(shape)
-    return _scattered(rng.integers(low, high + 1, shape), rng, [high, low, *sorted(role.among)], low, high)
+    drawn = rng.integers(low, high + 1, shape)
+    # a lone one cannot be both ends at once: it is one, the other, and any in turn
+    ends = [high, low, *sorted(role.among)] if size > 1 else [[high], [low], []][number % 3]
+    return _scattered(drawn, rng, ends, low, high)
 
 
 def _scattered(value: Array, rng: np.random.Generator, wanted: Iterable[float], low: float, high: float) -> Array:
@@ -181,22 +189,41 @@ def _lengths(shape: tuple[int, ...], rng: np.random.Generator, role: Role, numbe
 
 
 def whole_ends(role: Role) -> tuple[int, int]:
-    """The least and the greatest whole number that is drawn for a role; ``WHOLE_NUMBERS`` of them where an end is open."""
+    """The least and the greatest whole number that is drawn for a role; ``WHOLE_NUMBERS`` of them where an end is open.
+
+    More where what reads them asks for larger ones.
+    """
     least = math.ceil(role.low) + (role.above and role.low == math.ceil(role.low)) if role.low > -math.inf else None
     most = math.floor(role.high) - (role.below and role.high == math.floor(role.high)) if role.high < math.inf else None
     if least is None:
         least = 0 if most is None or most >= WHOLE_NUMBERS - 1 else most - WHOLE_NUMBERS + 1
-    return least, least + WHOLE_NUMBERS - 1 if most is None else most
+    return least, max(least + WHOLE_NUMBERS - 1, math.ceil(min(role.reach, _FARTHEST))) if most is None else most
 
 
-def _whole(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Array:
-    """Integers that are numbers to the model."""
+def opens(feature: Feature, role: Role) -> bool:
+    """Whether an input holds whole numbers without a greatest one."""
+    whole = feature.image is None and (feature.dtype or "float32").startswith(("int", "uint"))
+    return whole and role.kind == "number" and role.high == math.inf
+
+
+def _whole(shape: tuple[int, ...], rng: np.random.Generator, role: Role, dtype: np.dtype, *, far: bool) -> Array:
+    """Integers that are numbers to the model: of each magnitude some, where they go far; ``far``, negative ones among them."""
     low, high = whole_ends(role)
     low = min(low, high)
     if role.nonzero and low <= 0 <= high:
         low, high = (1, high) if high > 0 else (low, -1)
+    if far and role.high == math.inf:
+        high = low + round(min(10 * (high - low), max(_FARTHEST, high - low), np.iinfo(dtype).max - low))
+    if high - low > 10 * WHOLE_NUMBERS and role.high == math.inf:
+        # evenly over their logarithms, and as many evenly over all
+        ends = np.where(rng.integers(0, 2, shape) == 1, 1.0, rng.uniform(0, 1, shape))
+        value = low + np.floor(rng.uniform(0, 1, shape) * (high - low + 1) ** ends).astype(np.int64)
+        # where they are divided, which differs below zero
+        if far and dtype.kind == "i" and role.low == -math.inf and role.reach > 0:
+            value = np.where(rng.integers(0, 2, shape) == 1, -value, value)
+    else:
+        value = rng.integers(low, high + 1, shape)
     # what a model compares with decides its branches: each has to be met
-    value = rng.integers(low, high + 1, shape)
     compared = [n for n in sorted(role.among) if n or not role.nonzero]
     return _scattered(value, rng, compared, role.low, role.high)
 

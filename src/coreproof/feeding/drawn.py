@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from coreproof.errors import CoreproofError, InputError
-from coreproof.feeding.draw import MIXED, SCALES, draw, draw_structured, one_vector, takes_zeros
+from coreproof.feeding.draw import MIXED, SCALES, draw, draw_structured, one_vector, opens, takes_zeros
 from coreproof.feeding.ends import Ends, count_elements, is_drawn_apart
 from coreproof.feeding.lengths import End, lengths, takes_shape
 from coreproof.feeding.matched_inputs import fitted, handed_by_column, match_inputs, text_columns
@@ -42,12 +42,14 @@ def random_sample(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     graphs: Sequence[Graph] = (),
     clean: bool = False,
+    far: bool = False,
 ) -> tuple[Sample, Sample]:
     """The same random values for both models: drawn for the reference's inputs, handed to the candidate's.
 
     What is drawn, and in which shape, ``coreproof.feeding.draw`` says. Where one side takes a picture, both are fed its
     pixels. ``roles`` say what the reference's inputs are for (``roles_for``), ``number`` counts the draws of one seed, ``shapes``
     are other lengths than the usual ones; ``graphs`` know the keys of dictionaries. ``clean``: without zeros among the numbers.
+    ``far``: whole numbers without an end go ten times as far as usual.
     """
     # the first draw hangs on the seed alone, every further one on its number too
     rng = np.random.default_rng(seed if number == 0 else [seed, number])
@@ -72,7 +74,7 @@ def random_sample(
         if a.name in structured:
             reference_sample[a.name] = candidate_sample[b.name] = draw_structured(drawn, rng, graphs, role)
             continue
-        value = draw(drawn, asked[a.name], rng, role, number, free, clean=clean)
+        value = draw(drawn, asked[a.name], rng, role, number, free, clean=clean, far=far)
         reference_sample[a.name], candidate_sample[b.name] = value, (handed := fitted(value, b))
         if a.image is None and b.image is None and not takes_shape(b, np.asarray(handed).shape):
             raise InputError(
@@ -116,13 +118,15 @@ class Feeds:
     """What two models are fed, sample by sample, and in words where that came from.
 
     Of what was drawn, ``taken`` says what each input of the reference was taken for, and ``large`` which samples are of more
-    than the usual magnitude. ``draft``: they were drawn and not tried yet; it draws each of them again, without zeros.
+    than the usual magnitude, ``far`` which of these hold whole numbers that go further than anything asks for. ``draft``: they
+    were drawn and not tried yet; it draws each of them again, without zeros.
     """
 
     pairs: Sequence[Pair]
     said: str
     taken: Mapping[str, str] = field(default_factory=dict)
     large: tuple[int, ...] = ()
+    far: tuple[int, ...] = ()
     draft: Draft | None = None
 
     @property
@@ -197,6 +201,7 @@ class Draft:
         self._plans = list(self._planned())
         self.pairs = [self._drawn(plan, clean=False) for plan in self._plans]
         self.large = tuple(number for number, plan in enumerate(self._plans) if plan.large)
+        self.far = self.large if any(opens(a, self.roles.get(a.name, PLAIN)) for a, _ in self.matched) else ()
         self.taken = _in_words(self.matched, self.roles)
         self.may_redraw = all(a.image is None and b.image is None for a, b in self.matched)
 
@@ -220,7 +225,7 @@ class Draft:
         ends: tuple[End, ...] = ("usual", "high", "low") if flexible else ("usual",) * 3
         # one further draw instead of two where a run takes long
         mixed = scaled and not flexible and self.ends.elements > _LARGE
-        count = 2 if mixed else 3 if flexible or scaled else 2 if numbers else 1
+        count = 2 if mixed else 3 if flexible or scaled or any(map(self._lone, numbers)) else 2 if numbers else 1
         for number in range(count):
             size = f"{SCALES[number]:g} times the magnitude" if number and scaled else ""
             end = f"the {ends[number]} end of the declared lengths" if ends[number] != "usual" else ""
@@ -233,8 +238,15 @@ class Draft:
 
     def _scales(self, feature: Feature) -> bool:
         role = self.roles.get(feature.name, PLAIN)
+        if opens(feature, role):
+            return True
         bounded = role.low > -math.inf and role.high < math.inf
         return (feature.dtype or "float32").startswith(("float", "bfloat")) and role.kind == "number" and not bounded
+
+    def _lone(self, feature: Feature) -> bool:
+        """Whether an input is one number that a draw has as one end of its range, the other, or between: a length, an index."""
+        kind = self.roles.get(feature.name, PLAIN).kind
+        return kind == "length" or (kind == "index" and math.prod(self.shapes("usual").get(feature.name, ())) == 1)
 
     def _zeroed(self, feature: Feature) -> bool:
         role = self.roles.get(feature.name, PLAIN)
@@ -250,6 +262,7 @@ class Draft:
             shapes=self.shapes(plan.end),
             graphs=self.graphs,
             clean=clean,
+            far=plan.large,
         )
         if not plan.zeros:
             return reference, candidate

@@ -112,7 +112,8 @@ def feeds_of(
         fed = several(reference, candidate, seed, sessions)
     else:
         draft = Draft(reference, candidate, seed, sessions)
-        fed = Feeds(draft.pairs, draft.said(), draft.taken, draft.large, draft if draft.may_redraw else None)
+        again = draft if draft.may_redraw else None
+        fed = Feeds(draft.pairs, draft.said(), draft.taken, draft.large, draft.far, again)
     return _translated(reference, candidate, fed, sessions)
 
 

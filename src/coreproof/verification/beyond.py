@@ -6,13 +6,14 @@ like one: with the value, and by what number it leaves the 32 bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.checked_integers import BEYOND_32_BITS
 from coreproof.errors import CoreproofError, IntegerRangeError
+from coreproof.feeding.draw import SCALES
 from coreproof.feeding.drawn import Feeds, Pair
 from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.inputs import describe
@@ -51,15 +52,36 @@ def _guards(model: Model) -> dict[str, str]:
     return found
 
 
-def run_beyond(models: tuple[Model, Model], sessions: tuple[Session, Session], fed: Feeds) -> Verification | None:
+def too_far(models: tuple[Model, Model], sessions: tuple[Session, Session], fed: Feeds) -> dict[int, str]:
+    """Draws of whole numbers larger than anything asks for, on which one of both does not run; and that in words.
+
+    Nobody said that such are fed: a product that leaves 32 bits there, or a table that ends before, is no difference.
+    """
+    found = {}
+    for at in fed.far:
+        for model, running, sample in zip(models, sessions, fed.pairs[at], strict=True):
+            try:
+                running.run(sample)
+            except CoreproofError as error:
+                why = f"at which {model.name} does not run ({error.problem})"
+                found[at] = f"{SCALES[-1]:g} times the magnitude was left out, {why}"
+                break
+    return found
+
+
+def run_beyond(
+    models: tuple[Model, Model], sessions: tuple[Session, Session], fed: Feeds, left_out: Collection[int] = ()
+) -> Verification | None:
     """The verification of a run in which a guarded value of one side leaves 32 bits, and the other side answers; else None.
 
-    Looked for in what is fed, and where that was drawn in the example inputs of a module too, which say what it is used with.
+    Looked for in what is fed, but for the samples ``left_out``; where that was drawn, in the example inputs of a module too,
+    which say what it is used with.
     """
     guards = tuple(map(_guards, models))
     if not any(guards):
         return None
-    for pair, said in [*((pair, fed.said) for pair in fed.pairs), *(_example(models, sessions) if fed.taken else [])]:
+    listed = [(pair, fed.said) for at, pair in enumerate(fed.pairs) if at not in left_out]
+    for pair, said in [*listed, *(_example(models, sessions) if fed.taken else [])]:
         for at in (0, 1):
             if guards[at] and (guard := _failed(sessions[at], pair[at])) is not None:
                 row = _row(models, sessions, pair, at, guards[at].get(guard, guard))

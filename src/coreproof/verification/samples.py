@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Feeds
@@ -19,17 +19,21 @@ class Samples:
     drawn stays as it is.
     """
 
-    def __init__(self, fed: Feeds) -> None:
+    def __init__(self, fed: Feeds, unfit: Mapping[int, str] | None = None) -> None:
         self.fed = fed
         self.pairs = list(fed.pairs)
-        self.left_out: list[int] = []
+        # draws that cannot be held against each other, and why
+        self.unfit = unfit or {}
+        self.left_out: list[int] = list(self.unfit)
         self._redrawn: set[int] = set()
 
     @property
     def said(self) -> str:
         """In words, where the samples came from."""
         draft = self.fed.draft
-        return self.fed.said if draft is None or not self.left_out else draft.said(sorted(self.left_out))
+        others = sorted(number for number in self.left_out if number not in self.unfit)
+        said = self.fed.said if draft is None or not others else draft.said(others)
+        return said + "".join(f"; {why}" for why in dict.fromkeys(self.unfit.values()))
 
     def first(self, prepare: Callable[[], VerificationRun]) -> VerificationRun:
         """The comparison made ready, which may run the first sample: on one that the reference has a finite answer to, if any."""

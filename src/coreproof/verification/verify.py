@@ -29,7 +29,7 @@ from coreproof.model.recording import Recording
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
-from coreproof.verification.beyond import guarded, run_beyond
+from coreproof.verification.beyond import guarded, run_beyond, too_far
 from coreproof.verification.bisect import behind_clipped, bisect, spare_harmless, suspects
 from coreproof.verification.carried import computed_alike, settle_carried
 from coreproof.verification.choices import settle_choices
@@ -122,7 +122,9 @@ def verify(
         elif inputs is None and feeds is None:
             feeds = _examples(reference, candidate, reference_session, candidate_session)
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (reference_session, candidate_session), tried=False)
-        if (beyond := run_beyond((reference, candidate), (reference_session, candidate_session), fed)) is not None:
+        both = (reference, candidate), (reference_session, candidate_session)
+        unfit = {} if steps is not None else too_far(*both, fed)
+        if (beyond := run_beyond(*both, fed, unfit)) is not None:
             return beyond
 
         def prepared(samples: Samples) -> VerificationRun:
@@ -144,7 +146,7 @@ def verify(
             )
 
         def compared(fed: Feeds) -> tuple[VerificationRun, Samples, Verification]:
-            samples = Samples(fed)
+            samples = Samples(fed, unfit if fed.far else None)
             run = samples.first(partial(prepared, samples))
             if steps is not None:
                 found = _step_by_step(run, samples, progress or silent)
@@ -160,7 +162,7 @@ def verify(
         try:
             run, samples, found = compared(fed)
         except RunError:
-            taken = without_refused((reference, candidate), (reference_session, candidate_session), fed)
+            taken = without_refused(*both, fed)
             if taken is None:
                 raise
             run, samples, found = compared(taken)

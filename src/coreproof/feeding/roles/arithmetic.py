@@ -8,8 +8,20 @@ from dataclasses import replace
 import numpy as np
 
 from coreproof.feeding.roles.flow import Flow, FlowStep
-from coreproof.feeding.roles.role import PLAIN, Role
-from coreproof.feeding.roles.rules import ADDITIVE, DENOMINATOR, LARGE, MASK, SCORES, Asked, domain, rule, sized
+from coreproof.feeding.roles.role import PLAIN, Role, reaching
+from coreproof.feeding.roles.rules import (
+    ADDITIVE,
+    DENOMINATOR,
+    FARTHEST,
+    LARGE,
+    MASK,
+    SCORES,
+    STEPS,
+    Asked,
+    domain,
+    rule,
+    sized,
+)
 
 
 def _ends(flow: Flow, name: str) -> tuple[float, float] | None:
@@ -26,7 +38,7 @@ def _through(result: Role, factor: float, low: float, high: float) -> Role:
         # what a mask is compared with says nothing of what it was made from
         return replace(result, among=frozenset())
     if result.kind == "compared":
-        return PLAIN
+        return reaching(result.reach).affine(factor, low, high)
     return result.affine(factor, low, high)
 
 
@@ -52,7 +64,7 @@ def _add(step: FlowStep, result: Role, flow: Flow) -> Asked:
         elif result.kind == "number" and result.low == 0 and result.high == math.inf:
             yield name, result.moved()
         else:
-            yield name, PLAIN
+            yield name, reaching(result.reach / 2)
 
 
 @rule("Sub")
@@ -63,9 +75,11 @@ def _sub(step: FlowStep, result: Role, flow: Flow) -> Asked:
         if ends is not None:
             yield a, _through(result, 1.0, -ends[1], -ends[0])
         elif result.kind == "index" and result.high < math.inf:
-            yield a, replace(result.moved(), low=math.ceil(result.high / 2), symbol=None)
+            # a remainder, written out: whatever it is taken of, it is within its divisor
+            left = _hangs_on(flow, b, a)
+            yield a, _hashed(result) if left else replace(result.moved(), low=math.ceil(result.high / 2), symbol=None)
         else:
-            yield a, result if result.kind == "scores" else PLAIN
+            yield a, result if result.kind == "scores" else reaching(result.reach)
     if b not in flow.static:
         ends = _ends(flow, a)
         if ends is not None:
@@ -73,9 +87,30 @@ def _sub(step: FlowStep, result: Role, flow: Flow) -> Asked:
         elif (stays := _unknown(flow, a, result)) is not None:
             yield b, stays
         elif result.kind == "index" and result.high < math.inf:
-            yield b, replace(result.moved(), low=0, high=result.high // 2, symbol=None)
+            left = _hangs_on(flow, b, a)
+            yield b, PLAIN if left else replace(result.moved(), low=0, high=result.high // 2, symbol=None)
         else:
-            yield b, PLAIN
+            yield b, reaching(result.reach)
+
+
+def _hangs_on(flow: Flow, name: str, on: str) -> bool:
+    """Whether a value is made of another, a few steps on."""
+    seen = {name}
+    for _ in range(8):
+        if on in seen:
+            return True
+        makers = [flow.producers[each] for each in seen if each in flow.producers]
+        seen = {each for step in makers for each in step.inputs if each and each not in flow.static}
+    return False
+
+
+def _hashed(result: Role, of: float = 0.0) -> Role:
+    """What is asked of a number whose remainder picks a row: ids as they are, of which there may be any number."""
+    return replace(domain(0, math.inf, result.why), reach=max(_IDS, 8 * of, result.reach))
+
+
+_IDS = 1e6
+"""So far ids are drawn of which a remainder picks a row."""
 
 
 def _unknown(flow: Flow, name: str, result: Role) -> Role | None:
@@ -98,7 +133,8 @@ def _less_one(flow: Flow, name: str) -> bool:
 def _mul(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
     if a == b:  # a square: never negative, and zero where its root is
-        yield a, replace(DENOMINATOR, why=result.why) if result.nonzero or result.above else PLAIN
+        root = reaching(math.sqrt(result.reach))
+        yield a, replace(DENOMINATOR, why=result.why, reach=root.reach) if result.nonzero or result.above else root
         return
     for name, other in ((a, b), (b, a)):
         if name in flow.static:
@@ -112,7 +148,8 @@ def _mul(step: FlowStep, result: Role, flow: Flow) -> Asked:
                 yield name, _through(result, factor, 0.0, 0.0)
         else:
             sign = result.kind == "number" and (result.nonzero or (result.low == 0 and result.high == math.inf))
-            yield name, result.moved() if sign or result.kind == "index" else PLAIN
+            of_both = math.sqrt(result.reach)
+            yield name, replace(result.moved(), reach=of_both) if sign or result.kind == "index" else reaching(of_both)
 
 
 @rule("Div")
@@ -125,10 +162,19 @@ def _div(step: FlowStep, result: Role, flow: Flow) -> Asked:
     by = flow.number(b)
     if by is None or by == 0:
         yield a, PLAIN
+    elif abs(by) >= FARTHEST:
+        yield (
+            a,
+            _undivided(result, by)
+            if result.kind == "index"
+            else replace(_through(result, 1 / by, 0.0, 0.0), reach=0.0),
+        )
     elif result.kind == "index":
         yield a, _undivided(result, by)
     else:
-        yield a, _through(result, 1 / by, 0.0, 0.0)
+        whole = flow.dtype(step.result).startswith(("int", "uint")) or flow.dtype(a).startswith(("int", "uint"))
+        shown = replace(result, reach=max(result.reach, STEPS)) if whole and result.kind == "number" else result
+        yield a, _through(shown, 1 / by, 0.0, 0.0)
 
 
 def _undivided(result: Role, by: float) -> Role:
@@ -145,8 +191,11 @@ def _shift(step: FlowStep, result: Role, flow: Flow) -> Asked:
     if step.operand(1) not in flow.static:
         # beyond the width of the smallest, uint8, no result is defined
         yield step.operand(1), sized(0, 7, "shift of `BitShift`")
-    if by is None or result.kind != "index":
-        yield step.operand(0), PLAIN
+    if by is None:
+        yield step.operand(0), reaching(result.reach)
+    elif result.kind != "index":
+        left = "direction=LEFT" in step.attributes
+        yield step.operand(0), reaching(result.reach / 2**by if left else 2**by * max(result.reach, STEPS))
     elif "direction=LEFT" in step.attributes:
         yield step.operand(0), _through(result, 2.0**by, 0.0, 0.0)
     else:
@@ -156,8 +205,25 @@ def _shift(step: FlowStep, result: Role, flow: Flow) -> Asked:
 @rule("Mod")
 def _mod(step: FlowStep, result: Role, flow: Flow) -> Asked:
     # what is left of a division is within its divisor whatever is divided: a hash of any number picks a row
-    yield step.operand(0), domain(0, math.inf, result.why) if result.kind == "index" else PLAIN
+    divisor = flow.number(step.operand(1))
+    of = 0.0 if divisor is None or abs(divisor) >= FARTHEST else abs(divisor)
+    # several times the divisor: of less nothing is divided
+    yield step.operand(0), _hashed(result, of) if result.kind == "index" else reaching(max(8 * of, result.reach))
     yield step.operand(1), DENOMINATOR
+
+
+@rule("BitwiseAnd", "BitwiseOr", "BitwiseXor")
+def _bits(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    for at in (0, 1):
+        name, other = step.operand(at), flow.number(step.operand(1 - at))
+        if name in flow.static:
+            continue
+        if step.operator == "BitwiseAnd" and result.kind == "index" and other is not None and 0 <= other <= result.high:
+            yield name, _hashed(result, other)
+        else:
+            # the bits that are asked for, and one above
+            bits = 0.0 if other is None or not 0 < other < FARTHEST else 4 * other
+            yield name, reaching(max(bits, result.reach))
 
 
 @rule("Neg")
@@ -174,7 +240,7 @@ def _abs(step: FlowStep, result: Role, flow: Flow) -> Asked:
     elif result.kind == "number" and 0 < result.high < math.inf:
         yield step.operand(0), domain(-result.high, result.high, result.why)
     else:
-        yield step.operand(0), PLAIN
+        yield step.operand(0), reaching(result.reach)
 
 
 @rule("Relu", "Clip", "Max", "Min")
@@ -183,7 +249,12 @@ def _clips(step: FlowStep, result: Role, flow: Flow) -> Asked:
     names = step.inputs if step.operator in ("Max", "Min") else step.inputs[:1]
     for name in names:
         if name and name not in flow.static:
-            yield name, _within(result, low, high)
+            within = _within(result, low, high)
+            ends = max((abs(end) for end in (low, high) if abs(end) < FARTHEST), default=0.0)
+            yield (
+                name,
+                replace(within, reach=max(within.reach, 2 * ends)) if within.kind == "number" and ends else within,
+            )
 
 
 def _limits(step: FlowStep, flow: Flow) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import reduce
 
 from coreproof.errors import CoreproofError
-from coreproof.feeding.roles import arithmetic  # noqa: F401 - its rules are registered
+from coreproof.feeding.roles import arithmetic, parts  # noqa: F401 - their rules are registered
 from coreproof.feeding.roles.flow import Flow
 from coreproof.feeding.roles.onnx import onnx_flow
 from coreproof.feeding.roles.role import PLAIN, Role, merged
@@ -37,7 +37,9 @@ def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
     except CoreproofError:
         return {}
     found = backwards(flow)
-    return {feature.name: _final_role(feature, found[feature.name]) for feature in model.signature.inputs}
+    final = {feature.name: _final_role(feature, found[feature.name]) for feature in model.signature.inputs}
+    # a program's checks of 32 bits divide by what nobody asked for, and so do the ways in which it writes a shift
+    return final if model.is_source else {name: replace(role, reach=0.0) for name, role in final.items()}
 
 
 def flow_of(model: Model, running: Session | None) -> Flow:
@@ -76,7 +78,7 @@ def _final_role(feature: Feature, role: Role) -> Role:
             return replace(ADDITIVE, why="by its name, added before a softmax")
         return replace(UNSURE, kind="mask", why="a mask, by its name")
     if role.kind in ("scores", "compared"):
-        return replace(PLAIN, among=role.among)
+        return replace(PLAIN, among=role.among, reach=role.reach)
     return role
 
 

@@ -32,7 +32,8 @@ class Role:
     ``columns`` are the lengths that the last axis' entries pick from, ``exact`` numbers that are known to fit, both only where
     the value is read as it is. ``symbol`` names the free dimension that bounds an index. ``distinct``: an index that is
     written to more than once has no defined result. ``rising``: sorted along the last axis, as what is
-    searched. ``why`` says in words who asks.
+    searched. ``reach``: so far whole numbers have to go that what reads them shows (``x // 3600`` is 0 for all small ones).
+    ``why`` says in words who asks.
     """
 
     kind: Kind = "number"
@@ -47,6 +48,7 @@ class Role:
     distinct: bool = False
     rising: bool = False
     among: frozenset[float] = frozenset()
+    reach: float = 0.0
     choices: tuple[int | str, ...] = ()
     why: str = ""
 
@@ -71,6 +73,10 @@ class Role:
     def affine(self, factor: float, low: float, high: float) -> Role:
         """What x has to hold so that ``factor * x + c`` holds this, for every c from ``low`` to ``high``."""
         of = self.moved()
+        # what makes numbers small asks for large ones, so that something is left of them
+        wanted = of.reach or float(0 < abs(factor) < 1)
+        if wanted and factor:
+            of = replace(of, reach=(wanted + max(abs(low), abs(high))) / abs(factor))
         if not of.bounded and not of.nonzero:
             return of
         if not of.bounded or factor == 0:
@@ -79,12 +85,19 @@ class Role:
         ends = ((of.low - low) / factor, (of.high - high) / factor)
         above, below = (of.above, of.below) if factor > 0 else (of.below, of.above)
         if of.kind == "number" and any(_FAR < abs(end) < math.inf for end in ends):
-            return PLAIN  # nobody feeds numbers so large: the model has no answer worth asking for
+            return reaching(of.reach)  # nobody feeds numbers so large: the model has no answer worth asking for
         moved = replace(of, low=min(ends), high=max(ends), above=above, below=below)
         return replace(moved, nonzero=of.nonzero and low == high == 0, symbol=of.symbol if factor == 1 else None)
 
 
 PLAIN = Role()
+
+
+def reaching(reach: float) -> Role:
+    """Any numbers, whole ones up to ``reach`` at least."""
+    return Role(reach=reach) if reach > 0 else PLAIN
+
+
 _FAR = 1e6
 
 
@@ -96,14 +109,14 @@ def merged(one: Role | None, other: Role) -> Role:
     if first.kind == "category":
         shared = tuple(c for c in first.choices if c in second.choices)
         return replace(first, choices=shared) if second.kind == "category" and shared else first
-    among, rising = one.among | other.among, one.rising or other.rising
+    among, rising, reach = one.among | other.among, one.rising or other.rising, max(one.reach, other.reach)
     narrows = second.kind == first.kind or second.kind in ("number", "length")
     if not narrows or not (second.bounded or second.nonzero):
-        return replace(first, among=among, distinct=one.distinct or other.distinct, rising=rising)
+        return replace(first, among=among, distinct=one.distinct or other.distinct, rising=rising, reach=reach)
     low, high = max(first.low, second.low), min(first.high, second.high)
     # the two ask for what no number is: the stronger reading stands
     if low > high:
-        return replace(first, among=among, rising=rising)
+        return replace(first, among=among, rising=rising, reach=reach)
     tighter = second if (second.low, -second.high) > (first.low, -first.high) and second.kind == first.kind else first
     return replace(
         first,
@@ -118,5 +131,6 @@ def merged(one: Role | None, other: Role) -> Role:
         distinct=one.distinct or other.distinct,
         rising=rising,
         among=among,
+        reach=reach,
         why=tighter.why or first.why or second.why,
     )

@@ -10,11 +10,17 @@ import numpy as np
 
 from coreproof.conversion.registry import registers
 from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, FlowStep
-from coreproof.feeding.roles.role import PLAIN, Role
+from coreproof.feeding.roles.role import PLAIN, Role, reaching
 from coreproof.model.features import Shape
 
 Asked = Iterator[tuple[str, Role]]
 Rule = Callable[[FlowStep, Role, Flow], Asked]
+
+STEPS = 9.0
+"""Of what is rounded to whole numbers, so many are to come out."""
+
+FARTHEST = float(1 << 24)
+"""Whole numbers below this are held by every format; nothing drawn goes further."""
 
 LARGE = 1e3
 """What a mask is multiplied with is at least so large, where it becomes an additive mask."""
@@ -137,32 +143,6 @@ def _fitting(operator: str, shape: Shape, rank: object) -> tuple[int, ...] | Non
     return tuple(reversed(known)) if len(known) == rank else (*[1] * (rank - 1), math.prod(known))
 
 
-@rule("Slice")
-def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), result.moved()
-    shape = flow.shape(step.operand(0))
-    axes = flow.constant(step.operand(3)) if step.operand(3) else None
-    named = range(len(shape)) if axes is None else [int(a) for a in axes.reshape(-1)]
-    lengths = [n for a in named if isinstance(n := flow.length(step.operand(0), a), int)]
-    shortest = min(lengths, default=2)
-    # starts in the first half and ends in the second: something is left of every axis
-    yield step.operand(1), sized(0, max(0, (shortest - 1) // 2), "starts of `Slice`")
-    yield step.operand(2), sized(shortest // 2 + 1, max(shortest // 2 + 1, shortest), "ends of `Slice`")
-    yield step.operand(3), sized(0, max(0, len(shape) - 1), "axes of `Slice`", tuple(range(len(shape))))
-    yield step.operand(4), sized(1, 2, "steps of `Slice`")
-
-
-@rule("Split")
-def _split(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), result.moved()
-    whole = flow.length(step.operand(0), step.integer("axis"))
-    parts = len(step.outputs)
-    if isinstance(whole, int) and parts:
-        # sizes have to sum up to the whole, which numbers drawn apart would not
-        exact = (*([whole // parts] * (parts - 1)), whole - whole // parts * (parts - 1))
-        yield step.operand(1), sized(0, whole, "sizes of `Split`", exact)
-
-
 # indices
 
 
@@ -183,9 +163,11 @@ def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
 
 @rule("searchsorted", "bucketize")
 def _searched(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    bounds = int(step.operator == "bucketize")
     # with a sorter it is the sorter's business
     if len(step.inputs) <= 2:
-        yield step.operand(int(step.operator == "bucketize")), RISING
+        yield step.operand(bounds), RISING
+    yield step.operand(1 - bounds), reaching(_beyond(flow.constant(step.operand(bounds))))
 
 
 @rule("ArrayFeatureExtractor")
@@ -365,11 +347,21 @@ def _compares(step: FlowStep, result: Role, flow: Flow) -> Asked:
         if number is not None:
             among = frozenset((number,))
             # ``x != 0`` and ``x > 0.5`` are how masks are read; any other number is only one among those that x may be
-            yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else Role("compared"), among=among)
+            # beyond it as well: of what equals 1000, nothing is greater than 1000
+            compared = Role("compared", reach=_beyond(np.asarray(number)))
+            yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else compared, among=among)
         elif other in flow.static and flow.dtype(name).startswith(("int", "uint")):
             yield name, _role_by_comparison(flow, other, step)
         else:
             yield name, PLAIN
+
+
+def _beyond(numbers: np.ndarray | None) -> float:
+    """A number past all that something is compared with; 0 where that is not known, or further than anything is drawn."""
+    if numbers is None or not numbers.size or numbers.dtype.kind not in "iuf":
+        return 0.0
+    furthest = float(np.max(np.abs(numbers)))
+    return 2 * furthest if furthest < FARTHEST else 0.0
 
 
 def _role_by_comparison(flow: Flow, counted: str, step: FlowStep) -> Role:
@@ -378,7 +370,7 @@ def _role_by_comparison(flow: Flow, counted: str, step: FlowStep) -> Role:
     if numbers is not None and numbers.size > 1:
         flat = numbers.reshape(-1)
         if not np.array_equal(flat, np.arange(flat.size)):
-            return PLAIN
+            return reaching(_beyond(numbers))
         if step.operator in ("Equal", "NotEqual"):
             return Role("index", 0, flat.size - 1, why=f"indices of {flat.size:,} classes")
         return sized(1, flat.size, f"lengths within {flat.size:,}")
@@ -434,6 +426,12 @@ def _reduces(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved() if (convex and result.kind == "number") or positive else PLAIN
 
 
+@rule("Floor", "Ceil", "Round", "Trunc", "floor", "ceil", "round", "trunc")
+def _whole_parts(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    # a few steps of it at least
+    yield step.operand(0), reaching(max(result.reach, STEPS))
+
+
 @rule("CumSum")
 def _cumsum(step: FlowStep, result: Role, flow: Flow) -> Asked:
     # positions of a text are often counted from its mask
@@ -445,8 +443,7 @@ def _cumsum(step: FlowStep, result: Role, flow: Flow) -> Asked:
 says("Shape Size Scan")
 says("Tile", None, sized(1, 3, "repeats of `Tile`"))
 says("Pad", None, sized(0, 2, "pads of `Pad`"), PLAIN)
-# such that the range is never empty
-says("Range", sized(0, 2, "start of `Range`"), sized(4, 8, "limit of `Range`"), sized(1, 2, "delta of `Range`"))
+says("Sizes", *[sized(1, 8, "a size")] * 4)
 says("Loop", sized(1, 4, "trip count of `Loop`"), MASK)
 says("If", MASK)
 says("Softmax LogSoftmax", SCORES)

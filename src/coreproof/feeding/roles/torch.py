@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,8 @@ _ONE_TO_ONE = {
     "clamp_max": "Min",
     "cumsum": "CumSum",
     "eq": "Equal",
+    "floor_divide": "Div",
+    "__floordiv__": "Div",
     "ge": "GreaterOrEqual",
     "gt": "Greater",
     "le": "LessOrEqual",
@@ -53,8 +55,20 @@ _ONE_TO_ONE = {
     "scaled_dot_product_attention": "Attention",
     "sum": "ReduceSum",
 }
+_SIZING = {"add": "add", "sub": "sub", "mul": "mul", "neg": "neg", "floordiv": "floor_divide"}
+"""What is done to numbers that were taken from a tensor, by the names of what is done to tensors."""
+_LEFT: Mapping[str, int | float] = {"direction=LEFT": 1}
+_BITS: dict[str, tuple[str, Mapping[str, int | float]]] = {
+    **dict.fromkeys(("bitwise_and", "__and__"), ("BitwiseAnd", {})),
+    **dict.fromkeys(("bitwise_or", "__or__"), ("BitwiseOr", {})),
+    **dict.fromkeys(("bitwise_xor", "__xor__"), ("BitwiseXor", {})),
+    **dict.fromkeys(("__rshift__", "bitwise_right_shift"), ("BitShift", {})),
+    **dict.fromkeys(("__lshift__", "bitwise_left_shift"), ("BitShift", _LEFT)),
+}
+"""What is done to the bits of whole numbers; of truth values the same names are logic."""
 _MOVES = frozenset(
     (
+        "_local_scalar_dense",
         "_to_copy",
         "_unsafe_view",
         "alias",
@@ -160,8 +174,9 @@ class _Reading:
 
     def translated(self, node: torch.fx.Node) -> Iterator[FlowStep]:
         target, args = str(node.target), tuple(node.args)
-        # "aten.add.Tensor"; what Python itself calls is a bare name
-        name = target.split(".")[1] if target.startswith("aten.") else target.split(".")[0]
+        # "aten.add.Tensor"; what Python itself calls is a bare name, "<built-in function add>" with numbers that size something
+        built_in = target.removeprefix("<built-in function ").removesuffix(">")
+        name = target.split(".")[1] if target.startswith("aten.") else _SIZING.get(built_in, target.split(".")[0])
         out = (node.name,)
         if name in _FORMS:
             yield from _FORMS[name](self, node.name, args)
@@ -169,12 +184,19 @@ class _Reading:
             operator, places, has_axis = _REORDERED[name]
             operands = tuple(self.operand(args[at] if at < len(args) else None) for at in places)
             yield FlowStep(operator, operands, out, {"axis": args[1]} if has_axis else {})
+        elif name in _BITS and self.dtypes.get(node.name) != "bool":
+            operator, attributes = _BITS[name]
+            yield FlowStep(operator, tuple(self.operand(a) for a in args), out, attributes)
         elif name in _ONE_TO_ONE:
             yield FlowStep(_ONE_TO_ONE[name], tuple(self.operand(a) for a in args), out)
         elif name in _MOVES and args:
             to = self.dtypes.get(node.name)
             # what is cast to bool is a question whether it is 0, and no number any more
             yield FlowStep("Cast" if to == "bool" else "Identity", (self.operand(args[0]),), out)
+            # lengths that are fed: of a view, an expansion, parts
+            sizes = tuple(n.name for n in node.all_input_nodes if n is not args[0])
+            if sizes:
+                yield FlowStep("Sizes", sizes, (f"{node.name}/sizes",))
         elif name in ("scalar_tensor", "full", "tensor") and not node.all_input_nodes:
             given = args[1] if name == "full" else args[0]
             if isinstance(given, bool | int | float):
@@ -202,6 +224,8 @@ _REORDERED: dict[str, tuple[str, tuple[int, ...], bool]] = {
 """ONNX's operator, which arguments are its operands, and whether argument 1 is its axis."""
 
 
+_END = 1 << 62
+"""Behind the last element of any axis."""
 _Form = Callable[[_Reading, str, Sequence[object]], Iterator[FlowStep]]
 _FORMS: dict[str, _Form] = {}
 
@@ -220,6 +244,56 @@ def _index(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]
     yield FlowStep("Identity", (data,), (out,))
     if written:
         yield FlowStep("Identity", (at.operand(args[2]),), (f"{out}/values",))
+
+
+@_form("slice")
+def _slice(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    axis, start, end = (args[place] if len(args) > place else None for place in (1, 2, 3))
+    # what is left out begins at the first element, and ends behind the last
+    ends = at.operand(0 if start is None else start), at.operand(_END if end is None else end)
+    yield FlowStep("Slice", (at.operand(args[0]), *ends, at.operand(axis or 0)), (out,))
+
+
+@_form("narrow")
+def _narrow(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    starts = at.operand(args[2])
+    yield FlowStep("Slice", (at.operand(args[0]), starts, at.operand(args[3]), at.operand(args[1])), (out,))
+
+
+@_form("select")
+def _select(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    data, _, place = args
+    if not hasattr(place, "name"):
+        yield FlowStep("Identity", (at.operand(data),), (out,))
+        return
+    yield FlowStep("Gather", (at.operand(data), at.operand(place)), (out,), {"axis": _integer(args[1])})
+
+
+@_form("topk")
+def _top_k(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    axis = _integer(args[2]) if len(args) > 2 else -1
+    yield FlowStep("TopK", (at.operand(args[0]), at.operand(args[1])), (out,), {"axis": axis})
+
+
+@_form("arange")
+def _arange(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    start, limit = (at.operand(each) for each in ((0, args[0]) if len(args) == 1 else args[:2]))
+    yield FlowStep("Range", (start, limit, at.operand(args[2] if len(args) > 2 else 1)), (out,))
+
+
+@_form("full", "zeros", "ones", "empty")
+def _filled(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    lengths = [at.operand(each) for each in _several(args[0]) if hasattr(each, "name")]
+    if lengths:
+        yield FlowStep("Sizes", tuple(lengths), (out,))
+    elif len(args) > 1 and isinstance(args[1], bool | int | float):
+        at.stored[out] = np.asarray(args[1])
+    else:
+        yield FlowStep("full", tuple(at.operand(each) for each in args[1:] if hasattr(each, "name")), (out,))
+
+
+def _integer(given: object) -> int:
+    return given if isinstance(given, int) else -1
 
 
 @_form("cat", "stack")
