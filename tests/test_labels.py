@@ -26,6 +26,7 @@ def source() -> cp.Source:
     return cp.Source(torch.nn.Sequential(*layers), (torch.zeros(1, 3, 8, 8),), feeding=fed, labels=NAMES)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("file", ["a.onnx", "a.mlpackage", "a.mlmodel"])
 def test_labels_of_a_source_are_in_every_file_that_is_made_of_it(file: str, tmp_path: Path) -> None:
     to: Any = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}[Path(file).suffix]

@@ -192,7 +192,7 @@ PICTURED: dict[str, tuple[Callable[[], Any], dict[str, str]]] = {
 }
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kind", PICTURED)
 def test_three_verbs_one_conclusion(kind: str, photos: Path, tmp_path: Path, coreproof: Callable[..., Ran]) -> None:
     make, expected = PICTURED[kind]
@@ -216,6 +216,7 @@ def test_three_verbs_one_conclusion(kind: str, photos: Path, tmp_path: Path, cor
     assert proof.proves == (set(expected.values()) == {"agrees"} and not any(w.fails for w in proof.weaknesses))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_model_of_tokens_is_judged_alike_by_verify_and_doctor(
     precision: str, tmp_path: Path, coreproof: Callable[..., Ran]

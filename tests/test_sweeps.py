@@ -1,4 +1,4 @@
-"""What ``make test`` leaves to ``make test-thorough``: never a whole sweep, and CI runs both, of the latter a quarter at a time."""
+"""What ``make test`` leaves to ``make test-thorough``: never a whole sweep; CI runs both, a quarter of the latter at a time."""
 
 from __future__ import annotations
 

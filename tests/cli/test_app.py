@@ -56,6 +56,7 @@ def plan_of(out: Path) -> dict[str, Any]:
     return plan
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("form", "name"), [("xcode", "My App"), ("swiftpm", "My App.swiftpm")])
 def test_an_app_is_written(form: str, name: str, coreproof: Run, data: Path, tmp_path: Path) -> None:
     out = tmp_path / name

@@ -150,6 +150,7 @@ def test_limits_hold_for_their_command_line_only(
     assert "COREPROOF_MEMORY_BUDGET" not in os.environ
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes as files here")
 @pytest.mark.parametrize("kind", ["none", "folder", "pipe", "/dev/zero", "/dev/null", "nul\0byte"])
 def test_what_is_no_file_is_refused_at_once(coreproof: Run, net: Path, tmp_path: Path, kind: str) -> None:

@@ -83,6 +83,7 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("nets.py").write_text(NETS)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("nets")
 @pytest.mark.parametrize("model", ["branching", "other_way"])
 def test_a_model_with_frozen_branches_is_held_at_the_example(coreproof: Callable[..., Ran], model: str) -> None:
@@ -92,6 +93,7 @@ def test_a_model_with_frozen_branches_is_held_at_the_example(coreproof: Callable
     assert "not checked" not in ran.out
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("nets")
 @pytest.mark.parametrize("model", ["counting", "replacing"])
 def test_a_model_with_frozen_state_is_held_against_the_module_with_its_buffers_as_they_are(

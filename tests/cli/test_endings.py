@@ -112,6 +112,7 @@ def test_an_error_that_has_no_number_of_the_system_is_a_fault(
     assert coreproof("show", net).code == 3
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("wait", [0.05, 0.15, 0.3, 0.5, 0.8])
 def test_ctrl_c_ends_with_130_from_the_first_moment(net: Path, wait: float) -> None:
@@ -246,7 +247,7 @@ def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(
         assert load(tmp_path / "made.mlmodel").graph.nodes, "nothing that was printed went into the file"
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.skipif(not FORKS, reason="without a fork a shell closes the streams, in the test above")
 @pytest.mark.parametrize("closed", [(1,), (2,), (0,), (0, 1, 2)])
 def test_every_verb_leaves_its_own_code_without_a_stream(

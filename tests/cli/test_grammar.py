@@ -95,6 +95,7 @@ def test_predict_takes_photos_as_the_others_do(coreproof: Run, data: Path) -> No
     assert (none.code, "--photos FOLDER" in none.err) == (2, True)
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_help_flows_and_ends_with_an_example(verb: str, coreproof: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

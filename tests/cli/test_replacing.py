@@ -154,7 +154,7 @@ def test_what_is_somebody_elses_stays(
     assert content(here) == before
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("verb", VERBS)
 def test_with_replace_it_goes_and_ones_own_is_written_over(coreproof: Run, here: Path, verb: str) -> None:
     targets = VERBS[verb][1]

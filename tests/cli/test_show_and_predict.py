@@ -163,6 +163,7 @@ def test_predict_asks_for_the_feeding(coreproof: Run, tmp_path: Path) -> None:
     assert "--mean" in ran.err
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["show", "--help"]])
 def test_help_needs_no_heavy_import(arguments: list[str]) -> None:
     program = (

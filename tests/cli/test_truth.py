@@ -30,6 +30,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("option", ["--truth", "--labels"])
 def test_compare_is_told_the_truth(coreproof: Run, place: Path, option: str) -> None:
     net = next(place.glob("*.onnx"))

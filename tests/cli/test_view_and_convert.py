@@ -103,6 +103,7 @@ def test_view_says_which_ports_there_are(coreproof: Run, net: Path) -> None:
     assert "65535" in ran.err
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("suffix", [".onnx", ".mlmodel", ".mlpackage"])
 def test_view_opens_a_layer_and_what_surrounds_it(
     coreproof: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str

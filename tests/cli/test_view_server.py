@@ -91,12 +91,14 @@ def test_the_page_the_model_and_its_data_are_served(ask: Ask) -> None:
     assert body(answer) == b""
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("host", ["127.0.0.1:PORT", "localhost:PORT", "LOCALHOST:PORT"])
 def test_the_loopback_address_may_be_asked_by_its_names(ask: Ask, host: str) -> None:
     assert status(ask(get(b"/", b"Host: " + host.encode()))) == 200
     assert status(ask(get(b"/", b"Host: " + host.encode(), b"Origin: http://" + host.encode()))) == 200
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.evil.example:PORT", "0.0.0.0:PORT",
@@ -109,11 +111,13 @@ def test_another_name_of_this_machine_is_refused(ask: Ask, host: str) -> None:
         assert b"weights" not in body(answer)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:PORT", "http://127.0.0.1"])
 def test_a_page_of_somebody_else_is_refused(ask: Ask, origin: str) -> None:
     assert status(ask(get(b"/data/weights.bin", b"Origin: " + origin.encode()))) == 403
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     "path",
     ["/data/secret.txt", "/data/../secret.txt", "/data/..%2fsecret.txt", "/data/%2e%2e/models/secret.txt", "/data/",
@@ -128,6 +132,7 @@ def test_nothing_else_of_any_folder_is_served(ask: Ask, path: str) -> None:
     assert b"weights" not in body(answer)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "request_",
     [b"\r\n\r\n\r\n", b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET /\r\n\r\n", b"GET / HTTP/9\r\nHost: 127.0.0.1:PORT\r\n\r\n",
@@ -153,6 +158,7 @@ def test_a_malformed_request_is_answered_with_400(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"BREW"])
 def test_only_reading_is_allowed(ask: Ask, method: bytes) -> None:
     assert status(ask(get(b"/").replace(b"GET", method))) == 405

@@ -17,6 +17,7 @@ from tests.cli.conftest import Ran
 from tests.verification.test_weakness import VACUOUS, net
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("fault", VACUOUS)
 def test_verify_fails_for_an_output_that_proves_nothing(
     fault: str, tmp_path: Path, coreproof: Callable[..., Ran]
@@ -43,6 +44,7 @@ def test_what_is_allowed_to_be_weak_is_not_allowed_to_diverge(tmp_path: Path, co
     assert coreproof("verify", one, other, "--allow-weak").code == 1
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("fault", VACUOUS)
 def test_the_doctor_calls_no_model_healthy_of_which_nothing_is_proved(
     fault: str, tmp_path: Path, coreproof: Callable[..., Ran]

@@ -80,6 +80,7 @@ def test_models_that_cannot_travel_are_named(photos: Path) -> None:
         compare({"a": source}, photos, cluster="local", workers=1)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379", "[::1]:1"])
 def test_no_cluster_is_said_and_not_waited_for(
     address: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray: Any

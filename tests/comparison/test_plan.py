@@ -89,6 +89,7 @@ def test_the_same_photos_make_the_same_slices(folder: Path, store: Store, tmp_pa
     assert planned(folder, store) == planned(folder, other)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("finished", [(0,), (1,), (2,), (0, 2), (1, 2)])
 def test_a_resumed_run_cuts_what_is_left_as_before(folder: Path, store: Store, finished: tuple[int, ...]) -> None:
     undisturbed = planned(folder, store)

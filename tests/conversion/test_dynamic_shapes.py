@@ -26,6 +26,7 @@ def dims(model: Any) -> list[list[str]]:
     return [[str(d) for d in f.shape] for f in model.signature.inputs]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("form", ["by name", "in order", "as lists"])
 def test_lengths_are_free_as_torch_export_says_it(form: str) -> None:
     batch, length = torch.export.Dim("batch", min=1, max=8), torch.export.Dim("length", min=2, max=64)
@@ -93,6 +94,7 @@ class Nets(torch.nn.Module):  # type: ignore[misc,name-defined]
 PICTURE = (torch.ones(1, 3, 8, 8),)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("asked", "expected", "fed"),
     [

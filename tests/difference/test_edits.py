@@ -32,6 +32,7 @@ def answers(model: Model) -> np.ndarray:
         return np.asarray(next(iter(running.run(fed).values())))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
     ("one", "other"),
@@ -100,6 +101,7 @@ def test_between_formats_there_are_no_edits() -> None:
         diff(version("cr", "onnx"), version("cr", "mlprogram")).edits()
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "case", ["catvec_b4_torch110_oc040", "dynreshape_torch110_oc10_ios13", "oneminus_torch110_oc040",
              "padconst_torch110_oc13_ios13", "twohead_cls_torch110_oc040", "upbilinear_torch101_oc040",

@@ -25,6 +25,7 @@ def documented(section: str) -> set[str]:
     return {name for row in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+)`", row)}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("verb", ["verify", "doctor", "compare", "prove"])
 def test_the_fields_of_a_document_are_those_of_the_page(verb: str, coreproof: Callable[..., Ran], lineup: Path) -> None:
     one, other = two(lineup, factor=1.5)

@@ -81,6 +81,7 @@ def test_what_the_model_alone_tells(case: str, with_source: bool, shared_data: P
     assert diagnose(written).healthy
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", sorted(WITH_SOURCE))
 def test_what_only_the_source_tells(case: str, shared_data: Path) -> None:
     model, source, told = the(case, shared_data)

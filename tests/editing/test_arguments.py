@@ -92,7 +92,7 @@ WRONG: tuple[Any, ...] = (
 )
 
 
-@pytest.mark.sweep(10)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("verb", sorted(VERBS))
 @pytest.mark.parametrize("make", [onnx, net])
 def test_whatever_is_given_it_is_done_or_told(verb: str, make: Any) -> None:

@@ -171,6 +171,7 @@ def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
         editor.interface.retype("y", Retyped("image"))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("shape", "flexible"),
     [

@@ -41,6 +41,7 @@ def check_same(network: Model, program: Model, tolerance: float) -> None:
         assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max(), name
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "file",
     [

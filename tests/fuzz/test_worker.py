@@ -86,6 +86,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.thorough
 def test_every_mutant_is_answered_in_its_turn(answers: list[dict[str, Any]]) -> None:
     assert [answer["number"] for answer in answers] == [0, 1, 2, 3, 4, 5, 6]
     assert [[o["verb"] for o in answer["outcomes"]] for answer in (answers[0], answers[2])] == [

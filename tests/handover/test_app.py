@@ -219,7 +219,7 @@ def test_the_project_holds_together(classifier: CoreMLModel, photos: Path, tmp_p
     assert project(app(classifier, photos, tmp_path / "again").folder)[0] == project(made.folder)[0]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("model", "kind"),
     [

@@ -48,6 +48,7 @@ def test_a_model_with_the_pattern_is_found(fault: str, tmp_path: Path) -> None:
     assert OF_CORE_ML[fault].cited in found[fault].cause
 
 
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize(
     ("fault", "number"), [(fault, i) for fault, (_, near) in CASES.items() for i in range(len(near))]
 )
@@ -69,6 +70,7 @@ def test_a_damaged_layer_is_another_rules_matter(fault: str, tmp_path: Path) -> 
     assert tried > 5
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("fault", WITH_A_FORM, ids=lambda fault: str(fault.id))
 def test_the_form_that_is_known_to_be_good_is_proved_to_compute_the_same(fault: KnownFault, tmp_path: Path) -> None:
     model = CASES[fault.id][0](tmp_path)
@@ -104,6 +106,7 @@ def _logcumsumexp(x: np.ndarray) -> np.ndarray:
     return np.logaddexp.accumulate(x, axis=1)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("build", "judge"),
     [

@@ -18,6 +18,7 @@ def source(*, untrained: bool) -> Any:
     return cp.Source(torch.nn.Linear(4, 3).eval(), (torch.randn(1, 4),), untrained=untrained)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("untrained", [True, False])
 def test_files_say_that_their_weights_are_random_ones(tmp_path: Path, untrained: bool) -> None:
     exported = cp.convert(source(untrained=untrained), "onnx")

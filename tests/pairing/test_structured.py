@@ -150,6 +150,7 @@ def changed(kind: str) -> cp.Model:
     return cp.load(proto)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_verb_takes_it(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"

@@ -139,6 +139,7 @@ def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> 
     _check_repair(padded, broken)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("factor", [80.0, 1e6])
 def test_pictures_fed_without_scale(factor: float) -> None:
     case = Case("Squares", _picture(factor), guarded=False)

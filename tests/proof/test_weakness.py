@@ -75,6 +75,7 @@ VACUOUS = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("fault", VACUOUS)
 def test_an_output_that_proves_nothing_fails_the_proof(fault: str, photos: Path, tmp_path: Path) -> None:
     last, weights, words = VACUOUS[fault]

@@ -113,6 +113,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was() -> None:
     assert second.tests < Search(submodel_builder(model), holding("Tanh")).tests + 25
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("case", "left"),
     [

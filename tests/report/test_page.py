@@ -193,6 +193,7 @@ def printed(comparison: Comparison, width: int) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_terminal_cuts_off_no_count(photos: Path, width: int) -> None:
     comparison = compare({f"model {k}": classifier(k) for k in range(14)}, photos)

@@ -73,6 +73,7 @@ def test_errors_that_are_no_numbers_stand_at_the_top(faulty: Verification) -> No
     assert dots(figure, "error (rms), diverges")[-1][1] == axes.get_ylim()[1]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_files_are_drawn_without_a_window(faulty: Verification, tmp_path: Path, suffix: str) -> None:
     path = save_plot(faulty, tmp_path / f"errors{suffix}")

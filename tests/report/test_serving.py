@@ -117,7 +117,7 @@ def test_words_are_looked_for_in_names_and_classes(comparison: Comparison) -> No
     assert names(comparison, search=name.upper()) == [shown(photo) for photo in wanted]
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "query",
     ["page=-1", "page=1&page=2", "page=x", "kind=everything", "order=photo%3B", "model=9", "a=0&b=7", "search=" + "x" * 201,
@@ -157,7 +157,7 @@ def test_a_photo_is_a_picture_made_anew(comparison: Comparison, port: int) -> No
     assert status(port, "/large/0/0")[0] == 200
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "path",
     ["/photo/0/99", "/photo/7/0", "/photo/0/-1", "/photo/0", "/photo/0/0/", "/photo/p00.png", "/photo/0/../../labels.csv",
@@ -170,6 +170,7 @@ def test_nothing_else_is_served(port: int, path: str) -> None:
     assert content == b"404 Not Found\n"
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("path", ["/", "/rows", "/photo/0/0", "/serve.js"])
 def test_only_who_asks_this_machine_by_its_address_is_answered(port: int, path: str) -> None:
     assert status(port, path)[0] == 200

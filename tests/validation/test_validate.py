@@ -51,6 +51,7 @@ def test_loud_faults_are_named_with_their_layer(case: str, shared_data: Path) ->
     assert found.problems[0].fatal
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("folder", ["coreml", "onnx", "legacy"])
 def test_nothing_is_said_about_healthy_models(folder: str, shared_data: Path) -> None:
     found: dict[str, list[str]] = {}

@@ -209,6 +209,7 @@ class InTheMiddle(torch.nn.Module):
         return x.mean(1) if 10 < x.shape[1] < 30 else x.sum(1)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("module", "length", "shapes"),
     [
@@ -260,6 +261,7 @@ def test_a_float16_program_of_a_free_length_becomes_onnx() -> None:
     assert cp.convert(program, "onnx").notes[-1].startswith("checked: ran once on drawn input")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("example", "shapes"),
     [((2, 12), [(1, 12), (8, 12)]), ((1, 16), "1x20..32"), ((1, 40), "1x20..32"), ((1, 16), "1x16..32")],

@@ -52,6 +52,7 @@ def test_a_guarded_product_is_counted_where_all_agrees(tmp_path: Path) -> None:
     assert "1 value of whole numbers is computed in 32 bits" in found.summary()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("to", ["module", "onnx"])
 def test_a_run_that_leaves_the_32_bits_is_a_disagreement_that_names_the_value(to: str, tmp_path: Path) -> None:
     stored = _stored(Hash(), (SMALL,), tmp_path)
@@ -80,6 +81,7 @@ def test_the_modules_own_example_is_tried_where_inputs_are_drawn(tmp_path: Path)
     assert "the example inputs" in found.inputs
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("module", "fed"), [(Sum(), [[2_000_000_000, 2_000_000_000, 1]]), (Cast(), [[1, -700000, 5]])])
 def test_sums_and_casts_are_guarded_too(module: Any, fed: list[list[int]], tmp_path: Path) -> None:
     found = cp.verify((module, (SMALL,)), _stored(module, (SMALL,), tmp_path), {"ids": np.array(fed)})

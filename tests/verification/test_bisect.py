@@ -46,6 +46,7 @@ def renamed(model: OnnxModel) -> OnnxModel:
     return type(model)(copy, name="renamed")
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_follows_a_fault_is_not_a_fault_itself(fault: str, half: bool) -> None:

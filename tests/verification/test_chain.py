@@ -54,6 +54,7 @@ def test_five_thousand_layers_without_shapes_are_opened_as_a_whole(opened: list[
     assert sum(opened) <= 4 * 5000 + 5000  # two sides, and once the sizes of the candidate's values, with a Size each
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("length", [120, 480])
 def test_nodes_run_in_proportion_to_the_layers_whatever_the_memory(opened: list[int], length: int) -> None:
     memory = 10 * 4 * 32

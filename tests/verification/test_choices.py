@@ -60,6 +60,7 @@ def test_a_choice_that_names_one_place_twice_is_a_fault() -> None:
     assert not verify(right, twice, {"x": tied(2)})
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", "fp32")])
 def test_a_sorted_pytorch_model_with_repeated_numbers_converts_and_agrees(to: Any, precision: Any) -> None:
     torch = pytest.importorskip("torch", reason="needs the torch extra")

@@ -104,6 +104,7 @@ def test_a_source_is_held_against_with_the_numbers_that_are_stored(
     assert found.to_json()["compression_loss"] == found.loss.to_json()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("form", "target"), FORMS)
 @pytest.mark.parametrize("at", [0, 23])
 def test_a_channel_that_is_wrong_is_explained_by_no_bits(
@@ -143,6 +144,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("fault", "told"), FAULTS)
 @pytest.mark.parametrize(("form", "target"), FORMS)
 def test_rows_that_are_not_the_source_s_are_named(
@@ -253,7 +255,7 @@ MOVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("form", "fault"),
     # four numbers for half a weight of another size are no worse than for the whole one
@@ -370,6 +372,7 @@ TAILS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     ("tails", "entries", "size"),
     [
@@ -388,6 +391,7 @@ def test_numbers_that_became_the_nearest_vector_of_a_table_are_right_however_few
     assert not explains(now, np.roll(weight, 64, 0), steps)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("tails", TAILS)
 @pytest.mark.parametrize("entries", [16, 64])
 def test_a_row_of_vectors_that_is_larger_or_another_is_told(tails: str, entries: int) -> None:

@@ -157,7 +157,7 @@ def activated(activation: str, fill: float, factor: float = 1.0) -> OnnxModel:
     return graph_model(text, opset=20, w=WEIGHTS * np.float32(factor), m=mask)
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
     ("fill", "to", "precision"),

@@ -20,6 +20,7 @@ def transform(length: int, body: str = "y = DFT<axis=1>(x)", **weights: Any) -> 
     return onnx_model(f"{HEAD} (float[2,{length},1] x) => (float y) {{ {body} }}", **weights)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("to", "options"), FORMATS)
 @pytest.mark.parametrize("length", [3, 13, 45, 63, 101, 255])
 def test_a_transform_of_any_length_agrees(length: int, to: Any, options: Any) -> None:
@@ -115,6 +116,7 @@ def test_a_stored_number_that_cancels_is_rounded_by_more_than_the_result(operato
     assert not cp.verify(wrong, made, fed)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("to", "options"), FORMATS)
 def test_a_long_sum_of_constants_is_folded_by_other_kernels(to: Any, options: Any) -> None:
     drawn = np.random.default_rng(0)
@@ -127,6 +129,7 @@ def test_a_long_sum_of_constants_is_folded_by_other_kernels(to: Any, options: An
     assert not cp.verify(onnx_model(text, c=c * np.float32(1.0001), w=w), made)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("operator", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("length", [8, 3137, 20000])
 def test_a_softmax_along_a_long_axis_agrees_with_pytorch(operator: str, length: int) -> None:

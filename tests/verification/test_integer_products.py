@@ -79,6 +79,7 @@ def test_integers_stand_for_numbers_less_a_zero_point_times_a_scale(name: str) -
     np.testing.assert_allclose(scale, [beside], rtol=1e-6)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_a_quantised_product_s_weight_is_its_source_s(name: str, precision: Any) -> None:

@@ -56,7 +56,7 @@ WRITTEN_OUT = [
 ]
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("operator", "gates", "more"), WRITTEN_OUT)
 @pytest.mark.parametrize("to", ["mlprogram", "coreai"])
 def test_rows_exchanged_within_a_recurrent_layer_are_no_rounding(operator: str, gates: int, more: str, to: Any) -> None:

@@ -66,7 +66,7 @@ PRECISIONS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", NORMS)
 def test_what_a_norm_makes_of_rounding_is_no_fault_whichever_side_rounds(kind: str, tmp_path: Path) -> None:
     source = network(kind)

@@ -53,6 +53,7 @@ def source(kind: type) -> cp.Source:
     return cp.Source(kind().eval(), (torch.randn(1, 8),))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kind", [OtherwiseAtTheEnd, OtherwiseInside])
 @pytest.mark.parametrize(
     ("to", "how"), [("mlprogram", {"precision": "fp32"}), ("mlprogram", {}), ("onnx", {})], ids=str

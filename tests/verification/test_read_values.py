@@ -19,7 +19,7 @@ def fed(seed: int) -> Any:
     return torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", READ)
 def test_it_is_converted_truly_and_verified(case: str, tmp_path: Path) -> None:
     module = Reads(READ[case]).eval()

@@ -51,6 +51,7 @@ def test_every_value_comes_back_as_it_was_computed(saved: Recording) -> None:
     assert load(str(saved.path)).name == saved.name
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("fault", ["", "swapped channel", "no bias"])
 def test_a_saved_run_judges_as_the_live_model_does(saved: Recording, fault: str) -> None:
     other = residual_net(fault=fault)

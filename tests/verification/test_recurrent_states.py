@@ -8,7 +8,7 @@ import torch
 import coreproof as cp
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
 @pytest.mark.parametrize(("length", "width"), [(6, 5), (120, 16)])
 def test_last_states_are_no_false_alarm(kind: type[torch.nn.Module], length: int, width: int) -> None:

@@ -88,6 +88,7 @@ def compressed(model: Any, scheme: Any, precision: Any) -> Any:
     return cp.convert(model, "mlprogram", precision=precision, compress=scheme, target="iOS18", check=False)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("layer", "affine", "scheme", "precision"),
     [
@@ -111,6 +112,7 @@ def test_a_normalisation_in_a_compressed_weight_is_the_source_s(
             assert wrong.unexplained, name
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("scheme", ["palettize:4", "palettize:2", "linear:8"])
 @pytest.mark.parametrize("layer", ["conv2d", "transposed", "product"])
 def test_verify_agrees_with_the_source_s_factors_alone(layer: str, scheme: str) -> None:
@@ -138,6 +140,7 @@ SCALED = [
 ]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("beside", "into", "left"), SCALED)
 def test_known_products_are_the_only_ones(beside: str, into: Callable[..., np.ndarray], left: str | None) -> None:
     w, j = 0.2 * weights(24, 24, seed=4), np.geomspace(0.3, 3, 24)[::-1].astype(np.float32)

@@ -277,6 +277,7 @@ POWER = """<ir_version: 8, opset_import: ["": 17]>
 net (float[4,64] x) => (float[4,64] y) { a = Abs(x) b = Add(a, k) y = Pow(b, p) }"""
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("exponent", [3.3, 2.0, 2.5, 0.3])
 @pytest.mark.parametrize("size", [0.05, 1.0, 5.0])

@@ -89,7 +89,7 @@ def compressed(request: pytest.FixtureRequest) -> tuple[TorchModel, Model]:
     return module, cp.convert(module, "mlprogram", compress=scheme, check=False)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("reference", ["torch", "onnx", "mlprogram"])
 def test_every_format_of_the_source_is_judged_by_rounding_alone(
     reference: Any, compressed: tuple[TorchModel, Model]
@@ -120,6 +120,7 @@ def test_the_doctor_comes_to_the_same_conclusion(compressed: tuple[TorchModel, M
     assert diagnosis.verification.loss.share == pytest.approx(found.loss.share, rel=1e-3)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("scheme", ["prune:0.5", "palettize:4"])
 def test_what_is_wrong_besides_is_not_hidden_by_the_compression(scheme: str) -> None:
     module = source("square")
@@ -172,6 +173,7 @@ def _recurrent(operator: str, gates: tuple[int, ...]) -> OnnxModel:
     return graph_model(text, **stored)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("scheme", ["palettize:4+linear:8", "prune:0.5+linear:8"])
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", (0, 1, 2, 3)), ("GRU", (0, 1, 2))])
 def test_recurrent_weights_are_exchanged_in_whatever_order_their_gates_stand(
@@ -188,6 +190,7 @@ def test_recurrent_weights_are_exchanged_in_whatever_order_their_gates_stand(
     assert not verify(source, cp.convert(swapped, "mlprogram", precision="fp32", compress=scheme)).agrees
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("scheme", ["linear:8", "palettize:4"])
 @pytest.mark.parametrize("gates", [(0, 1, 2), (2, 0, 1)])
 def test_gates_that_are_written_out_step_by_step_are_exchanged_too(gates: tuple[int, ...], scheme: Any) -> None:

@@ -54,6 +54,7 @@ def test_what_is_fed_in_float64_may_be_rounded_before_anything_is_computed(to: A
     assert all((row.tolerance.typical or 0) < 1e-6 for row in found.rows)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("blocks", [4, 24])
 def test_honest_float16_agrees_at_any_depth_and_not_by_a_mile(blocks: int) -> None:
     exact, half = residual_net(blocks=blocks), as_half(residual_net(half=True, blocks=blocks))
@@ -64,6 +65,7 @@ def test_honest_float16_agrees_at_any_depth_and_not_by_a_mile(blocks: int) -> No
         assert max(used) > 0.05, "a tolerance that is never used up by a twentieth proves little"
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_at_its_layer_from_both_sides(fault: str, half: bool) -> None:
@@ -149,6 +151,7 @@ def test_a_model_in_hand_and_its_file_have_the_same_values_compared(precision: A
     assert in_hand.unpaired == from_file.unpaired
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("colour", ["RGB", "BGR", "GRAYSCALE"])
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 def test_a_picture_that_comes_out_is_held_against_the_numbers_it_was_made_of(to: Any, colour: str) -> None:

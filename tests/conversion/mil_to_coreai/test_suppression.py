@@ -19,6 +19,7 @@ def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([places, sizes], axis=2)
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("per_class", [False, True])
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def hold(trial: Trial, folder: Path, opened: Callable[[CoreMLModel], Any]) -> No
         trial.hold_elsewhere(folder, opened, between=ADDED.get(trial.operator))
 
 
-@pytest.mark.sweep(48)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("trial", TRIALS, ids=str)
 def test_it_makes_what_the_definition_says(trial: Trial, tmp_path: Path) -> None:
     def opened(model: CoreMLModel) -> Session:

@@ -31,6 +31,7 @@ def model(operator: str, shape: list[int], axis: int, *, constant: bool) -> onnx
     return proto
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("constant", [True, False])
 @pytest.mark.parametrize(

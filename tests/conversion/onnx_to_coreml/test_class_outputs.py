@@ -72,6 +72,7 @@ def answers(model: object) -> dict[str, object]:
         return dict(running.run({"x": X}))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("labels", [NAMES, [7, 3, 5]])
 def test_label_and_dictionary_are_those_of_a_core_ml_classifier(tmp_path: Path, labels: list[object], to: str) -> None:
@@ -101,6 +102,7 @@ def test_a_text_without_a_dictionary_makes_a_classifier_too(tmp_path: Path) -> N
     assert [got["output_label"]] == np.asarray(answers(source)["output_label"]).tolist()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("labels", [["no", "yes"], [7, 3]])
 def test_what_votes_decide_is_named_by_a_stage_behind_the_network(
@@ -126,6 +128,7 @@ def test_a_classifier_of_texts_answers_for_one_sample_at_a_time(tmp_path: Path) 
         cp.convert(classifier(tmp_path, NAMES, rows=3), "mlprogram")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("batch", ["1,4", "1-4", 3])
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 def test_a_batch_that_may_be_several_has_no_classifier(to: Any, batch: int | str) -> None:
@@ -147,6 +150,7 @@ def test_estimators_are_computed_in_float32_unless_half_is_asked_for(tmp_path: P
     assert any(value.dtype == "float16" for value in asked.graph.values.values())
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_labels_of_the_users_name_the_classes_of_an_estimator(tmp_path: Path, to: Any, zipped: bool) -> None:

@@ -17,6 +17,7 @@ CROPS = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("to", "options"), [("mlprogram", {"precision": "fp32"}), ("mlprogram", {}), ("neuralnetwork", {})]
 )

@@ -60,6 +60,7 @@ def test_a_saved_model_is_the_same_model(to: Any, precision: Any, tmp_path: Path
     np.testing.assert_array_equal(run(load_coreml(path), x=x)["y"], run(converted, x=x)["y"])
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("colour", ["RGB", "BGR"])
 @pytest.mark.parametrize(("to", "precision"), FORMS)
 def test_a_picture_is_normalised_inside_the_network(to: Any, precision: Any, colour: Any, pixels: np.ndarray) -> None:
@@ -94,6 +95,7 @@ def scores_model() -> OnnxModel:
     return onnx_model(SCORES, w=rng.normal(size=(4, 3)).astype(np.float32), b=np.float32([1, 2, 3]))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("labels", [["cat", "dog", "hen"], [7, 8, 9]])
 @pytest.mark.parametrize(("to", "precision"), FORMS)
 def test_labels_make_a_classifier_and_add_no_softmax(to: Any, precision: Any, labels: list[Any]) -> None:
@@ -120,6 +122,7 @@ def test_the_number_of_labels_must_be_the_number_of_classes() -> None:
         onnx_to_coreml(scores_model(), labels=["a", "b"])
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("asked", "sizes"),
     [
@@ -267,6 +270,7 @@ def test_what_is_cut_from_a_value_that_is_known_in_part_stays_a_float() -> None:
     np.testing.assert_allclose(y, np.broadcast_to([0.75, 0.5, 0.5, 0.5, 0.5], (1, 4, 5)), rtol=1e-6)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("operator", ["Tan", "Sinh", "Erf", "Floor", "Reciprocal", "Sign"])
 @pytest.mark.parametrize("to", [{"to": "mlprogram", "precision": "fp32"}, {"to": "neuralnetwork"}])
 def test_functions_of_what_is_cut_from_a_value_that_is_known_in_part_are_computed(

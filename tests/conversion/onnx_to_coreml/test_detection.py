@@ -63,6 +63,7 @@ FORMS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_pipeline_keeps_what_numpy_keeps_of_the_sources_rows(form: str, to: Any, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def told(error: CoreproofError) -> Iterator[CoreproofError]:
     yield from error.problems or (error,)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("part", range(8))
 def test_it_converts_or_is_refused_in_a_sentence(part: int, caplog: pytest.LogCaptureFixture) -> None:
     converted = 0

@@ -91,6 +91,7 @@ MODELS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("text", "feeds"), [m[1:] for m in MODELS], ids=[m[0] for m in MODELS])
 def test_what_the_standard_defines_is_converted(text: str, feeds: dict[str, Any]) -> None:
     proto = onnx.parser.parse_model(text)

@@ -49,6 +49,7 @@ def made_of(text: str) -> OnnxModel:
     return onnx_model(f"{HEAD} (float[1,4] x) => (float[1,4] y) {{ {text} }}", **used)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", FAINT)
 def test_a_faint_factor_keeps_its_digits(name: str) -> None:
     model = made_of(FAINT[name])

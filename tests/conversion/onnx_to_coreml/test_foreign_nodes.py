@@ -65,7 +65,7 @@ def test_a_node_that_makes_no_sense_is_named(case: str, to: str) -> None:
         cp.convert(foreign, to)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", FOREIGN)
 def test_other_verbs_answer_for_such_a_node(case: str) -> None:
     foreign, _ = FOREIGN[case]

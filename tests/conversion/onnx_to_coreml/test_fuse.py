@@ -57,6 +57,7 @@ def weights(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("shape", [(2, 4), (1, 3, 4), (1, 2, 3, 4), (1, 2, 1, 3, 4)])
 @pytest.mark.parametrize("order", ["p b", "b p"])
 def test_a_product_and_its_bias_are_a_linear(tmp_path: Path, shape: tuple[int, ...], order: str) -> None:
@@ -118,6 +119,7 @@ def test_an_erf_of_other_factors_is_no_gelu(tmp_path: Path) -> None:
     assert "gelu" not in converted(saved(tmp_path, nodes, (2, 3), two=np.float32(2), one=ONE, half=HALF))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("opset", [13, 18])
 @pytest.mark.parametrize("last", ["Flatten", "Reshape"])
 @pytest.mark.parametrize("average", ["GlobalAveragePool", "ReduceMean"])

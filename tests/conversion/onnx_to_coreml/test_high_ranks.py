@@ -96,7 +96,7 @@ BODIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.sweep(20)
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("body", BODIES)
 def test_six_dimensions(body: str, to: Any) -> None:

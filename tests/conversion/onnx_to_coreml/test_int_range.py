@@ -109,6 +109,7 @@ def hash_model(text: str) -> Any:
     return onnx_model(f"{HEAD} (int64[3] x) => (float[{rows},2] y) {{ {text} y = Gather(e, i) }}", **used)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("text", "fits", "leaves", "what"), HASHED)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_row_picked_by_a_remainder_or_by_what_was_cut_to_range_is_the_sources_or_the_run_fails(
@@ -146,6 +147,7 @@ SUMS: list[tuple[str, dict[str, Any], list[Any], list[Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("text", "weights", "fits", "leaves"), SUMS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_sum_or_a_cast_float_that_32_bits_may_not_hold_is_right_or_fails_while_it_runs(
@@ -250,6 +252,7 @@ NARROW = [
 ]
 
 
+@pytest.mark.sweep(15)
 @pytest.mark.parametrize(("text", "judge"), NARROW)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
 @pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", None)])

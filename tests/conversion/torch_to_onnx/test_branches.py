@@ -59,6 +59,7 @@ CASES = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_refused_with_each_line_and_what_the_example_took(case: str) -> None:
     module, inputs, said = CASES[case]
@@ -72,6 +73,7 @@ def test_it_is_refused_with_each_line_and_what_the_example_took(case: str) -> No
         assert words in told
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_kept_as_the_example_took_it_where_that_is_wanted(case: str) -> None:
     module, inputs, said = CASES[case]

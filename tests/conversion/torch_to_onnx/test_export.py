@@ -88,6 +88,7 @@ class Mean(torch.nn.Module):  # type: ignore[misc,name-defined]
         return x.sum(1) / x.shape[1]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("asked", [[1, (4, 32), 16], ["1..4", "4..32", 16], [(1, 4, 16), (1, 32, 16)]])
 def test_every_dimension_that_is_asked_for_is_traced_as_free(asked: Any) -> None:
     import coreproof as cp

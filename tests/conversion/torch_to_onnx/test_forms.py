@@ -108,6 +108,7 @@ def test_every_number_keeps_its_digits(
     assert verified, [f"{r.operator} {r.candidate}: {r.judgement.problem}" for r in verified.rows if not r.agrees]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_the_forms_are_written_in_the_type_of_what_they_read(dtype: Any) -> None:
     x = torch.linspace(-0.4, 0.4, 7, dtype=dtype)

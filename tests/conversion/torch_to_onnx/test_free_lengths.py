@@ -73,6 +73,7 @@ def test_what_stands_in_the_middle() -> None:
     )
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("free", ["batch", "size"])
 def test_adaptive_pooling(free: str) -> None:
     check(

@@ -158,7 +158,7 @@ def _digest() -> str | None:
     return export_digest(model)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [

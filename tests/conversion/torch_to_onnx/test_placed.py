@@ -42,7 +42,7 @@ DIAGONALS: dict[str, Any] = {
 }
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", DIAGONALS)
 def test_a_diagonal_that_is_written_to(name: str) -> None:
     x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -58,6 +58,7 @@ def test_a_diagonal_that_is_written_to(name: str) -> None:
         assert cp.verify(source, model)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("mode", "border", "aligned"), [*itertools.product((0, 1), (0, 1, 2), (False, True))])
 def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None:
     draw = torch.Generator().manual_seed(1)
@@ -71,6 +72,7 @@ def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None
     np.testing.assert_allclose(found, module(x, grid).numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("place", [0, 1, -1, -2])
 def test_a_slice_that_is_written_to(axis: int, place: int) -> None:
@@ -125,6 +127,7 @@ class WrittenFourierLayer(FourierLayer):
         return torch.fft.irfft2(mixed + torch.ones(5, dtype=torch.cfloat), s=(8, 8))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("batch", [None, "1-3"])
 def test_a_spectrum_that_is_written_into(batch: str | None) -> None:
     module, x = WrittenFourierLayer().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -160,6 +163,7 @@ def test_rrelu_takes_the_middle_of_its_slopes() -> None:
     np.testing.assert_allclose(found, np.where(x.numpy() >= 0, x.numpy(), slope * x.numpy()), rtol=1e-6)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", ["causal", "another", "fed"])
 def test_a_decoder_with_a_mask_is_traced_whatever_the_mask_holds(kind: str) -> None:
     """PyTorch asks whether the mask is causal, for a faster kernel, and the trace would end there."""

@@ -25,7 +25,7 @@ CASES: dict[str, Any] = {
 }
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", CASES)
 def test_a_number_in_a_tensors_place_takes_part_in_the_promotion_of_types(name: str) -> None:
     x = torch.tensor([[-1.0, 0.0, 2.0], [np.nan, np.inf, -np.inf]])
@@ -59,7 +59,7 @@ ALIASES: dict[str, Any] = {
 }
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", ALIASES)
 def test_an_alias_is_promoted_as_what_it_is(name: str) -> None:
     """The exporter has its rules by first names: the two operands stayed of two types."""
@@ -75,6 +75,7 @@ def test_an_alias_is_promoted_as_what_it_is(name: str) -> None:
         np.testing.assert_allclose(np.asarray(found).astype(np.float64), expected.astype(np.float64), rtol=1e-6)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("exported", [False, True])
 def test_a_reshape_of_attention_with_a_learned_bias_is_no_view(exported: bool) -> None:
     """T5's: PyTorch takes another kernel, with another layout, where nothing needs a gradient."""

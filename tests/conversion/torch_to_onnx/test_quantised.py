@@ -61,6 +61,7 @@ def test_a_program_with_quantisers_stays_quantised_and_agrees() -> None:
     np.testing.assert_allclose(found, (whole * np.float32(0.03)) @ weight.T, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("made", ["dynamic", "learning"])
 def test_eager_quantisation_is_refused_with_what_to_do(made: str) -> None:
     from torch.ao import quantization

@@ -92,7 +92,7 @@ def test_the_layer_is_as_it_was_after_an_export() -> None:
     assert torch._decomp.decomposition_table == apart
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("free", [None, {"input": {1: "length"}}], ids=["fixed", "free"])
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
 def test_no_step_of_the_example_is_walked_through(

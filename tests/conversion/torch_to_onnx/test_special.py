@@ -59,6 +59,7 @@ def test_functions_of_bessel_near_zero_and_far_from_it() -> None:
     agrees({**functions, "spherical_bessel_j0": special.spherical_bessel_j0}, WIDE)
 
 
+@pytest.mark.thorough
 def test_derivatives_of_log_gamma_on_both_sides_and_at_their_poles() -> None:
     agrees({"digamma": torch.digamma, **{f"polygamma {n}": _polygamma(n) for n in (1, 2, 3)}}, GAMMA)
     agrees({"digamma": torch.digamma}, torch.tensor([0.0, -0.0, -1.0, -3.0]))
@@ -72,6 +73,7 @@ def test_the_normal_quantile_keeps_its_digits_in_its_tail() -> None:
     agrees({"ndtri": torch.special.ndtri}, torch.tensor([0.0, 1e-6, 1e-3, 0.1, 0.5, 0.7, 0.99, 0.9999, 1.0]))
 
 
+@pytest.mark.thorough
 def test_factors_of_matrices_are_those_of_pytorch() -> None:
     agrees(
         {
@@ -122,6 +124,7 @@ def test_comparisons_that_know_holes_signs_and_powers_of_two() -> None:
     agrees({"frexp": torch.frexp, "of one number": lambda x: torch.copysign(x, -2.0)}, finite)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.filterwarnings("ignore:index_reduce")
 @pytest.mark.parametrize("with_own", [True, False])
 def test_numbers_are_put_and_reduced_in_their_places(with_own: bool) -> None:

@@ -111,7 +111,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.sweep(12)
+@pytest.mark.sweep(3)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", CASES)
 def test_each_format_computes_what_pytorch_computes(name: str) -> None:

@@ -46,6 +46,7 @@ def unpooled(batch: int, exact: bool) -> CoreMLModel:
     )
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("batch", [2, 4, 7, 8, 10, 64])
 def test_a_view_behind_a_pooling(batch: int) -> None:
     found = assert_repaired(pooled(batch), pooled(1), RULE, "view")
@@ -53,6 +54,7 @@ def test_a_view_behind_a_pooling(batch: int) -> None:
     assert str([batch, -1, 1, 1]) in found[0].evidence
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("batch", [3, 5, 32])
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_view_of_maps_keeps_their_order(batch: int, exact: bool) -> None:
@@ -82,6 +84,7 @@ def several(batch: int) -> CoreMLModel:
     )
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("batch", [2, 3, 4])
 def test_several_views_are_put_right_together(batch: int) -> None:
     found = assert_repaired(several(batch), several(1), RULE, "view a")
@@ -158,6 +161,7 @@ def flattened(shape: list[int], batch: Any = 1) -> OnnxModel:
     )
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("shape", [[4, -1], [5, -1], [3, 8 * 36]])
 @pytest.mark.parametrize("batch", [1, "batch"])
 def test_onnx(shape: list[int], batch: Any) -> None:
@@ -214,6 +218,7 @@ def test_views_there_and_back(batch: int, exact: bool) -> None:
     assert_repaired(gated(batch, exact), gated(1, exact), RULE, "view")
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("batch", [3, 7])
 def test_heads_whose_values_cannot_fill_the_target(batch: int) -> None:
     assert_repaired(heads(batch), heads(1), RULE, "view 1")
@@ -237,6 +242,7 @@ def exact_heads(batch: int) -> CoreMLModel:
     )
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("batch", [2, 4])
 def test_a_silent_one_in_a_network_of_any_rank(batch: int) -> None:
     assert diagnose(exact_heads(batch)).healthy

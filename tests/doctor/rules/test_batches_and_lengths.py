@@ -31,6 +31,7 @@ def dense(batch: int) -> Model:
     return onnx_net([("Gemm", "x v", "y", {})], {"x": [batch, 7]}, {"y": None}, v=weights(7, 5))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("source", [classifier(4), dense(32)])
 def test_a_batch_that_both_fix_is_told(to: Any, source: Model) -> None:

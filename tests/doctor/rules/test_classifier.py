@@ -36,7 +36,7 @@ def scores(model: CoreMLModel) -> np.ndarray:
         return np.asarray(running.run({"x": np.ones((6, 4, 4), np.float32)}, [name])[name]).reshape(-1)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("wrong", ["other", "", "p", "nowhere"])
 @pytest.mark.parametrize("probabilities", ["main", "classLabelProbs"])
 def test_the_value_that_has_as_many_scores_as_there_are_labels(wrong: str, probabilities: str) -> None:
@@ -50,7 +50,7 @@ def test_the_value_that_has_as_many_scores_as_there_are_labels(wrong: str, proba
     assert list(diagnose(classifier(10, "main", probabilities))) == []
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("count", [9, 11, 1000])
 def test_labels_of_another_number_are_asked_for(count: int) -> None:
     broken = classifier(count, "main")
@@ -91,6 +91,7 @@ def test_a_repaired_classifier_is_stored_and_read_again(tmp_path: object) -> Non
     assert list(diagnose(load(repaired.save(Path(str(tmp_path)) / "net.mlmodel")))) == []
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("count", [9, 11])
 def test_a_program_with_labels_of_another_number(count: int) -> None:
     from coreproof.conversion.convert import convert

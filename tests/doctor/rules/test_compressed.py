@@ -297,7 +297,7 @@ MISTAKES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("form", COMPRESSED)
 def test_what_bits_explain_is_no_finding(form: Callable[..., Any], tmp_path: Path) -> None:
     diagnosis = cp.diagnose(program(tmp_path / "a", form(DENSE)), program(tmp_path / "b", DENSE))
@@ -317,7 +317,7 @@ def test_what_heavy_pruning_costs_is_told_and_not_repaired(tmp_path: Path) -> No
     assert "compressed weights change output" in found.summary().splitlines()[0]
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("form", COMPRESSED)
 def test_compression_explains_no_mistake(form: Callable[..., Any], mistake: str, tmp_path: Path) -> None:
@@ -329,6 +329,7 @@ def test_compression_explains_no_mistake(form: Callable[..., Any], mistake: str,
     assert cp.verify(source, diagnosis.repaired).agrees
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("factor", [127.0, 0.02, np.geomspace(0.2, 5, 32)[:, None]])
 def test_a_compressed_weight_whose_scale_got_lost(factor: Any, tmp_path: Path) -> None:
     source = program(tmp_path / "b", DENSE)

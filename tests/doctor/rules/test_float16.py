@@ -102,6 +102,7 @@ def test_weights_that_were_clipped_come_from_the_source() -> None:
     assert "conv2d_1" in hypothesis.needs
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", ["Epsilon", "Variance"])
 def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
     case = _converted(kind)

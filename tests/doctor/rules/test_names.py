@@ -47,7 +47,7 @@ def source_of(operator: str, constant: np.ndarray, node: bool) -> OnnxModel:
     return onnx_net(nodes, {"x": [1, 3, 6, 6]}, {"y": None}, w=weights(4, 3, 3, 3), **stored)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("node", [False, True])
 @pytest.mark.parametrize(("kind", "operator"), [("add", "Add"), ("multiply", "Mul")])
 @pytest.mark.parametrize("number", [1.0, 2.5])

@@ -119,6 +119,7 @@ def test_a_square_weight_transposed(healthy: dict[str, Model], source: OnnxModel
     assert_repaired(broken, healthy[style], "weight", node.name, source)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_bias_dropped(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     node = place(healthy[style], "conv", 1)
@@ -127,7 +128,7 @@ def test_a_bias_dropped(healthy: dict[str, Model], source: OnnxModel, style: str
     assert "missing" in diagnosis[0].evidence
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("style", "kind", "attribute", "value", "rule"),
     [
@@ -166,6 +167,7 @@ def test_an_axis_with_which_nothing_runs(healthy: dict[str, Model], source: Onnx
     assert_repaired(broken, healthy[style], "axis", node.name, source)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_scale_moved_into_the_layer_before(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     """Either repair alone makes the answers worse: both are carried out."""
@@ -208,6 +210,7 @@ def test_a_turned_square_weight_is_worked_out(healthy: dict[str, Model], source:
     assert_repaired(broken, healthy[style], "weight", node.name, source)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("no_twin")
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_missing_bias_is_worked_out(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:

@@ -302,7 +302,7 @@ def attention() -> TorchModel:
     return TorchModel(Attention(), examples, name="attention")
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("to", ["torch", "onnx", "mlprogram", "neuralnetwork"])
 def test_every_format_tells_the_same(to: Any) -> None:
     source = attention()

@@ -23,6 +23,7 @@ def _counter(**options: object) -> CoreMLModel:
     return made
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_a_buffer_that_changes_becomes_a_state(precision: str) -> None:
     made = _counter(precision=precision)

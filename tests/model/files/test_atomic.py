@@ -96,7 +96,7 @@ def test_of_several_outputs_none_is_put_in_place_when_one_cannot_be(
     assert content(tmp_path) == NEW
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("single", [False, True])
 def test_a_run_killed_at_any_step_leaves_the_old_outputs_or_the_next_run_finishes(
     tmp_path: Path, single: bool, swap: bool

@@ -93,6 +93,7 @@ def graph(nodes: Sequence[onnx.NodeProto], initializers: Any = ()) -> onnx.Model
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("depth", [33, 500, 5000])
 def test_graphs_within_graphs_are_refused_by_their_depth(tmp_path: Path, depth: int) -> None:
     path = tmp_path / "deep.onnx"

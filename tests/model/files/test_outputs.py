@@ -59,6 +59,7 @@ def test_each_kind_of_model_is_recognised_and_no_other(net: OnnxModel, tmp_path:
         check_output(tmp_path / name, kind)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "content",
     [

@@ -64,6 +64,7 @@ def test_parts_of_a_split_may_be_left_out(outputs: list[str]) -> None:
     check(model([split(outputs)], outputs), {name: PARTS[name] for name in outputs if name})
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("outputs", [["a", "", "c"], ["", "", "c"], ["a", "", ""]], ids=str)
 def test_outputs_of_branches_and_within_them_may_be_left_out(outputs: list[str]) -> None:
     def branch(first: str, sign: str) -> onnx.GraphProto:

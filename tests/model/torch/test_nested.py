@@ -35,6 +35,7 @@ def example() -> dict[str, object]:
 NAMES = ["x", "extra_bias", "past_0_0", "past_0_1", "past_1_0", "past_1_1"]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_each_tensor_within_the_inputs_and_outputs_has_a_name(precision: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -142,6 +143,7 @@ def test_none_flags_and_numbers_by_position_are_as_in_the_example_and_said() -> 
     np.testing.assert_allclose(found, x.numpy() * 3, rtol=1e-6)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_complex_inputs_are_taken_as_pairs(dtype: torch.dtype) -> None:
     class Turn(torch.nn.Module):

@@ -58,6 +58,7 @@ def test_a_name_alone_means_the_published_weights_with_their_transforms_and_labe
     assert "MobileNet_V3_Small_Weights.IMAGENET1K_V1" in model.notes[0]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("name", "kind", "query", "side", "resize_to", "interpolation"),
     [

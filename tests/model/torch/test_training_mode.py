@@ -39,6 +39,7 @@ def judged(module: torch.nn.Module) -> np.ndarray[Any, Any]:
         return copy.deepcopy(module).eval()(X).numpy()
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("as_given", ["example", "pair", "source"])
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork", "onnx"])
 def test_a_module_in_training_mode_is_converted_as_after_eval_and_left_as_it_was(to: Any, as_given: str) -> None:

@@ -31,6 +31,7 @@ def neighbours(samples: Any, labels: Any, k: int, *, inverse: bool = False, tree
     )  # fmt: skip
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("tree", [True, False])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_the_majority_is_the_one_that_scikit_learn_finds(k: int, tree: bool) -> None:

@@ -46,7 +46,7 @@ def test_a_classifier_gives_the_class_that_scikit_learn_predicts(kernel: str, cl
         assert [running.run({"x": row})["label"] for row in x] == model.predict(x).tolist()
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("classes", [3, 4, 7])
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -74,7 +74,7 @@ def crowd(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return scores.astype(np.float32), boxes.astype(np.float32)
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("per_class", [True, False])
 @pytest.mark.parametrize("seed", range(15))
 def test_the_boxes_that_stay_are_those_of_plain_numpy_and_in_its_order(seed: int, per_class: bool) -> None:
@@ -129,6 +129,7 @@ def test_a_confidence_at_the_threshold_stays_and_one_that_is_no_number_does_not(
     assert got["coordinates"].dtype == np.float64
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("rows", "count"), [(3, 3), (20, 20), ((0, 2), 2), ((0, -1), None), ((12, 15), 12)])
 def test_rows_are_cut_off_and_filled_up_as_the_outputs_declare(rows: Any, count: int | None) -> None:
     scores, boxes = crowd(5, 40, 3)

@@ -77,7 +77,7 @@ def evaluated(ensemble: dict[str, Any], x: np.ndarray) -> np.ndarray:
     return result
 
 
-@pytest.mark.sweep(20)
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("dimensions", [1, 3])
 @pytest.mark.parametrize("seed", range(40))
 def test_random_trees_give_what_the_proto_says(seed: int, dimensions: int) -> None:
@@ -101,7 +101,7 @@ def stump(behaviour: str, limit: float, *, missing: bool = False) -> CoreMLModel
                    treeEnsemble={"nodes": nodes, "numPredictionDimensions": 1})  # fmt: skip
 
 
-@pytest.mark.sweep(16)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("limit", VALUES)
 def test_each_way_of_comparing_at_its_edge(behaviour: str, limit: float) -> None:
@@ -126,7 +126,7 @@ def test_an_optional_input_that_is_not_fed_is_missing() -> None:
         assert [running.run(feed)["y"] for feed in ({}, {"a": 0.7}, {"a": 0.2})] == [1.0, -1.0, 1.0]
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("seed", range(8))
 def test_forests_give_what_scikit_learn_predicts(seed: int) -> None:
     ensemble = pytest.importorskip("sklearn.ensemble")
@@ -149,6 +149,7 @@ def test_forests_give_what_scikit_learn_predicts(seed: int) -> None:
             assert got["label"] == classifier.predict(row[None])[0]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("classes", [2, 4])
 def test_boosted_trees_give_what_scikit_learn_predicts(classes: int) -> None:
     ensemble = pytest.importorskip("sklearn.ensemble")

@@ -52,6 +52,7 @@ KINDS: dict[str, Any] = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_is_drawn_for_converted_and_verified(kind: str, tmp_path: Path) -> None:
     model = KINDS[kind]()

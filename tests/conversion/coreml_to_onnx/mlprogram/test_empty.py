@@ -84,6 +84,7 @@ EMPTY: list[tuple[str, str, str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("family", sorted({family for family, *_ in EMPTY}))
 def test_nothing_is_taken_for_what_it_is(family: str, tmp_path: Path) -> None:
     definitions = {trial.operator: trial.definition for trial in tried_by(family).trials}

@@ -24,6 +24,7 @@ LENGTHS = np.array([4, 2], np.int32)
 BY_KEY = np.array([[1, 1, 1, 0, 1, 1], [1, 0, 0, 1, 0, 0]], np.int32)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("said", [{}, {"scale": 0.3}, {"unidirectional": 1}])
 @pytest.mark.parametrize("inputs", [SELF, CROSS])
 def test_multi_head_attention(inputs: dict[str, np.ndarray], said: dict[str, Any]) -> None:
@@ -81,7 +82,7 @@ MASKS = [
 ]
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("said", [{}, {"unidirectional": 1}, {"scale": 0.1, "mask_filter_value": -500.0}])
 @pytest.mark.parametrize("mask", MASKS)
 def test_attention(mask: np.ndarray | None, said: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ def test_attention_whose_values_are_wider() -> None:
 ROTARY = {"cos": np.cos(normal(20, E // 2)), "sin": np.sin(normal(20, E // 2))}
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("places", [np.array([3]), np.array([[0, 1, 2, 3], [7, 5, 19, 0]])])
 @pytest.mark.parametrize("flat", [False, True])
@@ -167,6 +168,7 @@ def test_group_query_attention(said: dict[str, Any]) -> None:
     grouped(GROUPED, [S - 1] * B, S, **said)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("said", [{}, {"local_window_size": 3}])
 def test_group_query_attention_behind_a_past(said: dict[str, Any]) -> None:
     one = {n: a[:, :1] for n, a in GROUPED.items()}
@@ -180,6 +182,7 @@ def test_a_shorter_sequence_goes_on_behind_its_own_end() -> None:
     grouped({n: a[:, :1] for n, a in GROUPED.items()} | PAST, [5, 3], 6, compared=1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("interleaved", [0, 1])
 def test_group_query_attention_turns_what_it_reads(interleaved: int) -> None:
     said = {"do_rotary": 1, "rotary_interleaved": interleaved}

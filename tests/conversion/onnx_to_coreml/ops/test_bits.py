@@ -23,6 +23,7 @@ def _numbers(dtype: type, seed: int, *shape: int) -> np.ndarray:
     return drawn
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("operator", "judge"),

@@ -44,6 +44,7 @@ def test_stored_exponents_that_differ_are_refused_for_a_network_by_the_nodes_nam
         convert_node(model, "neuralnetwork", None)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("operator", UNARY)
 def test_functions_of_one_element(operator: str) -> None:
     x = RNG.uniform(-0.95, 0.95, (2, 3, 4)).astype(np.float32)

@@ -20,6 +20,7 @@ def fed(rank: int) -> dict[str, Any]:
     return {"x": normal(*((2, 3, WIDTH) if rank == 3 else (6, WIDTH))), "r": normal(6, EXPERTS)}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("activation", "fusion", "k", "normalized", "rank", "bias"),
     [
@@ -52,7 +53,7 @@ def unpacked(weight: np.ndarray, bits: int) -> np.ndarray:
     return np.stack(parts, axis=-1).reshape(*weight.shape[:-1], -1)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("block", [0, 16])
 @pytest.mark.parametrize("with_zero", [False, True])

@@ -17,7 +17,7 @@ from tests.conversion.onnx_to_coreml.microsoft_node import check_microsoft, micr
 from tests.drawn import normal
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("activation", "parameters"),
     [

@@ -18,7 +18,7 @@ PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid behavior has changed for unit-size grids")
 @pytest.mark.parametrize("aligned", [0, 1])
 @pytest.mark.parametrize("size", [(2, 3, 5, 6), (1, 1, 1, 4), (2, 3, 3, 2, 4), (1, 2, 1, 1, 1)])
@@ -40,6 +40,7 @@ def test_an_affine_grid_of_a_size_that_is_fed_in_a_float16_program() -> None:
     np.testing.assert_allclose(found, want, atol=5e-3)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "numbers", [(8, 16, 8192, 0.0, 4096.0), (20, 64, 16000, 20.0, 7600.0), (3, 15, 8000, 100.0, 3000.0)]
 )

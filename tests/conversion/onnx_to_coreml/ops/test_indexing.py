@@ -123,12 +123,14 @@ def test_cumulative_sum(exclusive: int, reverse: int) -> None:
     check_node("CumSum", {"x": X}, expected, {"axis": np.array(-2)}, exclusive=exclusive, reverse=reverse)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("axis", [0, 2, -2])
 def test_sums_run_along_an_axis_that_comes_while_the_model_runs(axis: int) -> None:
     check_node("CumSum", {"x": X, "axis": np.array([axis])}, np.cumsum(X, axis=axis))
     check_node("CumProd", {"x": X, "axis": np.array([axis])}, np.cumprod(X, axis=axis), opset=26, targets=TARGETS[:2])
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("k", [-2, -1, 0, 1, 2])
 @pytest.mark.parametrize("upper", [0, 1])
 def test_triangles(k: int, upper: int) -> None:

@@ -54,7 +54,7 @@ def test_support_vector_regressors_weigh_similarities(kernel: str, one_class: in
     )  # fmt: skip
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("counts", "labels"), [([2, 3], [3, 8]), ([2, 1, 1, 1], [5, 6, 7, 9])])
 @pytest.mark.parametrize("how", ["NONE", "LOGISTIC", "probabilities"])

@@ -17,6 +17,7 @@ B = np.array([3, 2, 3], np.float32)
 TRUE_FALSE = np.array([[True, False, True], [False, False, True]])
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("operator", "compare"),
     [

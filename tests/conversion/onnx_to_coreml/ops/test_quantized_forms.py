@@ -109,6 +109,7 @@ def in_steps(form: str) -> np.ndarray:
 ROUNDED = 8 * 2.0**-24 * 512
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_forms_of_onnx_runtime_s_quantisation_tool_count_as_they_are_defined(form: str, to: Any) -> None:

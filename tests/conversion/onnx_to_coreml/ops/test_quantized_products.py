@@ -13,7 +13,7 @@ from tests.drawn import RNG, normal
 FULL = [t for t in EVERYWHERE if t[2] == "fp32"]
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("bits", "block", "k"), [(4, 16, 32), (4, 32, 96), (4, 16, 40), (8, 32, 64), (2, 16, 32)])
 @pytest.mark.parametrize("zero", [None, "bytes", "floats"])
 @pytest.mark.parametrize("bias", [False, True])
@@ -37,6 +37,7 @@ def test_weights_of_few_bits(bits: int, block: int, k: int, zero: str | None, bi
         check_microsoft("MatMulNBits", {"a": normal(*shape)}, constants, order, K=k, N=n, bits=bits, block_size=block)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("per_column", [False, True])
 @pytest.mark.parametrize("with_zero", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
@@ -58,6 +59,7 @@ def test_integers_to_floats(per_column: bool, with_zero: bool, bias: bool) -> No
     check_microsoft("MatMulIntegerToFloat", inputs, constants, order)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(3, 6), (2, 3, 6)])
 def test_a_product_counted_as_it_comes(shape: tuple[int, ...], bias: bool) -> None:
@@ -83,6 +85,7 @@ def test_weights_of_bitsandbytes(kind: int) -> None:
     check_microsoft("MatMulBnb4", {"a": normal(3, k)}, constants, ["a", "b", "m"], **options)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("with_zero", [False, True])
 def test_rows_of_a_quantised_table(bits: int, with_zero: bool) -> None:

@@ -89,6 +89,7 @@ def test_core_mls_own_operation_serves_where_it_means_the_same(kind: str, direct
     assert kind.lower() in _check(kind, held, direction=direction)
 
 
+@pytest.mark.sweep(2)
 @EACH
 @pytest.mark.parametrize("target", ["iOS15", "iOS17"])
 def test_in_float16(kind: str, target: str) -> None:
@@ -118,12 +119,14 @@ def test_a_limit_on_what_enters_the_gates(kind: str) -> None:
     _check(kind, {"B"}, clip=0.3)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("target", ["iOS17", "iOS18"])
 def test_a_gru_that_resets_after_the_product(target: str) -> None:
     made = _check("GRU", {"B", "initial_h"}, target=target, linear_before_reset=1, direction="bidirectional")
     assert ("gru" in made) == (target == "iOS18")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("kind", "attributes"),
     [("RNN", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("LSTM", {}), ("RNN", {"clip": 0.3})],
@@ -137,6 +140,7 @@ def test_a_neural_network_holds_both_directions(kind: str, attributes: dict[str,
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 def test_a_gru_that_resets_after_the_product_over_any_number_of_steps(to: Any) -> None:
     model, _ = _model("GRU", {"B"}, set(), {"direction": "bidirectional", "linear_before_reset": 1})
@@ -157,7 +161,7 @@ def test_an_lstm_whose_gates_are_coupled() -> None:
     _check("LSTM", {"B", "P"}, input_forget=1)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("activation", "parameters"),
     [

@@ -89,6 +89,7 @@ def test_free_batch() -> None:
     )
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("keepdims", [0, 1])

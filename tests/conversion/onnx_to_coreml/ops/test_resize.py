@@ -30,7 +30,7 @@ def sizes_of(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return np.array([*x.shape[: x.ndim - len(size)], *size], np.int64)
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("size", [(12, 10), (9, 13), (3, 2)])
 @pytest.mark.parametrize(
     ("mode", "transformation", "how"),
@@ -201,7 +201,7 @@ FREE_WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("way", FREE_WAYS)
 def test_free_lengths_become_sizes_that_are_given_and_sizes_that_are_computed(way: str) -> None:
     attributes, torch_attributes = FREE_WAYS[way]
@@ -265,7 +265,7 @@ def test_a_region_of_a_free_axis_is_refused_with_the_node() -> None:
         convert_node(model, "mlprogram", None, shapes={"x": [2, 3, (2, 16), 5]})
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(
     ("mode", "transformation", "pytorch"), [("linear", "half_pixel", "bilinear"), ("nearest", "asymmetric", "nearest")]
@@ -331,6 +331,7 @@ def test_a_factor_just_above_a_whole_one_is_no_whole_one(of: tuple[int, int], si
     )
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("nearest", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
 @pytest.mark.parametrize(
     "transformation", ["asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "half_pixel_symmetric"]

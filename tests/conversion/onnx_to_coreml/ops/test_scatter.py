@@ -14,6 +14,7 @@ X = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
 REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("reduction", ["none", *REDUCTIONS])
 @pytest.mark.parametrize("rows", [4, 2])
 def test_scatter_elements(reduction: str, rows: int) -> None:
@@ -43,6 +44,7 @@ def test_scatter_is_the_older_name() -> None:
     check_node("Scatter", {"x": X, "u": updates}, expected, {"i": indices}, order=["x", "i", "u"], opset=9)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("reduction", ["none", *REDUCTIONS])
 def test_scatter_nd(reduction: str) -> None:
     places = np.array([[0, 1], [-1, -2], [3, 0]])

@@ -33,7 +33,7 @@ def check(
             np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"{name} {target}")
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("in_order", [0, 1])
 @pytest.mark.parametrize("axis", [None, 0, 1, -1])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
@@ -64,6 +64,7 @@ def _boxes(count: int, centred: bool) -> np.ndarray:
     return turned.reshape(2, count, 4).astype(np.float32)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("centred", [0, 1])
 @pytest.mark.parametrize(
     ("most", "overlap", "least"), [(3, 0.4, 0.3), (100, 0.1, None), (5, 0.7, 0.99), (20, 0.0, 0.5)]
@@ -76,6 +77,7 @@ def test_non_max_suppression(most: int, overlap: float, least: float | None, cen
     check("NonMaxSuppression", inputs, constants, [np.int64], opset=11, center_point_box=centred)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("most", "least"), [(3, 0.3), (100, 0.5), (1, 0.0), (0, 0.2)])
 def test_non_max_suppression_by_bounds_that_are_fed(most: int, least: float) -> None:
     inputs = {
@@ -105,7 +107,7 @@ def test_a_picture_without_a_box_above_the_threshold_has_none() -> None:
     )
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
 @pytest.mark.parametrize("skips", [0, 1, 5])
 @pytest.mark.parametrize("rows", [None, 3])

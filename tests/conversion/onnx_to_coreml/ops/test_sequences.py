@@ -17,7 +17,7 @@ X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 Y = -X
 
 
-@pytest.mark.sweep(9)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize(
     "body",

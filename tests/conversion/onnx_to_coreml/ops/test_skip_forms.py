@@ -11,7 +11,7 @@ from tests.conversion.onnx_to_coreml.microsoft_node import EVERYWHERE, check_mic
 from tests.drawn import normal
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("outputs", [("y",), ("y", "", "", "sum")])
 @pytest.mark.parametrize("rest", [(), ("beta",), ("beta", "bias"), ("", "bias")])
 @pytest.mark.parametrize("skip", [(2, 4, 8), (1, 4, 8), (4, 8)])
@@ -23,6 +23,7 @@ def test_skip_layer_normalization(skip: tuple[int, ...], rest: tuple[str, ...], 
     )
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("outputs", [("y",), ("y", "", "", "sum")])
 @pytest.mark.parametrize("rest", [(), ("bias",)])
 def test_skip_simplified_layer_normalization(rest: tuple[str, ...], outputs: tuple[str, ...]) -> None:
@@ -47,6 +48,7 @@ def test_simplified_layer_normalization(shape: tuple[int, ...]) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("segments", [False, True])
 @pytest.mark.parametrize("rest", [(), ("mask",), ("", "places"), ("mask", "places")])
 def test_embed_layer_normalization(segments: bool, rest: tuple[str, ...]) -> None:

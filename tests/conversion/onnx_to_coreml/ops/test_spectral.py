@@ -35,7 +35,7 @@ def _check(x: np.ndarray, wanted: np.ndarray, axis: int, length: int | None, **a
     )
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("length", [None, 4, 9])
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("x", [REAL, PAIRS], ids=["real", "complex"])
@@ -43,16 +43,19 @@ def test_forwards(x: np.ndarray, axis: int, length: int | None) -> None:
     _check(x, _pairs(np.fft.fft(_complex(x), length, axis)), axis, length)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("length", [None, 4, 9])
 def test_half_of_a_spectrum(length: int | None) -> None:
     _check(REAL, _pairs(np.fft.rfft(REAL[..., 0], length, 1)), 1, length, onesided=1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("length", [None, 5])
 def test_backwards(length: int | None) -> None:
     _check(PAIRS, _pairs(np.fft.ifft(_complex(PAIRS), length, 2)), 2, length, inverse=1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("how", ["whole", "onesided", "inverse"])
 def test_along_an_axis_of_free_length(how: str) -> None:
     x = RANDOM.normal(size=(2, 7, 3, 1 if how == "onesided" else 2)).astype(np.float32)
@@ -72,6 +75,7 @@ def test_along_an_axis_of_free_length(how: str) -> None:
     )
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("length", [6, 7, 12])
 def test_back_from_half_of_a_spectrum(length: int) -> None:
     spectrum = np.fft.rfft(RANDOM.normal(size=(2, length, 3)), axis=1)
@@ -81,6 +85,7 @@ def test_back_from_half_of_a_spectrum(length: int) -> None:
     check_node("DFT", {"x": _pairs(spectrum)}, wanted.astype(np.float32), constants, **described)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("windowed", [False, True])
 @pytest.mark.parametrize("onesided", [0, 1])
 @pytest.mark.parametrize("free", [False, True])

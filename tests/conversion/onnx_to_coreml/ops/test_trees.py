@@ -93,7 +93,7 @@ class Forest:
         return made
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("how", [0, 1, 2, 3])
 @pytest.mark.parametrize("modes", [(0,), (0, 1, 2, 3, 4, 5), (0, 6)])
 def test_trees_end_where_a_walk_down_them_ends(how: int, modes: tuple[int, ...]) -> None:
@@ -146,7 +146,7 @@ def old_forest(modes: tuple[str, ...]) -> tuple[dict[str, list[Any]], list[tuple
     return said, leaves
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("modes", [MODES[:1], MODES])
 @pytest.mark.parametrize("how", ["SUM", "AVERAGE", "MIN", "MAX"])
 def test_regressors_add_up_what_their_leaves_say(modes: tuple[str, ...], how: str) -> None:
@@ -160,6 +160,7 @@ def test_regressors_add_up_what_their_leaves_say(modes: tuple[str, ...], how: st
         )  # fmt: skip
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO"])
 @pytest.mark.parametrize("labels", [[0, 1, 2], [5, 3, 8, 1]])
 def test_of_several_classes_the_highest_sum_wins(transform: str, labels: list[int]) -> None:
@@ -172,7 +173,7 @@ def test_of_several_classes_the_highest_sum_wins(transform: str, labels: list[in
     )  # fmt: skip
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
 @pytest.mark.parametrize("speaks", [0, 1])
 @pytest.mark.parametrize("lowest", [0.0, -0.12])
@@ -185,6 +186,7 @@ def test_of_two_classes_one_sum_decides(transform: str, speaks: int, lowest: flo
     )  # fmt: skip
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("mode", MODES)
 def test_samples_and_splits_in_float64_are_rounded_alike(mode: str) -> None:
     x = np.array([[1.2], [0.1], [7.0]])  # neither 1.2 nor 0.1 is a float32 number

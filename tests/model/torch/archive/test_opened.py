@@ -29,7 +29,7 @@ def test_a_program_computes_what_its_module_computes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, module(x).detach().numpy())
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("form", SIZES, ids=str)
 @pytest.mark.parametrize("free", [False, True], ids=["static", "free"])
 def test_programs_with_computed_sizes_are_opened_without_trust(tmp_path: Path, form: str, free: bool) -> None:

@@ -16,6 +16,7 @@ from tests.conversion.coreml_to_onnx.mlprogram.family import Family
 family = Family("classify")
 
 
+@pytest.mark.sweep(2)
 @family.exercises("classify")
 @pytest.mark.parametrize("labels", [["cat", "dog", "cow"], [7, 5, 2]])
 @pytest.mark.parametrize("scores", [[0.25, 0.5, 0.125], [3, 3, -1], [-np.inf, -2, -1]])

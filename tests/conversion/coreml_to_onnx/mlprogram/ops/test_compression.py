@@ -148,6 +148,7 @@ def test_the_values_of_a_mask_may_be_looked_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dense(tmp_path, "iOS18", weight, MASK.shape), spread(table[indices]))
 
 
+@pytest.mark.sweep(3)
 @family.exercises("constexpr_blockwise_shift_scale", target="iOS18")
 @pytest.mark.parametrize("dtype", ["int4", "uint4", "int8", "uint8"])
 @pytest.mark.parametrize("shifted", [False, True])
