@@ -199,7 +199,9 @@ def test_an_element_that_only_a_wide_bound_excuses_proves_nothing(
     (row,) = found.rows
     tolerance = Tolerance(2.65, 0.0, 0.35, step=step)
     judged = replace(row.judgement, tolerance=tolerance, required_relative=off, rms_relative_error=0.18)
-    found = replace(found, rows=(replace(row, how=how, judgement=judged, needed=(off, 0.18)),))
+    assert row.content is not None
+    content = replace(row.content, strayed=off)
+    found = replace(found, rows=(replace(row, how=how, judgement=judged, content=content, needed=(off, 0.18)),))
     assert found.agrees
     assert found.proves is not weak
     first = found.summary().splitlines()[0]

@@ -14,6 +14,13 @@ from coreproof.verification.error_state import ErrorState
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
 
+_FACTORS = ("mul", "realdiv", "div", "divide", "reciprocal", "inverse")
+"""Operators whose result is off by the shares that their operands are."""
+
+
+_SATURATING = {"atan": (1.0, 0.5), "tanh": (1.0, 0.45), "erf": (1.13, 0.49), "softsign": (1.0, 0.25)}
+"""The steepest slope of a function that levels off, and the largest of x f'(x), for errors that are a share of x."""
+
 
 def gain_of_sum(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
     """By how much a sum over axes amplifies white noise: its weights are ones, also where what it sums up cancels."""
@@ -57,6 +64,9 @@ def carried_error(node: Node, read: Sequence[ErrorState], result: ErrorState) ->
     if kind == "bounded":
         # the steepest slope of a sigmoid
         return max(s.error for s in read) / 4
+    if (slopes := _SATURATING.get(canonical_op(operation_of(node)))) is not None and len(read) == 1:
+        shared = min(slopes[0] * read[0].shared, slopes[1] * share_of(read[0].shared, read[0].scale))
+        return math.hypot(slopes[0] * rest_of_error(read[0]), shared)
     if canonical_op(operation_of(node)) == "log":
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
@@ -114,6 +124,18 @@ def _divided_by(source: ErrorState) -> float:
 def shared_error(source: ErrorState, chosen: ErrorState) -> float:
     """What is a share of each element, in a choice among them: where a mask's minimum is left behind, its rounding is too."""
     return source.shared * min(1.0, chosen.scale / source.scale) if source.scale else source.shared
+
+
+def shared_after(node: Node, read: Sequence[ErrorState], result: ErrorState, own: float, rounding: float) -> float:
+    """What is a share of each element in a result's error; ``own`` is what the operator adds, ``rounding`` the relative part."""
+    kind = error_class(operation_of(node))
+    # terms that cancel leave their errors at elements that are small
+    adds = kind == "add" and all(s.scale <= result.scale for s in read)
+    if kind == "move" or adds:
+        return math.hypot(own, *(shared_error(s, result) for s in read))
+    if canonical_op(node.operator) in _FACTORS:
+        return math.hypot(rounding, result.scale * math.fsum(share_of(s.shared, s.scale) for s in read))
+    return 0.0
 
 
 def rest_of_error(source: ErrorState) -> float:

@@ -80,6 +80,9 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
         trial.settle([row for row in open_rows if row not in first])
     found = trial.settled
     settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
+    for at, row in enumerate(settled):
+        if row.candidate in trial.clipped and not row.judgement.clipped:
+            settled[at] = replace(row, judgement=replace(row.judgement, clipped=trial.clipped[row.candidate]))
     if apart := trial.apart(loose):
         settled = [replace(row, judgement=apart[row.candidate]) if row.candidate in apart else row for row in settled]
     return _dropped(run, settled, trial.led - trial.met)
@@ -152,6 +155,8 @@ class _Trial:
         self._narrow = self._nudged = False
         self._wide: set[str] = set()
         """Values of the reference that were fed, and that float16 does not have."""
+        self.clipped: dict[str, int] = {}
+        """Rows of which float16's range alone is to blame on the same inputs, and for how many elements."""
         self.led: set[str] = set()
         """Rows infinite on the candidate's side where what arrived leads beyond float16."""
         self.met: set[str] = set()
@@ -183,6 +188,9 @@ class _Trial:
         """Tries the rows, in the candidate's order; whether any was settled."""
         before = len(self.settled)
         judged = self._judge_all(rows, self._feedable)
+        for row in rows:
+            if (found := judged.get(row.candidate)) is not None and found.clipped and self.made_from_accepted(row):
+                self.clipped[row.candidate] = found.clipped
         while doubtful := self._settle_clear(rows, judged):
             known = len(self.settled)
             # once more without what is out of tolerance itself: of a wrong value both sides make the same

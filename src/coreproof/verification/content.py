@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from coreproof.model.weakness import Kind
-from coreproof.verification.tolerance import VACUOUS, Judgement
+from coreproof.verification.tolerance import LOST, VACUOUS, Judgement
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Content:
     ``elements`` counts those of all samples, ``nan`` and ``infinite`` those of them that are no finite numbers. ``low`` and
     ``high`` are the ends of the finite ones (NaN where there are none, and for texts). ``with_nan`` counts samples that hold
     NaN, ``loose`` those in which rounding explains half of the scale, ``far`` those in which the two sides are so far apart,
-    ``blank`` those that hold nothing but zeros.
+    ``blank`` those that hold nothing but zeros. ``strayed``: the most that an element is off by, as a share of its size or the
+    scale, but for samples whose numbers are all too small for float16, which are among the loose ones.
     ``unmoved``: the value is the same in every one of several samples, though they are fed differently.
     """
 
@@ -33,6 +34,7 @@ class Content:
     loose: int = 0
     far: int = 0
     blank: int = 0
+    strayed: float = 0.0
 
     @classmethod
     def from_judgement(cls, judgement: Judgement) -> Content:
@@ -46,7 +48,8 @@ class Content:
         # of a single number zero may be the answer
         blank = judgement.elements > 1 and ends == (0.0, 0.0)
         sorts = int(loose), int(far), int(blank)
-        return cls(1, judgement.elements, nan, infinite, int(nan > 0), *ends, False, *sorts)
+        strayed = 0.0 if loose and judgement.scale < LOST else judgement.required_relative
+        return cls(1, judgement.elements, nan, infinite, int(nan > 0), *ends, False, *sorts, strayed=strayed)
 
     def joined(self, other: Content) -> Content:
         """The content of these samples and of further ones."""
@@ -61,6 +64,7 @@ class Content:
             loose=self.loose + other.loose,
             far=self.far + other.far,
             blank=self.blank + other.blank,
+            strayed=float(np.fmax(self.strayed, other.strayed)),
         )
 
     def mostly(self, samples: int) -> bool:

@@ -17,7 +17,7 @@ from coreproof.verification.arriving import (
     gain_of_sum,
     level_after,
     quantisation_steps,
-    shared_error,
+    shared_after,
     step_after,
     uneven_after,
 )
@@ -53,7 +53,7 @@ class ErrorModel:
     on the other side counts with the scale that ``note_scale`` was told. ``measures`` keeps what was measured of the
     reference's values, for another prediction over the same ones. ``further``: by what share values are off besides
     (``further_errors``); ``weights``: how far compressed weights are, by the layers that read them
-    (``compressed_weights``).
+    (``compressed_weights``). ``faint``: of numbers below a format's smallest nothing need be left: zeros that are fed made them.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class ErrorModel:
         measures: dict[str, ErrorState] | None = None,
         further: Mapping[str, Further] | None = None,
         weights: Mapping[str, Distance] | None = None,
+        *,
+        faint: bool = False,
     ) -> None:
         self._graph = graph
         self._stored = stored
@@ -71,6 +73,7 @@ class ErrorModel:
         self._measures = {} if measures is None else measures
         self._further = further or {}
         self._weights = weights or {}
+        self._faint = faint
         self._states: dict[str, ErrorState] = {}
         self._observed: dict[str, ErrorState] = {}
         self._guessed: dict[str, Node] = {}
@@ -263,14 +266,13 @@ class ErrorModel:
             # the share of elements that lies at an edge, each a step off; what is more than that is off by several
             error = max(math.sqrt(min(1.0, 2 * error)) * step, math.hypot(error, BOTH_ROUNDED) if error > 1 else 0.0)
         kind = error_class(operation_of(node))
-        # terms that cancel leave their errors at elements that are small
-        adds = kind == "add" and all(s.scale <= scale for s in read)
-        shared = math.hypot(own, *(shared_error(s, measured) for s in read)) if kind == "move" or adds else 0.0
+        shared = min(error, shared_after(node, read, measured, own, share * scale))
         uneven = max(further.uneven, uneven_after(node, read, measured))
         part = ordinary_after(
-            node, read, measured, error, Added(share, max(further.share, known_off.share), floor, gain, scaled)
+            *(node, read, measured, error),
+            Added(share, max(further.share, known_off.share), floor, gain, scaled, shared),
         )
-        noise = max(self._unit(output), U32) * summands
+        noise = max(max(self._unit(output), U32) * summands, floor if self._faint else 0.0)
         if kind == "move" or canonical_op(node.operator) == "cast":
             noise = max((s.noise for s in read), default=0.0)  # it stays what is left of its terms
         level = math.hypot(level_after(kind, read), off) if kind == "add" else level_after(kind, read)

@@ -22,6 +22,7 @@ class Added(NamedTuple):
     """What the operator itself adds: a ``share`` of each element, ``further`` a share of its terms, the ``floor`` of the format.
 
     ``gain`` is by how much it amplifies white noise, where that is known; ``scaled``: it multiplies with one number.
+    ``shared`` is what of the result's whole error is a share of each element.
     """
 
     share: float
@@ -29,6 +30,7 @@ class Added(NamedTuple):
     floor: float
     gain: float | None
     scaled: bool
+    shared: float
 
 
 _SATURATED = 64.0
@@ -48,8 +50,12 @@ def ordinary_after(
     own = math.hypot(added.share * part.scale, added.floor)
     carried = _carried(node, read, result, part, added)
     # what an engine is known to be off by besides does not follow single elements
-    if carried is None or added.further:
+    if added.further:
         return part._replace(error=error, own=own)
+    if carried is None:
+        shared = added.shared * min(1.0, part.scale / result.scale) if result.scale else added.shared
+        rest = math.sqrt(max(error - added.shared, 0.0)) * math.sqrt(error + added.shared)
+        return part._replace(error=math.hypot(rest, shared), own=own)
     if added.gain is not None and read:
         own = math.hypot(added.share * max(part.scale, added.gain * read[0].scale), added.floor)
     return part._replace(error=min(error * _spread(result, part), math.hypot(carried, own)), own=own)

@@ -78,7 +78,7 @@ class Row:
         derived = self.judgement.agrees and self.tolerance.typical is not None and not self.tolerance.step
         if self.how != "output" or not derived or self.switched or "float" not in self.dtype:
             return 0.0
-        relative, _ = self.needed or needs(self.judgement)
+        relative = self.judgement.required_relative if self.content is None else self.content.strayed
         return relative if math.isfinite(relative) else 0.0
 
     @property

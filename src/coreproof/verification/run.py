@@ -49,6 +49,7 @@ from coreproof.verification.identical import all_identical, contents_if_identica
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
 from coreproof.verification.row import Row, most, needs
 from coreproof.verification.tolerance import Judgement, Tolerance, disagreement, judge, judge_range, passes
+from coreproof.verification.whole_range import judge_whole_range
 
 Array = np.ndarray
 
@@ -87,6 +88,7 @@ class VerificationRun:
         self.tolerance = tolerance and replace(tolerance, filled=(tolerance.relative, tolerance.typical))
         self.remembered = remembered or {}
         self.unanswered: set[int] = set()
+        self.agreed_before = False
         self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
         self.candidate_index = value_index(candidate, candidate_session.tappable, engine_shapes(candidate_session))
         scores = match_outputs(reference_session, candidate_session)
@@ -173,14 +175,19 @@ class VerificationRun:
     def error_model(self, sample: int) -> ErrorModel:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
         graph, known = self.candidate.graph, self._measures[sample]
-        made = ErrorModel(graph, self.stored, self.profiles, known, self._further, self.compressed.allowed)
+        others = self._further, self.compressed.allowed
+        made = ErrorModel(graph, self.stored, self.profiles, known, *others, faint=self.agreed_before)
         # of a value without partner the scale was seen, and is no guess from what it is made of
         for name, measured in self._scales[sample].items():
             made.note_scale(name, None, measured)
         return made
 
-    def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
-        """Other samples from now on; what the values held in those before still counts."""
+    def feed(self, pairs: list[tuple[Sample, Sample]], *, agreed_before: bool = False) -> None:
+        """Other samples from now on; what the values held in those before still counts.
+
+        ``agreed_before``: they are further draws, zeros among them, of models that agree on the usual one.
+        """
+        self.agreed_before = agreed_before
         self.feeds = pairs
         self._measures = [{} for _ in pairs]
         self._scales = [{} for _ in pairs]
@@ -423,7 +430,9 @@ class VerificationRun:
         judgement = judge(reference, candidate, tolerance, profile, self.ranges[pair.candidate], measured)
         # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"
-        return judge_range(reference, candidate, judgement, profile) if half else judgement
+        if half:
+            return judge_range(reference, candidate, judgement, profile)
+        return judge_whole_range(reference, candidate, judgement)
 
     def _row(
         self, pair: Pair, needed: tuple[float, float], judgement: Judgement, shape: tuple[int, ...], dtype: str

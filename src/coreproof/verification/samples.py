@@ -58,7 +58,7 @@ class Samples:
         """
         numbers = [number for number in numbers if number not in self.left_out]
         while numbers:
-            run.feed([self.pairs[number] for number in numbers])
+            run.feed([self.pairs[number] for number in numbers], agreed_before=bool(before))
             held = run.contents()
             try:
                 rows = run.compare(progress, before)

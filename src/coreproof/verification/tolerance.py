@@ -82,7 +82,7 @@ _SPARSE_BYTES = 80
 SMALLEST: Mapping[str, float] = {"float16": 2.0**-24, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float64": 2.0**-126}
 """Below this, a format stores numbers with an absolute error, not a relative one."""
 
-_LOST = 16 * SMALLEST["float16"]
+LOST = 16 * SMALLEST["float16"]
 """Numbers of float16 below this have four binary digits at most, and what is made of them may have none."""
 
 TYPICAL = 2.0
@@ -274,7 +274,7 @@ def judge_range(reference: Array, candidate: Array, judgement: Judgement, profil
             & (np.signbit(reference) == np.signbit(b))
         )
         # so small, no digit of it is left
-        lost = (reference != b) & (np.abs(reference) < _LOST) & (np.abs(b) < _LOST)
+        lost = (reference != b) & (np.abs(reference) < LOST) & (np.abs(b) < LOST)
         clipped = np.isfinite(reference) & (beyond | np.isinf(b) | lost)
     if (
         not clipped.any()

@@ -14,6 +14,7 @@ from coreproof.verification.compressed_weights import Compressed
 from coreproof.verification.row import Row, Stretch
 from coreproof.verification.stored_weights import Loss
 from coreproof.verification.weaknesses import weaknesses_of
+from coreproof.verification.whole_range import BEYOND
 from coreproof.visible import visible
 
 
@@ -165,7 +166,7 @@ class Verification(Spoken, NotebookView):
         if harmless := [row for row in self.rows if row.harmless]:
             are = "value leaves" if len(harmless) == 1 else "values leave"
             lines.append(
-                f"{len(harmless)} {are} float16's range without harm: what is made from it agrees (first "
+                f"{len(harmless)} {are} {_range_of(harmless[0])} without harm: what is made from it agrees (first "
                 f"{harmless[0].candidate!r}, {harmless[0].judgement.clipped} of {harmless[0].judgement.elements} elements)"
             )
         if reaching := [row for row in self.rows if row.agrees and row.judgement.at_limit]:
@@ -269,6 +270,10 @@ def _of_compressed(found: Compressed, reference: str) -> list[str]:
         layers = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         lines.append(f"compressed weights that are further from the other side's than their bits explain: {layers}")
     return lines
+
+
+def _range_of(row: Row) -> str:
+    return "32 bits" if row.judgement.problem.endswith(BEYOND) else "float16's range"
 
 
 def _of_guarded(values: Sequence[str]) -> list[str]:

@@ -50,6 +50,8 @@ def checked(
         return wrap(ctx, made, dtype)
     if kind == "cast":
         return _checked_cast(ctx, made, operands[0])
+    if operator == "BitShift":
+        return _checked_product(ctx, kind, made, operands, lambda given: _shifted(ctx, *given))
     if kind == "product" or operator == "ReduceL1":
         # an exponent is a factor, too; axes are none
         count = 1 if operator.startswith("Reduce") else len(operands)
@@ -66,6 +68,13 @@ def _as_float(ctx: Context, operand: Operand | None) -> Operand | None:
     if operand is None or isinstance(operand, np.ndarray):
         return operand if operand is None else operand.astype(np.float32)
     return ctx.mb.cast(x=operand, dtype="fp32")
+
+
+def _shifted(ctx: Context, value: Operand | None, by: Operand | None) -> Operand:
+    """A number shifted to the left, in float32."""
+    places = _as_float(ctx, by)
+    factor = np.exp2(places) if isinstance(places, np.ndarray) else ctx.mb.exp2(x=places)
+    return ctx.mb.mul(x=_as_float(ctx, value), y=factor)
 
 
 def _checked_product(

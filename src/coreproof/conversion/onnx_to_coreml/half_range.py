@@ -35,7 +35,7 @@ SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
 _ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min", "Clip"])
 _BIASED = ("Gemm", "Conv", "ConvTranspose")
-_PASSES = ("LogSoftmax", "LeakyRelu", "PRelu")
+_PASSES = ("LogSoftmax", "LeakyRelu", "PRelu", "ReduceLogSumExp")
 _SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])
 _TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED
 
@@ -372,7 +372,7 @@ def _masks(
         if _is_softmax(operator) and read[0] == ADDED_UP:
             softmax.add(result.name or "")
         if operator in _BIASED or operator in _PASSES:
-            # a bias is a mask where it holds a minimum; a logarithm of a softmax hands on what lies far below the rest
+            # a bias is a mask where it holds a minimum; a logarithm of exponentials hands on what lies far below the rest
             held = max(read[2:3] if operator in _BIASED else read[:1], default=0)
             levels.update((value.name or "", HELD) for value in node.outputs if held == HELD)
             if held == HELD and operator in _BIASED:

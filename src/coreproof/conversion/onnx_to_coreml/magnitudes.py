@@ -129,7 +129,7 @@ class Magnitudes:
         if operator == "Cast":
             given = self._dtype(node.inputs[0])
             kind = "cast" if given is not None and given.is_floating_point() and found > _ANY else None
-        elif operator in _PRODUCTS:
+        elif operator in _PRODUCTS or (operator == "BitShift" and self._is_long(node)):
             kind = "product" if found > _ANY else None
         elif operator in _SUMS or (operator in _SCATTERED and added_up(node)):
             kind = "sum" if found > _ANY else None
@@ -138,6 +138,11 @@ class Magnitudes:
             if found >= most or (found > _ANY and _large(operands, 2**30)) or self._below_zero(node, sizes):
                 kind = "sum"
         return None if kind is None or _only_picks(node.outputs[0], cut=kind == "cast") else kind
+
+    def _is_long(self, node: ir.Node) -> bool:
+        """Whether 64 bits are shifted: of 32, those that leave them are lost in the source too."""
+        dtype = self._dtype(node.inputs[0])
+        return dtype is not None and dtype.bitwidth == 64
 
     def _below_zero(self, node: ir.Node, sizes: Sequence[float]) -> bool:
         """Whether a difference of numbers without a sign is one that the source has at the other end."""
@@ -331,6 +336,13 @@ def _same(node: ir.Node, sizes: Sequence[float], operands: Sequence[object]) -> 
     return sizes[0]
 
 
+def _shifted(node: ir.Node, sizes: Sequence[float], operands: Sequence[object]) -> float:
+    if node.attributes["direction"].as_string().upper() == "RIGHT":
+        return sizes[0]
+    # by 31 places and more all that is not zero leaves 32 bits
+    return 2 * _ANY if sizes[0] and sizes[1] > 31 else _product(node, [sizes[0], 2.0 ** min(sizes[1], 32)], operands)
+
+
 def _root(node: ir.Node, sizes: Sequence[float], operands: Sequence[object]) -> float:
     return sizes[0] if sizes[0] <= 1 else sizes[0] ** 0.5
 
@@ -352,6 +364,7 @@ _SIZES: dict[str, Callable[[ir.Node, list[float], Sequence[object]], float]] = {
     **dict.fromkeys(("Where", "Max", "Min"), _chosen),
     **dict.fromkeys(("ReduceMean", "Floor", "Ceil", "Round", "Relu"), _same),
     "Sqrt": _root,
+    "BitShift": _shifted,
 }  # fmt: skip
 
 
