@@ -94,12 +94,14 @@ def _with_example(source: object, example: object, *, trust: bool, folder: str |
 def _lent(module: torch.nn.Module, given: object) -> Model:
     """The model of a caller's module: it computes as after ``eval()``, and is left in the modes in which it was given.
 
-    All but one with a ``train`` of its own, which stays in evaluation mode.
+    All but one whose own ``train`` does more than set modes, which stays in evaluation mode.
     """
     from coreproof.model.torch.training_mode import lent, own_train, unlike_evaluation
     from coreproof.model.torch.user_models import from_object
 
-    name, keeper, otherwise = type(module).__name__, lent(module), unlike_evaluation(module)
+    # before it is lent: a module whose eval() changes it stays in that mode
+    name, otherwise = type(module).__name__, unlike_evaluation(module)
+    keeper = lent(module)
     with nullcontext() if keeper is None else keeper.evaluation(module):
         made = from_object(given, name=name)
     made.lent = keeper

@@ -113,6 +113,71 @@ def test_a_module_with_a_train_of_its_own_stays_in_evaluation_mode_and_that_is_s
     np.testing.assert_allclose(module.weight.detach().numpy(), 1)
 
 
+class Frozen(torch.nn.Module):
+    """Keeps its batch norm in evaluation mode, and out of training, whatever mode it is given."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.form = form
+        self.norm, self.drop, self.linear = torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5), torch.nn.Linear(4, 4)
+        self.inner: torch.nn.Module = torch.nn.Identity()
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        self.norm.eval()
+        if self.form == "untrained":
+            self.norm.requires_grad_(False)
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.linear(self.drop(self.norm(x))))
+
+
+@pytest.mark.parametrize("form", ["modes", "untrained", "within"])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_train_that_only_sets_modes_is_no_reason_to_leave_another_mode(form: str, by_hand: bool) -> None:
+    module: torch.nn.Module = Frozen(form)
+    if form == "within":
+        module = torch.nn.Sequential(module, torch.nn.Dropout(0.5))
+    module.train()
+    if by_hand:  # a mode that the module's own train() would not give
+        module.get_submodule("0.norm" if form == "within" else "norm").training = True
+    want, before = judged(module), modes(module)
+    trained = [p.requires_grad for p in module.parameters()]
+    made = cp.convert(module, "mlprogram", example=(X,), precision="fp32")
+    assert modes(module) == before
+    assert not any("it stays so" in n for n in made.notes)
+    with cp.session(made) as running:
+        (got,) = running.run({made.signature.inputs[0].name: X.numpy()}).values()
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    assert cp.verify((module, (X,)), made).agrees
+    assert modes(module) == before
+    assert [p.requires_grad for p in module.parameters()] == trained
+
+
+def test_a_train_that_ignores_the_mode_changes_nothing() -> None:
+    class Always(torch.nn.Module):
+        """Stays in training mode whatever it is told: its answers are those of its own eval()."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(4))
+
+        def train(self, mode: bool = True) -> Any:
+            return self
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale * (2.0 if self.training else 3.0)
+
+    module = Always()
+    made = cp.convert(module, "mlprogram", example=(X,), precision="fp32")
+    assert modes(module) == {"": True}
+    with cp.session(made) as running:
+        np.testing.assert_allclose(running.run({"x": X.numpy()})["output"], judged(module), rtol=1e-6)
+    assert cp.verify((module, (X,)), made).agrees
+
+
 def test_a_refused_module_is_left_as_it_was_too() -> None:
     class Branching(torch.nn.Module):
         def __init__(self) -> None:

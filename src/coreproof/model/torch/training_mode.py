@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -20,14 +21,14 @@ class Lent:
     def __init__(self) -> None:
         self._lock = RLock()
         self._running = 0
-        self._before: list[tuple[torch.nn.Module, bool]] = []
+        self._before: Callable[[], None] = lambda: None
 
     @contextmanager
     def evaluation(self, module: torch.nn.Module) -> Iterator[None]:
         """``module``, which is or holds the caller's, in evaluation mode; several may run it at once, and the last puts back."""
         with self._lock:
             if self._running == 0:
-                self._before = [(m, m.training) for m in module.modules()]
+                self._before = _as_it_was(module)
                 module.eval()
             self._running += 1
         try:
@@ -36,26 +37,71 @@ class Lent:
             with self._lock:
                 self._running -= 1
                 if self._running == 0:
-                    for part, training in self._before:
-                        part.training = training
-                    self._before = []
+                    self._before()
+                    self._before = lambda: None
 
 
 _LENT: WeakKeyDictionary[torch.nn.Module, Lent] = WeakKeyDictionary()
 
 
 def lent(module: torch.nn.Module) -> Lent | None:
-    """The one keeper of the modes of ``module``; None where it has nothing to keep, or cannot."""
-    if not any(m.training for m in module.modules()) or own_train(module):
+    """The one keeper of the modes of ``module``; None where it has nothing to keep, or cannot.
+
+    It cannot where a ``train`` of the module's own does more than set modes: merges weights into those that an export has taken.
+    """
+    if not any(m.training for m in module.modules()):
+        return None
+    if module not in _LENT and own_train(module) and _eval_changes(module):
         return None
     return _LENT.setdefault(module, Lent())
 
 
-def own_train(module: torch.nn.Module) -> str:
-    """The parts with a ``train`` of their own, for a note; "" if there are none.
+def _as_it_was(module: torch.nn.Module) -> Callable[[], None]:
+    """Puts back the modes of all parts, whatever a ``train`` of their own makes of a mode, and which weights are trained."""
+    modes = [(part, part.training) for part in module.modules()]
+    trained = [(weight, weight.requires_grad) for weight in module.parameters()]
 
-    It may do more than note the mode (merge weights into those that an export has taken), and is not called over and over.
-    """
+    def put_back() -> None:
+        for part, training in modes:
+            part.training = training
+        for weight, is_trained in trained:
+            if weight.requires_grad != is_trained:
+                weight.requires_grad_(is_trained)
+
+    return put_back
+
+
+def _eval_changes(module: torch.nn.Module) -> bool:
+    """Whether ``eval()`` changes more of a module than its modes; one that does is left in evaluation mode."""
+    put_back, before = _as_it_was(module), _held(module)
+    module.eval()
+    if _held(module) != before:
+        return True
+    put_back()
+    return False
+
+
+def _held(module: torch.nn.Module) -> list[object]:
+    """What a module holds besides its modes: digests of its numbers, and its attributes."""
+    import torch
+
+    found: list[object] = []
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        plain = tensor.detach().cpu()
+        # a tensor of another kind (sparse, quantised) has no bytes to look at
+        if plain.layout == torch.strided and not plain.is_quantized:
+            data = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
+            found.append((name, hashlib.blake2b(data).digest()))
+    for name, part in module.named_modules():
+        held = {key: value for key, value in vars(part).items() if key != "training" and not key.startswith("_")}
+        # an object that is changed is the same object; numbers and words are compared as they are
+        plain_ones = {k: v for k, v in held.items() if isinstance(v, bool | int | float | str | None)}
+        found.append((name, plain_ones, {k: id(v) for k, v in held.items() if k not in plain_ones}))
+    return found
+
+
+def own_train(module: torch.nn.Module) -> str:
+    """The parts with a ``train`` of their own, for a note; "" if there are none."""
     from torch.nn import Module
 
     return _listed([_said(name, m) for name, m in module.named_modules() if type(m).train is not Module.train])
