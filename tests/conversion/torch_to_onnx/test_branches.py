@@ -121,3 +121,23 @@ def test_an_assert_that_the_exporter_follows_is_named_as_left_out(checks: bool) 
     left = [note for note in made.notes if note.startswith("only checks or reports, and is left out: ")]
     assert [("assert (x.abs() < 1e6).all()" in note) for note in left] == [True] * checks
     assert not any("training mode" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("Counted", ["torch._check_is_size(n)", 'torch._check(most <= 13, lambda: "too many")']),
+        ("Sized", ["torch._check_value(n <= 100)"]),
+        ("Held", ["torch._assert_async((x.abs() < 100).all())"]),
+        ("Plain", []),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:_check_is_size will be removed")
+def test_pytorchs_own_checks_on_data_are_named_as_left_out(name: str, lines: list[str]) -> None:
+    from tests.conversion.torch_to_onnx import torch_checks
+
+    module = getattr(torch_checks, name)()
+    made = cp.convert(module, "onnx", example=(torch.ones(1, 12), torch.tensor(5)))
+    left = [note for note in made.notes if note.startswith("only checks or reports, and is left out: ")]
+    assert [note.rsplit(": torch", 1)[-1] for note in left] == [line.removeprefix("torch") for line in lines]
+    assert cp.verify((module, (torch.ones(1, 12), torch.tensor(5))), made).agrees

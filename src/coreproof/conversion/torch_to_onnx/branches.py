@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from unittest.mock import patch
 
 from coreproof.errors import ConversionError
-from coreproof.model.torch.checks import only_checks, running_caught, running_check
+from coreproof.model.torch.checks import PYTORCHS, checks_data, only_checks, running_caught, running_check, user_line
 from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, quiet
 from coreproof.model.torch.user_code import line_of, users_place
 
@@ -43,13 +43,22 @@ class Branches:
     scripted: bool = False
     unsaid_length: bool = False
     checks: list[str] = field(default_factory=list)
+    read_at: set[tuple[str, int]] = field(default_factory=set)
 
     def read(self, value: object, name: str) -> None:
         """A value that is taken now, of the module of that name."""
         place = users_place() or name
+        if (line := user_line()) is not None:
+            self.read_at.add(line)
         if not running_check(branches_of.__name__):
             self.took(place, value)
         elif place not in self.checks:
+            self.checks.append(place)
+
+    def checked(self, name: str, *, on_data: bool = False) -> None:
+        """One of PyTorch's own checks runs now; noted where it is ``on_data``, or on a number that was taken out of data."""
+        line, place = user_line(), users_place() or name
+        if place not in self.checks and (on_data or (line is not None and checks_data(line, self.read_at))):
             self.checks.append(place)
 
     def took(self, place: str, value: object) -> None:
@@ -153,6 +162,8 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                         found.read(made, model.name)
                     else:  # TorchScript asks, and not Python
                         found.scripted = True
+                elif name.startswith(PYTORCHS):
+                    found.checked(model.name, on_data=True)
                 elif name == "select" and args[0] in packed and tuple(args[1:]) == (0, 0):
                     pass  # no sequence of a packed batch is empty: at its first step it has as many as it was given
                 elif not (name.endswith("_like") or name.startswith("new_")):  # those take a shape, and no values
@@ -178,7 +189,16 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                 found.unsaid_length = True
             return made
 
-    with Methods(), Operators():
+    def noted(check: Called) -> Called:
+        def and_checked(*args: object, **kwargs: object) -> object:
+            found.checked(model.name)
+            return check(*args, **kwargs)
+
+        return and_checked
+
+    # they take numbers of Python's, of which no operator tells
+    checks = {name: noted(made) for name, made in vars(torch).items() if name.startswith(PYTORCHS) and callable(made)}
+    with patch.dict(vars(torch), checks), Methods(), Operators():
         yield
 
 

@@ -23,6 +23,7 @@ from coreproof.model.formats.free_name import free_name
 from coreproof.model.noted_feeding import note_feeding
 from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.checks import names_checks
 from coreproof.model.torch.gradients import without_complex_gradients
 from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.model import TorchModel, array_of, depends_on_data, export_error, import_torch, quiet
@@ -229,9 +230,12 @@ def _otherwise(
 
 
 def _left_out(model: TorchModel, program: ExportedProgram) -> tuple[str, ...]:
-    """A sentence for each line that only checks, which the exporter has followed: nothing reads what it compared then."""
+    """A sentence for each line that only checks, which the exporter has followed: nothing reads what it compared then.
+
+    Of PyTorch's own checks it leaves nothing at all.
+    """
     unread = any(node.op == "call_function" and not node.users for node in program.graph.nodes)
-    return branches_of(model).left() if unread else ()
+    return branches_of(model).left() if unread or names_checks(model.module) else ()
 
 
 class _TorchScript(Exception):

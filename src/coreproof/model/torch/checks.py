@@ -9,11 +9,16 @@ import ast
 import linecache
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
+from types import FunctionType
+from typing import TYPE_CHECKING
 
 from coreproof.model.torch.user_code import is_foreign
+
+if TYPE_CHECKING:
+    import torch
 
 _REPORTS = frozenset(("debug", "info", "warning", "warn", "error", "critical", "exception", "log"))
 """Methods of a logger, and of ``warnings``."""
@@ -73,6 +78,51 @@ def only_checks(name: str, line: int, known: Mapping[str, object] | None = None)
     """Whether the statement at a line of a file only checks or reports, and what it raises goes all the way out."""
     path = _statements_at(name, line, known)
     return bool(path) and _checks(path) and not any(map(_catches, path))
+
+
+def user_line() -> tuple[str, int] | None:
+    """The file and the line of the user's innermost code that is running now."""
+    lines = traceback.walk_stack(sys._getframe(1))
+    return next(((f.f_code.co_filename, n) for f, n in lines if not is_foreign(f.f_code.co_filename)), None)
+
+
+def checks_data(at: tuple[str, int], read: Collection[tuple[str, int]]) -> bool:
+    """Whether a line reads what was taken out of data: at one of the ``read`` lines, under a name, and what is made of that."""
+    path = _statements_at(*at, None)
+    if at in read or not path:
+        return at in read
+    function = next((s for s in reversed(path) if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)), path[0])
+    given = [s for s in ast.walk(function) if isinstance(s, ast.Assign | ast.AnnAssign)]
+    names: set[str] = set()
+    for _ in given:  # as often as one name may be made of another
+        before = len(names)
+        for statement in given:
+            taken = any(f == at[0] and statement.lineno <= n <= (statement.end_lineno or 0) for f, n in read)
+            if statement.value is not None and (taken or _loads(statement.value, names)):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                names |= {t.id for each in targets for t in _targets(each) if isinstance(t, ast.Name)}
+        if len(names) == before:
+            break
+    return _loads(path[-1], names)
+
+
+def _loads(node: ast.AST, names: set[str]) -> bool:
+    return any(isinstance(n, ast.Name) and n.id in names and isinstance(n.ctx, ast.Load) for n in ast.walk(node))
+
+
+def names_checks(module: torch.nn.Module) -> bool:
+    """Whether the code of a module's parts names one of PyTorch's own checks."""
+    classes = {c for part in module.modules() for c in type(part).__mro__ if not is_foreign(_file_of(c))}
+    codes = [f.__code__ for c in classes for f in vars(c).values() if isinstance(f, FunctionType)]
+    return any(name.startswith(PYTORCHS) for code in codes for name in code.co_names)
+
+
+def _file_of(made: type) -> str:
+    return str(getattr(sys.modules.get(made.__module__), "__file__", "") or "")
+
+
+PYTORCHS = ("_check", "_assert")
+"""How PyTorch's own checks begin."""
 
 
 def _statements_at(name: str, line: int, known: Mapping[str, object] | None) -> list[ast.stmt]:
