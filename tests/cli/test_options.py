@@ -11,6 +11,7 @@ import pytest
 from coreproof.cli import app, convert, doctor, options, predict, prove, verify
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, with_groups
 from coreproof.errors import InputError
+from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 
 ALL = ["size", "squash", "resize_to", "interpolation", "colour", "scale", "mean", "std"]
@@ -49,6 +50,19 @@ def test_what_is_said_changes_what_the_model_carries() -> None:
     assert (changed.size, changed.resize, changed.colour, changed.scale) == ((96, 96), "squash", "BGR", 1 / 255)
     assert (changed.mean, changed.std, changed.resize_to) == ((1.0, 2.0, 3.0), TORCHVISION_FEEDING.std, 256)
     assert FeedingOptions(size="320x240").resolve(None) == Feeding(size=(320, 240))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((1, 3, 96, 160), "NCHW"), ((1, 96, 160, 3), "NHWC"), (("n", 3, "h", "w"), "NCHW")]
+)
+def test_the_size_is_the_one_that_the_model_declares(shape: tuple[Any, ...], layout: str) -> None:
+    taken = Signature((Feature("x", dtype="float32", shape=shape),), (Feature("y", dtype="float32", shape=(1, 9)),))
+    resolved = FeedingOptions(scale="1/255").resolve(SimpleNamespace(feeding=None, signature=taken, name="m"))
+    assert resolved is not None
+    assert (resolved.size, resolved.layout) == ((160, 96) if 96 in shape else (224, 224), layout)
+    said = FeedingOptions(scale="1/255", size="64").resolve(SimpleNamespace(feeding=None, signature=taken, name="m"))
+    assert said is not None
+    assert said.size == (64, 64)
 
 
 def test_whether_the_numbers_are_changed_or_only_the_cut() -> None:

@@ -110,6 +110,43 @@ def test_boxes_are_drawn_where_they_are(centred: bool, pixels: bool) -> None:
     assert "none is surer than 25%" in shown["inputs"][0]["boxes"]["said"]
 
 
+@pytest.mark.parametrize("form", ["v8", "v5"])
+def test_the_raw_output_of_a_yolo_network_is_drawn_as_boxes(form: str) -> None:
+    """Ultralytics' own shapes, for a picture of 64 x 32: a box for each cell of its three grids, v5 three for each."""
+    count = (8 * 4 + 4 * 2 + 2) * (1 if form == "v8" else 3)
+    boxes = np.tile(np.array([20, 16, 4, 4], np.float32), (count, 1))
+    scores = np.full((count, 3), 0.001, np.float32)
+    boxes[7], scores[7] = [32, 16, 16, 8], [0.02, 0.9, 0.1]
+    boxes[8], scores[8] = [33, 16, 16, 8], [0.02, 0.8, 0.1]
+    if form == "v8":
+        raw = np.concatenate([boxes, scores], axis=1).T[None]
+    else:
+        objectness = np.full((count, 1), 0.5, np.float32)
+        raw = np.concatenate([boxes, objectness, scores / 0.9], axis=1)[None]
+    entry = told(raw, raw.copy(), name="output0", labels=("cat", "dog", "owl"))
+    for side in entry["boxes"]["sides"]:
+        (box,) = side
+        assert (box["name"], box["share"]) == ("dog", pytest.approx(0.9 if form == "v8" else 0.5, rel=1e-5))
+        places = [box[key] for key in ("left", "top", "width", "height")]
+        np.testing.assert_allclose(places, [37.5, 37.5, 25, 25], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "damage", ["one cell less", "scores beyond one", "a width below zero", "three dimensions in a batch"]
+)
+def test_what_has_not_the_form_of_a_yolo_network_is_none(damage: str) -> None:
+    raw = np.full((1, 7, 42), 0.5, np.float32)
+    if damage == "one cell less":
+        raw = raw[:, :, 1:]
+    elif damage == "scores beyond one":
+        raw[0, 5, 3] = 1.5
+    elif damage == "a width below zero":
+        raw[0, 2, 3] = -1
+    else:
+        raw = np.repeat(raw, 2, axis=0)
+    assert told(raw, raw.copy())["boxes"] is None
+
+
 def test_tokens_are_a_table_where_another_class_stands_first() -> None:
     a = np.eye(7, dtype=np.float32)[[0, 1, 2, 3]][None] * 8
     b = a.copy()

@@ -268,6 +268,7 @@ class FeedingOptions:
         Raises InputError where only the size of pictures is known, and the model takes numbers: what becomes of the pixels is not
         guessed. A model ``beside`` it that takes pictures itself tells what it does to them.
         """
+        from coreproof.feeding.picture_values import declared_geometry
         from coreproof.model.feeding import Feeding, check_numbers
 
         base, changes = None if model is None else model.feeding, self._changes()
@@ -276,7 +277,9 @@ class FeedingOptions:
         inputs = (feature for each in (model, *beside) if each is not None for feature in each.signature.inputs)
         if base is None and model is not None and not (self.pixels or any(f.image is not None for f in inputs)):
             raise unsaid_pixels(model)
-        whole: dict[str, Any] = {**vars(base or Feeding()), **changes}
+        # what becomes of the pixels is not guessed; how large a picture is, the model says itself
+        own = base or (Feeding() if model is None else declared_geometry(model))
+        whole: dict[str, Any] = {**vars(own), **changes}
         # together, since a mean for each channel has to fit the colour, whoever said either
         check_numbers("--", whole["colour"], scale=whole["scale"], mean=whole["mean"], std=whole["std"])
         return Feeding(**whole)

@@ -47,7 +47,8 @@ def command(
     files = given_photos([*(photos or []), *(more or [])])
     loaded = load(model, trust=trust)
     fed = feeding.resolve(loaded)
-    names, detector = read_labels(labels), detector_of(loaded)
+    names = read_labels(labels)
+    detector = detector_of(loaded, names)
     seen: list[dict[str, object]] = []
     skipped: list[dict[str, str]] = []
     with session(loaded) as running:

@@ -91,6 +91,26 @@ def at_size_of(feature: Feature, feeding: Feeding | None = None) -> Feeding:
     return replace(feeding or Feeding(), size=(feature.image.width, feature.image.height))
 
 
+def at_declared_size(feature: Feature, feeding: Feeding) -> Feeding:
+    """The feeding at the size that the input declares, where it does, and in its layout."""
+    shape = feature.shape or ()
+    if len(shape) < 3:
+        return feeding
+    # where both ends could be channels they stand in front, as PyTorch and Core ML have them
+    channels_last = shape[-1] in (1, 3) and shape[-3] not in (1, 3)
+    height, width = (shape[-3], shape[-2]) if channels_last else (shape[-2], shape[-1])
+    layout = feeding.layout if len(shape) == 4 and not channels_last else "NHWC" if channels_last else "NCHW"
+    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
+        return replace(feeding, size=(width, height), layout=layout)
+    return replace(feeding, layout=layout)
+
+
+def declared_geometry(model: Model) -> Feeding:
+    """Size and layout that a model's picture of numbers declares, and no more; 224 and channels first where it has none."""
+    pictures = [f for f in model.signature.inputs if f.image is None and f.shape is not None and len(f.shape) == 4]
+    return at_declared_size(pictures[0], Feeding()) if len(pictures) == 1 else Feeding()
+
+
 def unknown_feeding(model: str, feature: Feature, fix: str | None = None) -> InputError:
     """Nobody says how pictures become the numbers that this input takes; the options are proposed, filled in from its shape."""
     return InputError(

@@ -21,6 +21,7 @@ from coreproof.feeding.own_preprocessing import Taker, are_pixels, in_words, lik
 from coreproof.feeding.photos import list_photos
 from coreproof.feeding.picture_values import (
     PictureInput,
+    at_declared_size,
     at_size_of,
     lone_input,
     no_picture_input,
@@ -337,7 +338,7 @@ def _taker(model: Model, feature: Feature, feeding: Feeding | None) -> PictureIn
         return PictureInput(feature, at_size_of(feature, feeding))
     if feeding is None:
         raise unknown_feeding(model.name, feature)
-    return PictureInput(feature, _sized(feature, feeding))
+    return PictureInput(feature, at_declared_size(feature, feeding))
 
 
 def _fed_as(taker: PictureInput) -> str:
@@ -373,17 +374,3 @@ def _known(
 def _is_geometry(feeding: Feeding) -> bool:
     """Whether a feeding says where to cut, and nothing about numbers."""
     return are_pixels(feeding) and feeding.colour == "RGB"
-
-
-def _sized(feature: Feature, feeding: Feeding) -> Feeding:
-    """The feeding at the size that the input declares, where it does, and in its layout."""
-    shape = feature.shape or ()
-    if len(shape) < 3:
-        return feeding
-    # where both ends could be channels they stand in front, as PyTorch and Core ML have them
-    channels_last = shape[-1] in (1, 3) and shape[-3] not in (1, 3)
-    height, width = (shape[-3], shape[-2]) if channels_last else (shape[-2], shape[-1])
-    layout = feeding.layout if len(shape) == 4 and not channels_last else "NHWC" if channels_last else "NCHW"
-    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-        return replace(feeding, size=(width, height), layout=layout)
-    return replace(feeding, layout=layout)

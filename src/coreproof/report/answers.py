@@ -6,6 +6,7 @@ import colorsys
 import io
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -13,17 +14,15 @@ from PIL import Image
 from coreproof.comparison.answers import Answer
 from coreproof.comparison.lineup import spoken
 from coreproof.comparison.scored import told_classes
+from coreproof.feeding.detections import CONFIDENCE, IOU, boxes_of_grids, suppressed
 from coreproof.feeding.predict import is_distribution, softmax
 from coreproof.handover.screen import Boxes, reading_of
 from coreproof.report.curve import Document
-from coreproof.verification.suppressed import suppressed
 
 _SIDE = 448
 """Longer side in pixels of a picture that is shown: sharp at the width of a phone."""
 _ROWS = 8
 _BOXES = 12
-_SURE = 0.25
-_OVERLAP = 0.45
 _SUREST = 300
 """Boxes that compete for a place in the picture."""
 _LEAST = 8
@@ -35,7 +34,7 @@ def shown_answers(answers: Sequence[Answer], called: Mapping[str, str]) -> Docum
     if not answers:
         return None
     a, b = answers[0].a, answers[0].b
-    boxes = _reading(answers)
+    answers, boxes = _of_grids(answers) or (answers, _reading(answers))
     entries = [
         {
             "models": [spoken(name, called.get(name, "")) for name in (answer.a, answer.b)],
@@ -151,14 +150,32 @@ def _reading(answers: Sequence[Answer]) -> Boxes | None:
     return reading_of(outputs) if finite else None
 
 
+def _of_grids(answers: Sequence[Answer]) -> tuple[Sequence[Answer], Boxes] | None:
+    """The answers with their raw output as boxes and scores, where each has that of a YOLO network; None for other models."""
+    reading = Boxes("boxes", "scores", centred=True, pixels=True, background=False)
+    split = []
+    for answer in answers:
+        if answer.picture is None:
+            return None
+        size = answer.picture.size
+        sides = [[boxes_of_grids(one[at], size) for one in answer.outputs.values()] for at in (0, 1)]
+        first, second = ([each for each in side if each is not None] for side in sides)
+        if not len(first) == len(second) == 1:
+            return None
+        (boxes, scores), (others, other_scores) = first[0], second[0]
+        outputs = {reading.coordinates: (boxes, others), reading.scores: (scores, other_scores)}
+        split.append(replace(answer, outputs=outputs))
+    return split, reading
+
+
 def _boxes(answer: Answer, reading: Boxes) -> Document:
     assert answer.picture is not None
     sides = [
         _surest(answer.outputs[reading.coordinates][at], answer.outputs[reading.scores][at], reading, answer)
         for at in (0, 1)
     ]
-    few = any(box["share"] < _SURE for side in sides for box in side)
-    said = f"the surest boxes; none is surer than {_SURE:.0%}" if few else f"boxes surer than {_SURE:.0%}"
+    few = any(box["share"] < CONFIDENCE for side in sides for box in side)
+    said = f"the surest boxes; none is surer than {CONFIDENCE:.0%}" if few else f"boxes surer than {CONFIDENCE:.0%}"
     boxes = {"sides": sides, "said": f"{said}; of those of one class that overlap, the surest"}
     return {"sample": answer.sample, "picture": _encoded(answer.picture), "pictures": [], "boxes": boxes, "tables": []}
 
@@ -177,8 +194,8 @@ def _surest(coordinates: np.ndarray, scores: np.ndarray, reading: Boxes, answer:
         rows = np.concatenate([(rows[:, :2] + rows[:, 2:]) / 2, rows[:, 2:] - rows[:, :2]], axis=1)
     if reading.pixels:
         rows = rows / np.array(answer.picture.size * 2, np.float64)
-    least = _SURE if likely.max(initial=0.0) >= _SURE else 0.0
-    kept = suppressed(likely, rows, iou=_OVERLAP, least=least, per_class=True)[: _BOXES if least else 3]
+    least = CONFIDENCE if likely.max(initial=0.0) >= CONFIDENCE else 0.0
+    kept = suppressed(likely, rows, iou=IOU, least=least, per_class=True)[: _BOXES if least else 3]
     drawn: list[Document] = []
     for row in kept:
         x, y, width, height = (100 * float(length) for length in rows[row])

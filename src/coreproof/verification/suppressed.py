@@ -7,6 +7,7 @@ import numpy as np
 from coreproof.conversion.detection_form import DetectionForm
 from coreproof.conversion.onnx_to_coreml.detection import CONFIDENCE, COORDINATES, RAW, THRESHOLDS
 from coreproof.errors import CoreproofError
+from coreproof.feeding.detections import suppressed
 from coreproof.feeding.drawn import random_sample
 from coreproof.model.base import Model
 from coreproof.runtime.open import session
@@ -14,31 +15,6 @@ from coreproof.verification.converted import ConversionCheck
 
 _FEW = 50
 """Boxes that are sure enough in the second trial: with drawn input none may reach the threshold that was asked for."""
-
-
-def suppressed(
-    confidence: np.ndarray, coordinates: np.ndarray, *, iou: float, least: float, per_class: bool
-) -> np.ndarray:
-    """Which rows stay, the surest first; [boxes, classes] and [boxes, 4] (centre, width, height).
-
-    NonMaximumSuppression.proto: a box goes that overlaps a surer one, that stays, by more than ``iou``; of its own class alone
-    where ``per_class``. The first of equally sure ones comes first.
-    """
-    best, classes = confidence.max(axis=1), confidence.argmax(axis=1)
-    middle, size = coordinates[:, :2].astype(np.float64), coordinates[:, 2:].astype(np.float64)
-    low, high, area = middle - size / 2, middle + size / 2, size.prod(axis=1)
-    kept: list[int] = []
-    for row in np.argsort(-best, kind="stable"):
-        if best[row] < least:
-            break
-        others = [other for other in kept if not per_class or classes[other] == classes[row]]
-        shared = np.clip(np.minimum(high[row], high[others]) - np.maximum(low[row], low[others]), 0, None).prod(axis=1)
-        together = area[row] + area[others] - shared
-        with np.errstate(invalid="ignore", divide="ignore"):
-            overlap = np.where(together > 0, shared / together, 0.0)
-        if not (overlap > iou).any():
-            kept.append(int(row))
-    return np.array(kept, np.int64)
 
 
 def check_suppression(source: Model, network: Model, pipeline: Model, form: DetectionForm) -> ConversionCheck:

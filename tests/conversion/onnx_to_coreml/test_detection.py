@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 import coreproof as cp
-from coreproof.feeding.detections import detector_of
+from coreproof.feeding.detections import detector_of, suppressed
 from coreproof.model.onnx.model import OnnxModel
-from coreproof.verification.suppressed import suppressed
 from tests.build import graph_model
 
 SIDE, BOXES, CLASSES = 32, 60, 3
