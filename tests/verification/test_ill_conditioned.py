@@ -92,3 +92,20 @@ def test_a_logarithm_of_masked_exponentials_proves_something(precision: str) -> 
     want = np.log(np.exp(x[1::2].astype(np.float64)).sum(axis=1))
     np.testing.assert_allclose(got[::2, 0], -1e9, rtol=1e-6)
     np.testing.assert_allclose(got[1::2, 0], want, rtol=2e-3)
+
+
+def test_a_harmonic_mean_proves_something() -> None:
+    """A number divided by what drawn zeros make large is small, and so is its error."""
+    text = """(float[4,8] x) => (float[4,1] z) {
+        size = Abs(x)
+        lifted = Add(size, e)
+        one = Reciprocal(lifted)
+        mean = ReduceMean<keepdims=1>(one, axis)
+        inverse = Reciprocal(mean)
+        z = Mul(inverse, k)
+    }"""
+    source, wrong = (built(text, e=np.float32(1e-3), k=np.float32(k)) for k in (1.5, 1.54))
+    found = cp.verify(source, cp.convert(source, "mlprogram", precision="fp16", check=False))
+    assert found.agrees, found.summary()
+    assert found.proves, found.summary()
+    assert not cp.verify(source, cp.convert(wrong, "mlprogram", precision="fp16", check=False))

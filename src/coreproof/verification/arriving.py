@@ -91,6 +91,8 @@ def carried_error(node: Node, read: Sequence[ErrorState], result: ErrorState) ->
             return factor * read[0].error
         if canonical_op(operation_of(node)) == "square":
             return 2 * scale * shares  # with the slope 2 x, which makes nothing of what is small
+        if canonical_op(operation_of(node)) in _FACTORS:
+            return scale * shares  # a number divided by it
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares

@@ -24,6 +24,7 @@ from coreproof.conversion.onnx_to_coreml.faint_factors import LOST, faint_factor
 from coreproof.conversion.onnx_to_coreml.integer_sums import integer_sums
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.phases import phases
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
 from coreproof.conversion.onnx_to_coreml.run_time_scales import scales_at_run_time
 from coreproof.conversion.onnx_to_coreml.whole_parts import whole_parts
@@ -85,7 +86,7 @@ def half_range(graph: ir.Graph) -> HalfRange:
     constants = _constants(graph)
     found = (
         *(_guarded, faint_epsilons, _at_edges, fine_steps, faint_factors, integer_sums, _large_angles),
-        *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time, whole_parts),
+        *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time, whole_parts, phases),
     )
     wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))

@@ -60,7 +60,7 @@ _ELEMENTWISE = frozenset(
 _CHOOSES = ("Where",)
 """Operators whose first operand is no number."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-_MOST = 32
+MOST = 32
 """So many operators are looked at before a cast: what is further away went through a network."""
 
 
@@ -84,15 +84,15 @@ def _from_what_is_fed(value: ir.Value, fed: set[int]) -> list[ir.Node]:
     waiting = [value]
     while waiting:
         node = waiting.pop().producer()
-        if node is not None and node not in seen and _passes(node):
-            if len(seen) == _MOST:
+        if node is not None and node not in seen and passes(node):
+            if len(seen) == MOST:
                 return []
             seen[node] = None
-            waiting.extend(_numbers(node))
+            waiting.extend(numbers_of(node))
     found: dict[ir.Node, None] = {}
     grown = True
     while grown:
-        reached = [n for n in seen if n not in found and any(_reached(v, fed, found) for v in _numbers(n))]
+        reached = [n for n in seen if n not in found and any(_reached(v, fed, found) for v in numbers_of(n))]
         found.update(dict.fromkeys(reached))
         grown = bool(reached)
     return list(found)
@@ -106,8 +106,8 @@ def _from_large_factors(value: ir.Value, constants: Mapping[str, Array]) -> list
     """The operators from a stored factor above 1 to ``value``, where what it multiplies is not known to stay within float16."""
     path: list[ir.Node] = []
     large, factor = 0, 1.0
-    while len(path) < _MOST and (node := value.producer()) is not None and _passes(node):
-        read = [v for v in _numbers(node) if (v.name or "") not in constants]
+    while len(path) < MOST and (node := value.producer()) is not None and passes(node):
+        read = [v for v in numbers_of(node) if (v.name or "") not in constants]
         if len(read) != 1 or node.op_type == "Cast" or _bound(node, constants) < inf:
             break
         path.append(node)
@@ -133,12 +133,13 @@ def _bound(node: ir.Node, constants: Mapping[str, Array]) -> float:
     return max(float(np.abs(b).max()) for b in bounds if b is not None)
 
 
-def _passes(node: ir.Node) -> bool:
+def passes(node: ir.Node) -> bool:
+    """Whether it computes element by element, along an axis, or hands numbers on: no layer."""
     handed = meaning(node.op_type).get("hands_on")
     return node.op_type in _ELEMENTWISE or (handed is not None and not node.op_type.startswith("Scatter"))
 
 
-def _numbers(node: ir.Node) -> list[ir.Value]:
+def numbers_of(node: ir.Node) -> list[ir.Value]:
     """The operands of which a result is made: no axes, no shapes, no condition."""
     if node.op_type in _CHOOSES:
         given = node.inputs[1:]
