@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.errors import InputError
+from coreproof.errors import ConversionError, InputError
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
@@ -115,6 +115,22 @@ def test_shapes_reach_the_onnx_model(asked: Any, expected: Any, fed: tuple[int, 
         found = next(iter(running.run({"x": given}).values()))
     assert np.allclose(found, module(torch.from_numpy(given)).detach().numpy(), atol=1e-5)
     assert [str(d) for d in model.signature.outputs[0].shape[2:]] == dims(model)[0][2:]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"y": [(1, 4)]}, r"1 lengths(?s:.)*\['1\.\.4'\]"),
+        ({"x": (2, 5), "y": [(1, 4)]}, "1 lengths"),
+        ({"x": [1, 2, (2, 5)]}, "2 lengths"),
+    ],
+)
+def test_shapes_of_another_rank_are_refused_before_anything_is_traced(asked: Any, told: str) -> None:
+    """A pair alone is one whole shape: it ended as an IndexError of PyTorch's exporter."""
+    for to in ("onnx", "mlprogram"):
+        with pytest.raises(ConversionError, match=f"another rank(?s:.)*{told}"):
+            cp.convert(Adds(), to, example=EXAMPLE, shapes=asked)  # type: ignore[arg-type]
+    cp.convert(Adds(), "mlprogram", example=EXAMPLE, shapes={"x": [2, (2, 9)], "y": ["2..9"]})
 
 
 def test_shapes_of_an_onnx_model_are_not_freed() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.conversion.fixed_lengths import with_fixed_lengths
-from coreproof.conversion.shapes import NamedRange, check_names, read_shape, with_batches
+from coreproof.conversion.shapes import NamedRange, check_names, shapes_of_rank, with_batches
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
@@ -243,8 +243,9 @@ def _at_fixed_lengths(source: TorchModel, shapes: Mapping[str, object]) -> Torch
 
     Raises ConversionError where the module itself does not run on them.
     """
-    check_names(shapes, [f.name for f in source.signature.inputs])
-    read = {name: read_shape(name, asked) for name, asked in shapes.items()}
+    lengths = {f.name: tuple(f.shape or ()) for f in source.signature.inputs}
+    check_names(shapes, list(lengths))
+    read = {name: shapes_of_rank(name, asked, lengths[name]) for name, asked in shapes.items()}
     if any(len(options) != 1 or any(low != high for low, high in options[0]) for options in read.values()):
         return source
     fixed = {name: tuple(low for low, _ in options[0]) for name, options in read.items()}
@@ -271,8 +272,8 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
     # axis, length and what was asked -> the name that such a dimension has got
     named: dict[object, str] = {}
     for name, asked in shapes.items():
-        for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
-            length = lengths[name][axis] if axis < len(lengths[name]) else None
+        for axis, options in enumerate(zip(*shapes_of_rank(name, asked, lengths[name]), strict=True)):
+            length = lengths[name][axis]
             if set(options) != {(length, length)}:
                 said = next((o.name for o in options if isinstance(o, NamedRange)), None)
                 key: object = (axis, length, options) if said is None else said

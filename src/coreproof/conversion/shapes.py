@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from coreproof.errors import InputError
+from coreproof.errors import ConversionError, InputError
 from coreproof.model.features import Feature
 
 Range: TypeAlias = tuple[int, int]
@@ -114,6 +114,21 @@ def read_shape(name: str, asked: object) -> list[tuple[Range, ...]]:
     if all(_is_whole(option) for option in listed):
         return _options(name, asked, [_split(o) if isinstance(o, str) else list(o) for o in listed])
     return _options(name, asked, [listed])
+
+
+def shapes_of_rank(name: str, asked: object, declared: Sequence[object]) -> list[tuple[Range, ...]]:
+    """The shapes asked for an input of these lengths. Raises InputError as ``read_shape``, ConversionError for another rank."""
+    options = read_shape(name, asked)
+    if len(declared) == len(options[0]):
+        return options
+    one = len(options) == 1 and len(declared) == 1
+    as_text = "['1..4']" if one else "['1..4', '1..16']"
+    raise ConversionError(
+        f"the shape asked for input {name!r} has another rank",
+        expected=f"{len(declared)} lengths, as the model has: {list(declared)}",
+        found=f"{len(options[0])} lengths: {_told(asked)}",
+        fix=f"ranges of every dimension are written as text: {as_text}" if one or len(options[0]) == 2 else None,
+    )
 
 
 def read_shapes(texts: Sequence[str]) -> dict[str, str]:

@@ -89,3 +89,99 @@ def test_adaptive_pooling(free: str) -> None:
         if free == "batch"
         else [drawn(1, 2, 7, 9), drawn(1, 2, 12, 6), drawn(1, 2, 5, 4).round()],
     )
+
+
+def test_triangles_of_any_length() -> None:
+    """Causal masks as they are written inside forward: beyond the main diagonal, of infinities, of truths, at a computed one."""
+    inf = float("inf")
+    check(
+        [
+            lambda x: (x + torch.full((x.shape[1], x.shape[1]), -inf).triu(1)).softmax(-1),
+            lambda x: x.masked_fill(torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1), -inf),
+            lambda x: torch.triu(x, 2) + torch.tril(x, -3),
+            lambda x: (x > 0).triu(1),
+            lambda x: (x * 9).to(torch.int32).tril(-1),
+            lambda x: torch.ones_like(x).tril(x.shape[1] - 3),
+            lambda x: x[:, :, :2].triu(1),
+            lambda x: x[:, :3].tril(-1),
+        ],
+        "1x3..16x3..16",
+        [drawn(1, 6, 6), drawn(1, 3, 3), drawn(1, 11, 11)],
+    )
+
+
+def test_equal_steps_as_many_as_an_axis_is_long() -> None:
+    check(
+        [
+            lambda x: x + torch.linspace(-1, 2, x.shape[1])[:, None],
+            lambda x: x + torch.linspace(0.5, x.shape[1] - 0.5, x.shape[1], dtype=torch.float32)[:, None] / x.shape[1],
+            lambda x: x + torch.linspace(start=x.amin(), end=x.amax(), steps=x.shape[1])[:, None],
+        ],
+        [1, (1, 16), 4],
+        [drawn(1, 6, 4), drawn(1, 1, 4), drawn(1, 13, 4)],
+    )
+
+
+def test_windows_that_slide_over_any_size_and_come_back() -> None:
+    def back(x: Any, kernel: Any, **how: Any) -> Any:
+        return functional.fold(functional.unfold(x, kernel, **how), x.shape[2:], kernel, **how)
+
+    check(
+        [
+            lambda x: functional.unfold(x, 3, padding=1),
+            lambda x: functional.unfold(x, (3, 2), dilation=(2, 1), stride=(2, 3), padding=(1, 0)),
+            lambda x: functional.unfold(x[0], (2, 3), stride=2),
+            lambda x: functional.unfold(x.masked_fill(x > 1, torch.inf), 4, stride=4),
+            lambda x: functional.unfold(x[:, :, :6], 3),
+            lambda x: back(x, 3, padding=1),
+            lambda x: back(x, 4, stride=4),
+            lambda x: back(x, (3, 2), stride=(2, 3), padding=(1, 0), dilation=(2, 1)),
+            lambda x: functional.fold(x.tile(1, 2, 1, 1).flatten(2), (x.shape[2] * 2, x.shape[3] * 2), 2, stride=2),
+        ],
+        [1, 2, (6, 20), (6, 20)],
+        [drawn(1, 2, 9, 8), drawn(1, 2, 6, 13), drawn(1, 2, 17, 20)],
+    )
+
+
+def _windows(x: Any, side: int = 4) -> Any:
+    """Of a picture padded to whole ones, each attended to within itself, and put back."""
+    batch, channels, height, width = x.shape
+    padded = functional.pad(x, (0, -width % side, 0, -height % side))
+    rows, columns = padded.shape[2] // side, padded.shape[3] // side
+    cut = padded.permute(0, 2, 3, 1).view(batch, rows, side, columns, side, channels)
+    seen = cut.permute(0, 1, 3, 2, 4, 5).reshape(-1, side * side, channels)
+    made = (seen @ seen.transpose(1, 2)).softmax(-1) @ seen
+    put = made.view(batch, rows, columns, side, side, channels).permute(0, 1, 3, 2, 4, 5)
+    return put.reshape(batch, rows * side, columns * side, channels)[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _grid(x: Any, cells: int = 4) -> Any:
+    """A picture's sparse grid, as MaxViT attends to it."""
+    batch, channels, height, width = x.shape
+    whole = x[:, :, : height // cells * cells, : width // cells * cells]
+    height, width = whole.shape[2] // cells, whole.shape[3] // cells
+    cut = whole.view(batch, channels, cells, height, cells, width).permute(0, 3, 5, 2, 4, 1)
+    seen = cut.relu() + cut.mean((3, 4), keepdim=True)
+    return seen.permute(0, 5, 3, 1, 4, 2).reshape(batch, channels, cells * height, cells * width)
+
+
+def _unrolled(x: Any) -> Any:
+    """Windows by two, and those by two again, as Hiera orders its tokens."""
+    channels, height, width = x.shape[1], x.shape[2] // 4, x.shape[3] // 4
+    y = x[:, :, : height * 4, : width * 4].permute(0, 2, 3, 1)
+    y = y.view(-1, height * 2, 2, width * 2, 2, channels).permute(0, 2, 4, 1, 3, 5)
+    y = y.reshape(-1, height * 2, width * 2, channels).view(-1, height, 2, width, 2, channels)
+    return y.permute(0, 2, 4, 1, 3, 5).reshape(-1, 16, height * width, channels).amax(1)
+
+
+def test_six_dimensions_of_a_picture_of_any_size() -> None:
+    check(
+        [
+            _windows,
+            _grid,
+            _unrolled,
+            lambda x: functional.pixel_unshuffle(x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2], 2),
+        ],
+        "1..3x4x8..20x8..20",
+        [drawn(2, 4, 9, 11), drawn(1, 4, 8, 8), drawn(3, 4, 20, 13)],
+    )

@@ -53,6 +53,11 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "of a mask that is known": (lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SEEN), HEADS),
     **{f"cdist {p}": (lambda a, b, p=p: torch.cdist(a, b, p=p), points()) for p in (0.0, 0.5, 1.0, 2.0, 3.0, np.inf)},
+    "extremes of all": (lambda x: x - x.amax() + x.amin(keepdim=True), PICTURE),
+    "extremes of whole numbers and truths": (
+        lambda x: (x.amax(), (x > 0).amin(1).int() + (x > 99).amax().int()),
+        WHOLE[:1],
+    ),
     "sum of windows": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=1), PICTURE),
     "uneven windows": (lambda x: F.avg_pool2d(x, (2, 3), padding=(1, 0), divisor_override=7), PICTURE),
     "windows over the end": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, divisor_override=2), PICTURE),

@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 
-from coreproof.conversion.shapes import read_shape
+from coreproof.conversion.shapes import shapes_of_rank
 from coreproof.errors import ConversionError, InputError
 from coreproof.model.arguments import one_of
 from coreproof.model.coreml.features import COLOURS
@@ -136,14 +136,7 @@ def flexible_shape(name: str, declared: Sequence[object], asked: object) -> tupl
                     fix=f"--shape {name}=..., or convert(..., shapes={{{name!r}: [...]}}): 1x64, 1x1..512 or 1x64|1x128",
                 )
         return FlexibleShape(tuple(fixed)), notes
-    options = read_shape(name, asked)
-    if len(declared) != len(options[0]):
-        raise ConversionError(
-            f"the shape asked for input {name!r} has another rank",
-            expected=f"{len(declared)} lengths, as the model has: {list(declared)}",
-            found=f"{len(options[0])} lengths: {asked}",
-            fix="ranges of every dimension are written as text: ['1..4', '1..16']" if len(options[0]) == 2 else None,
-        )
+    options = shapes_of_rank(name, asked, declared)
     default = tuple(low for low, _ in options[0])
     if len(options) > 1:
         return FlexibleShape(default, enumerated=tuple(tuple(low for low, _ in shape) for shape in options)), notes

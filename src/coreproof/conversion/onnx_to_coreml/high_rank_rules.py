@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from math import prod
 from typing import TypeAlias
 
@@ -14,10 +14,9 @@ from coreproof.conversion.onnx_to_coreml.high_ranks import (
     CannotFoldError,
     Folded,
     Folder,
-    size,
 )
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Var, several
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known, known_elements
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 from coreproof.conversion.registry import registers
 
 Rule: TypeAlias = Callable[[Folder, Operation], Sequence[Var]]
@@ -35,6 +34,8 @@ def rewritten(folder: Folder, operation: Operation) -> list[Var | None]:
     if rule is None:
         raise CannotFoldError
     made = rule(folder, operation)
+    if operation.op_type == "reshape" and operation.outputs[0].rank <= HIGHEST_RANK:
+        return list(made)  # in the lengths that it was told
     return [folder.keep(old, Folded(new, tuple(old.shape))) for old, new in zip(operation.outputs, made, strict=True)]
 
 
@@ -123,9 +124,9 @@ def _broadcast(folder: Folder, operation: Operation, names: Sequence[str], kept:
         if not value.lengths:
             seen[name] = value.held
             continue
-        once = [_is_one(value.lengths[g[0]], lengths[g[0]]) for g in groups]
-        shape = [1 if o else size(lengths[i] for i in g) for o, g in zip(once, groups, strict=True)]
-        seen[name] = folder.as_lengths(value, [*shape, *value.lengths[len(lengths) :]])
+        front = [1 if _is_one(own, wanted) else wanted for own, wanted in zip(value.lengths, lengths, strict=False)]
+        own_lengths = Folded(value.held, (*front, *value.lengths[len(lengths) :]))
+        seen[name] = folder.grouped(own_lengths, *groups, *([axis] for axis in range(len(lengths), rank)))
     return _again(folder, operation, **seen)
 
 
@@ -262,26 +263,27 @@ def _relabelled(folder: Folder, operation: Operation) -> Sequence[Var]:
     held = _x(folder, operation).held
     if operation.op_type == "reshape" and operation.outputs[0].rank <= HIGHEST_RANK:
         return _again(folder, operation, x=held)
-    wanted = operation.inputs["shape"] if operation.op_type == "reshape" else None
-    if wanted is not None and wanted.val is None and all(n != -1 for n in known_elements(wanted) or ()):
-        folder.tell(operation.outputs[0], wanted)
+    if operation.op_type == "reshape" and not all(map(is_known, operation.outputs[0].shape)):
+        folder.tell(operation.outputs[0], operation.inputs["shape"], held)
     return [held]
 
 
 @_rule("shape")
 def _shape(folder: Folder, operation: Operation) -> Sequence[Var]:
-    """The lengths as they are known; a free one is what all elements leave for it."""
+    """The lengths as they are known; a free one as it was told, or what all elements leave for it."""
     x, mb = _x(folder, operation), folder.mb
     known = [int(n) for n in x.lengths if is_known(n)]
     if len(known) == len(x.lengths):
         return [mb.const(val=np.array(known, np.int32))]
-    # one product cannot tell two free lengths apart
-    if len(known) < len(x.lengths) - 1:
-        raise CannotFoldError
-    count = mb.reduce_prod(x=mb.shape(x=x.held), axes=[0], keep_dims=True)
-    free = mb.floor_div(x=count, y=np.int32(prod(known)))
-    pieces = [np.array([n], np.int32) if is_known(n) else free for n in x.lengths]
-    return [mb.concat(values=pieces, axis=0)]
+    told = [folder.told(n, x.held) for n in x.lengths]
+    if any(n is None for n in told):
+        # one product cannot tell two free lengths apart
+        if len(known) < len(x.lengths) - 1:
+            raise CannotFoldError
+        count = mb.reduce_prod(x=mb.shape(x=x.held), axes=[0], keep_dims=True)
+        free = mb.floor_div(x=count, y=np.int32(prod(known)))
+        told = [free if n is None else n for n in told]
+    return [mb.concat(values=told, axis=0)]
 
 
 @_rule("transpose")
@@ -293,23 +295,20 @@ def _transpose(folder: Folder, operation: Operation) -> Sequence[Var]:
     groups = _neighbours([p for p in perm if not (is_known(x.lengths[p]) and x.lengths[p] == 1)])
     order = sorted(range(len(groups)), key=lambda i: groups[i][0])  # as they stand in x
     place = [order.index(i) for i in range(len(groups))]
-    shape = [size(x.lengths[a] for a in groups[i]) for i in order]
-    told = folder.told(operation.inputs["x"])
-    if told is not None:
-        folder.tell(operation.outputs[0], mb.gather(x=told, indices=np.array(perm, np.int32), axis=0))
     if len(groups) < 2:
         return [x.held]
-    if told is not None and len(groups) <= HIGHEST_RANK and sum(not is_known(n) or n == -1 for n in shape) > 1:
-        return [mb.transpose(x=folder.grouped_as_told(x, told, [groups[i] for i in order]), perm=place)]
     if len(groups) <= HIGHEST_RANK:
-        return [mb.transpose(x=folder.as_lengths(x, shape), perm=place)]
+        return [mb.transpose(x=folder.grouped(x, *(groups[i] for i in order)), perm=place)]
     now = list(range(len(groups)))  # which group of x stands where
     for at, wanted in enumerate(place):
         found = now.index(wanted)
         if found == at:
             continue
-        several_groups = [range(at), range(at, found), [found], range(found + 1, len(now))]
-        seen = folder.grouped(Folded(x.held, tuple(shape[i] for i in now)), *several_groups)
+        stand = [groups[order[i]] for i in now]
+        several_groups = [
+            list(chain(*run)) for run in (stand[:at], stand[at:found], [stand[found]], stand[found + 1 :])
+        ]
+        seen = folder.grouped(x, *several_groups)
         x = Folded(mb.transpose(x=seen, perm=[0, 2, 1, 3]), x.lengths)
         now = [*now[:at], wanted, *now[at:found], *now[found + 1 :]]
     return [x.held]

@@ -8,13 +8,14 @@ axis, and what lies behind; a product of matrices in rows, columns and all else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Operation, Var
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known, known_elements
 
 HIGHEST_RANK = 5
 
@@ -37,7 +38,7 @@ class Folder:
     def __init__(self, mb: Builder) -> None:
         self.mb = mb
         self._folded: dict[int, Folded] = {}
-        self._told: dict[int, Var] = {}  # the lengths of a value, [rank], where they are computed while the model runs
+        self._told: dict[str, Var] = {}  # a free length by its symbol, [1], where it is computed while the model runs
         self._kept: list[Var] = []  # so that no id is given out twice
 
     def touches(self, operation: Operation) -> bool:
@@ -59,27 +60,56 @@ class Folder:
             else made
         )
 
-    def tell(self, var: Var, lengths: Var) -> None:
-        """Notes where the lengths of a value of high rank are computed."""
-        self._told[id(var)] = lengths
+    def tell(self, made: Var, shape: Var, source: Var) -> None:
+        """Notes how the free lengths of what a reshape makes are computed: in its ``shape``, or as what ``source`` leaves."""
+        said = known_elements(shape) or []
+        others: list[Operand] = []
+        inferred: object = None
+        for axis, length in enumerate(made.shape):
+            if is_known(length):
+                others.append(np.array([int(length)], np.int32))
+            elif said and is_known(said[axis]) and said[axis] == -1:
+                inferred = length
+            else:
+                own = self.mb.slice_by_index(x=shape, begin=[axis], end=[axis + 1])
+                others.append(self._told.setdefault(str(length), own))
+        if inferred is not None and str(inferred) not in self._told:
+            every = self.mb.reduce_prod(x=self.mb.shape(x=source), axes=[0], keep_dims=True)
+            self._told[str(inferred)] = self.mb.floor_div(x=every, y=self._product(others))
 
-    def told(self, var: Var) -> Var | None:
-        """Where they are computed; None where nobody noted it."""
-        return self._told.get(id(var))
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """Within it, what is told is told there alone: what is computed in a block is not seen outside of it."""
+        before = dict(self._told)
+        yield
+        self._told = before
 
-    def grouped_as_told(self, value: Folded, told: Var, groups: Sequence[Sequence[int]]) -> Var:
-        """The value with one dimension for each group of its own, of which several may be free."""
-        pieces: list[Operand] = []
-        for group in groups:
-            length: Operand = np.array(
-                [prod(int(value.lengths[a]) for a in group if is_known(value.lengths[a]))], np.int32
-            )
-            for axis in group:
-                if not is_known(value.lengths[axis]):
-                    own = self.mb.slice_by_index(x=told, begin=[axis], end=[axis + 1])
-                    length = self.mb.mul(x=own, y=length)
-            pieces.append(length)
-        return self.mb.reshape(x=value.held, shape=self.mb.concat(values=pieces, axis=0))
+    def told(self, length: object, held: Var) -> Operand | None:
+        """A length, [1], as a number or as it is computed; None where nobody noted how. ``held`` may have it itself."""
+        if is_known(length):
+            return None if length == -1 else np.array([int(length)], np.int32)  # type: ignore[call-overload]
+        own = list(map(str, held.shape))
+        if str(length) not in self._told and str(length) in own:
+            at = own.index(str(length))
+            return self.mb.slice_by_index(x=self.mb.shape(x=held), begin=[at], end=[at + 1])
+        return self._told.get(str(length))
+
+    def _product(self, lengths: Iterable[Operand]) -> Operand:
+        made: Operand = np.ones(1, np.int32)
+        for length in lengths:
+            if isinstance(made, np.ndarray) and isinstance(length, np.ndarray):
+                made = made * length
+            else:
+                made = self.mb.mul(x=made, y=length) if np.any(made != 1) else length
+        return made
+
+    def together(self, lengths: Sequence[Operand | None]) -> Operand:
+        """Lengths in a row, of which one may be unknown: it follows from the others. Raises CannotFoldError for more."""
+        if sum(length is None for length in lengths) > 1:
+            raise CannotFoldError
+        pieces = [np.array([-1], np.int32) if n is None else n for n in lengths]
+        known = [p for p in pieces if isinstance(p, np.ndarray)]
+        return np.concatenate(known) if len(known) == len(pieces) else self.mb.concat(values=pieces, axis=0)
 
     def value(self, var: Var) -> Folded:
         """An operand, folded or as it is; constants are reshaped where they have too many dimensions."""
@@ -93,19 +123,29 @@ class Folder:
         return Folded(self.mb.const(val=np.ascontiguousarray(np.asarray(var.val).reshape(-1))), tuple(var.shape))
 
     def as_lengths(self, value: Folded, lengths: Sequence[int]) -> Var:
-        """The elements in another shape, of which one length may be free."""
+        """The elements in another shape, of which one length may be free, or several whose symbols were told."""
         if [str(n) for n in value.held.shape] == [str(n) for n in lengths]:
             return value.held
         shape = [int(n) if is_known(n) else -1 for n in lengths]
-        if shape.count(-1) > 1:
-            raise CannotFoldError
         if not shape:
             return self.mb.squeeze(x=self.mb.reshape(x=value.held, shape=np.array([1], np.int32)), axes=[0])
+        if shape.count(-1) > 1:
+            return self.mb.reshape(x=value.held, shape=self.together([self.told(n, value.held) for n in lengths]))
         return self.mb.reshape(x=value.held, shape=np.array(shape, np.int32))
 
     def grouped(self, value: Folded, *groups: Iterable[int]) -> Var:
         """The value with one dimension for each group of its own."""
-        return self.as_lengths(value, [size(value.lengths[i] for i in group) for group in groups])
+        apart = [[value.lengths[axis] for axis in group] for group in groups]
+        lengths = [size(group) for group in apart]
+        alike = [str(n) for n in value.held.shape] == [str(n) for n in lengths]
+        if alike or sum(not is_known(n) or n == -1 for n in lengths) <= 1:
+            return self.as_lengths(value, lengths)
+        told = [[self.told(n, value.held) for n in group] for group in apart]
+        each = [
+            None if any(n is None for n in group) else self._product(n for n in group if n is not None)
+            for group in told
+        ]
+        return self.mb.reshape(x=value.held, shape=self.together(each))
 
     def around(self, value: Folded, axis: int) -> Var:
         """[what lies before an axis, the axis, what lies behind]"""

@@ -68,7 +68,8 @@ def _fold_block(block: Block, folder: Folder, named: set[int], left: list[Operat
     with block:
         for operation in list(block.operations):
             for nested in operation.blocks:
-                _fold_block(nested, folder, named, left, removed)
+                with folder.within():
+                    _fold_block(nested, folder, named, left, removed)
             if operation.op_type == "const" or not folder.touches(operation):
                 continue
             try:

@@ -32,6 +32,7 @@ from coreproof.model.torch.plain_data import data_recorded
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.script_view import is_scripted
+from coreproof.model.torch.spaced import spaced_by_lengths
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _exported(
                 exact_rewrites(),
                 kept_whole(),
                 masks_as_given(),
+                spaced_by_lengths(),
                 numbers_promoted(),
                 data_recorded(),
                 operators_read_once(add_ours),

@@ -22,6 +22,7 @@ from coreproof.conversion.torch_to_onnx.quantised import quantised_operators
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
 from coreproof.conversion.torch_to_onnx.resampled import resampling_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
+from coreproof.conversion.torch_to_onnx.sliding import cut_into_windows
 from coreproof.conversion.torch_to_onnx.special import special_operators
 from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.model.torch.model import import_torch
@@ -40,6 +41,8 @@ def add_ours(known: OperatorList) -> None:
     for operator, value in ((aten.full.default, None), (aten.zeros.default, 0), (aten.ones.default, 1)):
         real = next(each.onnx_function for each in known.get_decomps(operator) if not each.is_complex)
         known.register_op(operator, filled(real, value))
+    (windows,) = known.get_decomps(aten.im2col.default)
+    known.register_op(aten.im2col.default, cut_into_windows(windows.onnx_function))
 
 
 def _of_complex_numbers(known: OperatorList) -> Written:

@@ -1,4 +1,4 @@
-"""Operators that PyTorch's exporter writes down as something else: pooling, distances, angles, means scattered, attention.
+"""Operators that PyTorch's exporter writes down as something else: pooling, distances, angles, extremes, attention.
 
 Its average pooling forgets ``divisor_override``; its distances take no absolute value, and know neither p = 0 nor p = infinity;
 a scattered mean keeps the last of the numbers that come to one place; the angle of a negative number comes out as minus pi;
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +22,7 @@ from coreproof.conversion.torch_to_onnx.writing import (
     number,
     numbers,
     operators,
+    whole,
 )
 from coreproof.model.torch.model import import_torch
 
@@ -35,8 +37,21 @@ def rewritten_operators() -> Mapping[Callable[..., object], Callable[..., object
         aten.cdist.default: cdist,
         aten.scatter_reduce.two: scatter_reduce,
         aten.atan2.default: atan2,
+        aten.amax.default: partial(extreme, "ReduceMax"),
+        aten.amin.default: partial(extreme, "ReduceMin"),
         aten.scaled_dot_product_attention.default: attention,
     }
+
+
+def extreme(operator: str, x: ir.Value, dim: Sequence[int] = (), keepdim: bool = False) -> ir.Value:
+    """The largest or smallest along axes, or of all where none is named, which PyTorch's exporter has no word for."""
+    op, is_truth = operators(), x.dtype is ir.DataType.BOOL
+    if not lengths(x):
+        return op.Identity(x)
+    value = op.Cast(x, to=int(ir.DataType.INT32)) if is_truth else x
+    axes = [whole(*dim)] if len(dim) else []
+    made = getattr(op, operator)(value, *axes, keepdims=int(keepdim))
+    return op.Cast(made, to=int(ir.DataType.BOOL)) if is_truth else made
 
 
 def avg_pool(

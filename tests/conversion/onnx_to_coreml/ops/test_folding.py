@@ -41,6 +41,24 @@ def test_blocks_are_added_where_they_overlap(size: Any, block: Any, described: d
         )
 
 
+def test_blocks_of_a_picture_whose_size_is_told() -> None:
+    how: dict[str, Any] = {"stride": (2, 3), "padding": (1, 0)}
+    x = np.random.default_rng(1).normal(size=(2, 18, 12)).astype(np.float32)
+    size = np.array([7, 9])
+    wanted = torch.nn.functional.fold(torch.tensor(x), tuple(size.tolist()), (3, 2), **how)
+    check_node(
+        "Col2Im",
+        {"x": x, "size": size},
+        wanted.numpy(),
+        {"block": np.array([3, 2])},
+        opset=18,
+        strides=[2, 3],
+        pads=[1, 0, 1, 0],
+        free={"x": [2]},
+        shapes={"x": [2, 18, (1, 64)]},
+    )
+
+
 def test_blocks_of_one_axis() -> None:
     x = np.random.default_rng(2).normal(size=(1, 6, 4)).astype(np.float32)
     wanted = np.zeros((1, 2, 9), np.float32)

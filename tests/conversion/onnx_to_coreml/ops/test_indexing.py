@@ -139,6 +139,15 @@ def test_triangles(k: int, upper: int) -> None:
     check_node("Trilu", {"x": X > 0}, cut(X > 0, k), {"k": np.array(k)}, upper=upper)
 
 
+@pytest.mark.parametrize("free", [[0], [1], [2], [0, 1, 2]])
+@pytest.mark.parametrize(("k", "upper"), [(2, 1), (-2, 0)])
+def test_triangles_of_free_lengths(k: int, upper: int, free: list[int]) -> None:
+    shapes = {"x": "x".join("1..8" if axis in free else str(n) for axis, n in enumerate(X.shape))}
+    expected = (np.triu if upper else np.tril)(X, k)
+    check_node("Trilu", {"x": X}, expected, {"k": np.array(k)}, upper=upper, free={"x": free}, shapes=shapes)
+    check_node("Trilu", {"x": X, "k": np.array([k])}, expected, upper=upper, free={"x": free}, shapes=shapes)
+
+
 def test_reverse_sequence() -> None:
     lengths = ints(1, 3, 4, 2, 4)
     expected = X.copy()

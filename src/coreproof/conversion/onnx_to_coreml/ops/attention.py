@@ -13,7 +13,7 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, expanded, float_name, is_known
-from coreproof.conversion.onnx_to_coreml.ops.indexing import gather, length_of, part, picked
+from coreproof.conversion.onnx_to_coreml.ops.indexing import counted, gather, length_of, part, picked
 from coreproof.conversion.onnx_to_coreml.ops.matmul import matmul
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
 from coreproof.conversion.onnx_to_coreml.ops.shape import reshape
@@ -59,14 +59,6 @@ def joined(ctx: Context, x: Operand) -> Operand:
     heads, width = x.shape[1], x.shape[3]
     turned = ctx.mb.transpose(x=x, perm=[0, 2, 1, 3])
     return reshape(ctx, turned, np.array([0, 0, int(heads) * int(width)], np.int32))
-
-
-def _numbers(ctx: Context, x: Operand, axis: int) -> Operand:
-    """0, 1, ... along an axis, whose length may be free."""
-    if is_known(x.shape[axis]):
-        return np.arange(int(x.shape[axis]), dtype=np.int32)
-    end = ctx.mb.squeeze(x=length_of(ctx, x, axis), axes=[0])
-    return ctx.mb.range_1d(start=np.int32(0), end=end, step=np.int32(1))
 
 
 def _truths(ctx: Context, operation: str, x: Operand, y: Operand) -> Operand:
@@ -120,7 +112,7 @@ class _Scores:
 
 def _causal(ctx: Context, scores: _Scores, q: Operand, k: Operand) -> None:
     """A query sees the keys up to its own place; the queries are the last of the sequence."""
-    rows, columns = _numbers(ctx, q, 2), _numbers(ctx, k, 2)
+    rows, columns = counted(ctx, q, 2), counted(ctx, k, 2)
     if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray):
         scores.hide((columns[None] <= rows[:, None] + len(columns) - len(rows))[None, None])
         return
@@ -138,7 +130,7 @@ def _masked(ctx: Context, scores: _Scores, mask: Operand, k: Operand, value: flo
         batch = k.shape[0]
         if not (is_known(batch) and is_known(mask.shape[0])) or int(mask.shape[0]) not in (int(batch), 2 * int(batch)):
             raise ctx.refuse(f"a mask of the shape {tuple(mask.shape)}", "[batch], [2 * batch], or a mask by keys")
-        count, places = int(batch), expanded(ctx, _numbers(ctx, k, 2), [0])
+        count, places = int(batch), expanded(ctx, counted(ctx, k, 2), [0])
         kept = _truths(ctx, "less", places, expanded(ctx, part(ctx, mask, 0, 0, count), [1]))
         scores.filter(expanded(ctx, kept, [1, 2]), value)
         # [2 * batch]: first where each sequence ends, then where it begins, for what is filled up on the left
@@ -318,7 +310,7 @@ def group_query_attention(
         ends = [0, num_heads * width, (num_heads + kv_num_heads) * width, (num_heads + 2 * kv_num_heads) * width]
         query, key, value = (part(ctx, query, 2, ends[i], ends[i + 1]) for i in range(3))
     q, k, v = by_head(ctx, query, num_heads), by_head(ctx, key, kv_num_heads), by_head(ctx, value, kv_num_heads)
-    rows = _numbers(ctx, q, 2)
+    rows = counted(ctx, q, 2)
     has_past = past_key is not None and not (is_known(past_key.shape[2]) and past_key.shape[2] == 0)
     # [B, 1]: the place of each sequence's first query
     start: Operand = np.zeros((1, 1), np.int32)
@@ -337,7 +329,7 @@ def group_query_attention(
         assert past_key is not None
         assert past_value is not None
         k, v = (_appended(ctx, old, new, start) for old, new in ((past_key, k), (past_value, v)))
-    columns = expanded(ctx, _numbers(ctx, k, 2), [0, 1, 2])
+    columns = expanded(ctx, counted(ctx, k, 2), [0, 1, 2])
     own = expanded(ctx, places, [1, 3])  # [B, 1, S, 1]
     scores = _Scores(ctx)
     if attention_bias is not None:
@@ -437,7 +429,7 @@ def rotary_embedding(
     width = 2 * int(cos_cache.shape[1])
     heads = num_heads or (int(x.shape[2]) // width if is_flat else 0)
     heads_first = by_head(ctx, x, heads) if is_flat else x
-    rows = expanded(ctx, _numbers(ctx, heads_first, 2), [0])
+    rows = expanded(ctx, counted(ctx, heads_first, 2), [0])
     is_offset = ctx.rank(position_ids) == 1
     places = _sum(ctx, expanded(ctx, position_ids, [0]), rows) if is_offset else position_ids
     cos, sin = (expanded(ctx, gather(ctx, cache, places, axis=0), [1]) for cache in (cos_cache, sin_cache))

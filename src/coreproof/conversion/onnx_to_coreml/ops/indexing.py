@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand, several
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
     axis_of,
     cast,
+    expanded,
     is_known,
     name_of,
     read_as_bytes,
@@ -138,6 +139,14 @@ def length_of(ctx: Context, data: Operand, axis: int) -> Operand:
     if is_known(data.shape[axis]):
         return np.array([int(data.shape[axis])], np.int32)
     return picked_one(ctx, ctx.mb.shape(x=data), axis)
+
+
+def counted(ctx: Context, x: Operand, axis: int) -> Operand:
+    """0, 1, ... along an axis; of a free length they are counted while the model runs."""
+    if is_known(x.shape[axis]):
+        return np.arange(int(x.shape[axis]), dtype=np.int32)
+    end = ctx.mb.squeeze(x=length_of(ctx, x, axis), axes=[0])
+    return ctx.mb.range_1d(start=np.int32(0), end=end, step=np.int32(1))
 
 
 def from_start(ctx: Context, indices: Operand, *lengths: object) -> Operand:
@@ -365,21 +374,25 @@ def trilu(ctx: Context, x: Operand, k: Operand | None = None, *, upper: int = 1)
     return _triangle(ctx, x, _diagonals(ctx, x), np.int32(diagonal), upper)
 
 
-def _diagonals(ctx: Context, x: Operand) -> Array:
-    """For each element the diagonal that it lies on, above the main one positive."""
-    shape = ctx.shape(x)
-    rows, columns = np.indices(shape[-2:], dtype=np.int32)
-    return np.broadcast_to(columns - rows, shape)
+def _diagonals(ctx: Context, x: Operand) -> Operand:
+    """For each element the diagonal that it lies on, above the main one positive; of free lengths for each row and column."""
+    shape = tuple(x.shape)
+    if all(is_known(n) for n in shape[-2:]):
+        rows, columns = np.indices([int(n) for n in shape[-2:]], dtype=np.int32)
+        return np.broadcast_to(columns - rows, shape) if all(map(is_known, shape)) else columns - rows
+    rows, columns = (counted(ctx, x, ctx.rank(x) + axis) for axis in (-2, -1))
+    return ctx.mb.sub(x=expanded(ctx, columns, [0]), y=expanded(ctx, rows, [1]))
 
 
-def _triangle(ctx: Context, x: Operand, diagonals: Array, k: Operand | np.int32, upper: int) -> Operand:
+def _triangle(ctx: Context, x: Operand, diagonals: Operand, k: Operand | np.int32, upper: int) -> Operand:
     """A triangle that band_part cannot cut out: beyond the main diagonal, or at one that is computed."""
     inside: Operand
-    if isinstance(k, np.integer):
+    if isinstance(k, np.integer) and isinstance(diagonals, np.ndarray):
         inside = diagonals >= k if upper else diagonals <= k
     else:
         compare = ctx.mb.greater_equal if upper else ctx.mb.less_equal
-        inside = compare(x=np.ascontiguousarray(diagonals), y=k)
+        told = np.ascontiguousarray(diagonals) if isinstance(diagonals, np.ndarray) else diagonals
+        inside = compare(x=told, y=k)
     zero: np.ndarray = np.zeros((), {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
     return ctx.mb.select(cond=inside, a=x, b=zero)
 
