@@ -88,12 +88,15 @@ def half_range(graph: ir.Graph) -> HalfRange:
         *(_guarded, faint_epsilons, _at_edges, fine_steps, faint_factors, integer_sums, _large_angles),
         *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time, whole_parts, phases),
     )
-    wide = frozenset(name for kind in found for name in kind(graph, constants))
+    wide = {name for kind in found for name in kind(graph, constants)}
+    for inner in _nested(graph):
+        known = {**constants, **_constants(inner)}
+        wide.update(name for kind in found for name in kind(inner, known))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded, levels = _masks(graph, constants, fed)
     asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
     shown = frozenset(_minima_that_leave(graph, levels))
-    return HalfRange(wide | shown, softmax, bounded, asked, shown, fed)
+    return HalfRange(frozenset(wide) | shown, softmax, bounded, asked, shown, fed)
 
 
 def raised(array: Array) -> Array:
@@ -103,6 +106,15 @@ def raised(array: Array) -> Array:
     gone = (array != 0) & (np.abs(array) < SMALLEST)
     # with its sign: a negative epsilon guards from the other side
     return np.where(gone, np.copysign(SMALLEST, array), array).astype(array.dtype) if gone.any() else array
+
+
+def _nested(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """The bodies of its loops and the branches of its ifs, and theirs."""
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield attribute.as_graph()
+                yield from _nested(attribute.as_graph())
 
 
 # constants

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
-from coreproof.conversion.onnx_to_coreml.whole_parts import MOST, numbers_of, passes
+from coreproof.conversion.onnx_to_coreml.whole_parts import MOST, is_fed, numbers_of, passes
 
 _PERIODIC = ("Sin", "Cos")
 _WHOLE = ("Floor", "Ceil", "Round")
@@ -26,13 +26,12 @@ _BEHIND = 4
 
 def phases(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
     """The results of periodic functions and remainders of what is counted, fed or added up, and of what leads to them."""
-    fed = {id(value) for value in graph.inputs if value.dtype in _FLOATS}
     for node in graph:
         source = node.inputs[0] if node.inputs else None
-        if source is None or source.dtype not in _FLOATS or node.op_type not in (*_PERIODIC, *_WHOLE, "Mod"):
+        if source is None or source.dtype not in (*_FLOATS, None) or node.op_type not in (*_PERIODIC, *_WHOLE, "Mod"):
             continue
-        path = _from_what_is_exact(source, fed, constants)
-        if not path and id(source) not in fed:
+        path = _from_what_is_exact(source, constants)
+        if not path and not is_fed(source):
             continue
         behind: list[ir.Node] = []
         if node.op_type in _WHOLE:
@@ -43,7 +42,7 @@ def phases(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
         yield from (o.name or "" for one in (node, *path, *behind) for o in one.outputs)
 
 
-def _from_what_is_exact(value: ir.Value, fed: set[int], constants: Mapping[str, Array]) -> list[ir.Node]:
+def _from_what_is_exact(value: ir.Value, constants: Mapping[str, Array]) -> list[ir.Node]:
     """The operators between ``value`` and what is fed, counted or added up, where no layer lies between."""
     seen: dict[ir.Node, None] = {}
     waiting = [value]
@@ -60,7 +59,7 @@ def _from_what_is_exact(value: ir.Value, fed: set[int], constants: Mapping[str, 
         reached = [
             n
             for n in seen
-            if n not in found and any(id(v) in fed or v.producer() in found for v in _numbers(n, constants))
+            if n not in found and any(is_fed(v) or v.producer() in found for v in _numbers(n, constants))
         ]
         found.update(dict.fromkeys(reached))
         grown = bool(reached)

@@ -364,7 +364,9 @@ class ProgramBuilder:
             for node in graph:
                 self._lower(node, [], problems)
             self._report([], problems)
-            return [self.values[v.name or ""] for v in graph.outputs]
+            made = [self.values[v.name or ""] for v in graph.outputs]
+            # a round goes on in the dtype that the one before it had, whatever its last operator is computed in
+            return [self._as_compute(v) if self._is_float(v) else v for v in made]
         finally:
             self.values = outer
             self._depth -= 1

@@ -66,19 +66,25 @@ MOST = 32
 
 def whole_parts(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
     """The results of casts of floats to integers, and of what is computed in float32 for them."""
-    fed = {id(value) for value in graph.inputs}
     for node in graph:
         source = node.inputs[0] if node.inputs else None
-        if node.op_type not in ("Cast", "CastLike") or source is None or source.dtype not in _FLOATS:
+        # a file may say no dtypes
+        if node.op_type not in ("Cast", "CastLike") or source is None or source.dtype not in (*_FLOATS, None):
             continue
-        if node.outputs[0].dtype is None or not node.outputs[0].dtype.is_integer():
+        made = ir.DataType(node.attributes["to"].as_int()) if node.op_type == "Cast" else node.outputs[0].dtype
+        if made is None or not made.is_integer():
             continue
-        path = _from_what_is_fed(source, fed) or _from_large_factors(source, constants)
-        if path or id(source) in fed:
+        path = _from_what_is_fed(source) or _from_large_factors(source, constants)
+        if path or is_fed(source):
             yield from (o.name or "" for n in (node, *path) for o in n.outputs)
 
 
-def _from_what_is_fed(value: ir.Value, fed: set[int]) -> list[ir.Node]:
+def is_fed(value: ir.Value) -> bool:
+    """Whether it is an input, of the model or of a round of a loop."""
+    return value.is_graph_input() and not value.is_initializer()
+
+
+def _from_what_is_fed(value: ir.Value) -> list[ir.Node]:
     """The operators between what is fed and ``value``, where no layer lies between."""
     seen: dict[ir.Node, None] = {}
     waiting = [value]
@@ -92,14 +98,14 @@ def _from_what_is_fed(value: ir.Value, fed: set[int]) -> list[ir.Node]:
     found: dict[ir.Node, None] = {}
     grown = True
     while grown:
-        reached = [n for n in seen if n not in found and any(_reached(v, fed, found) for v in numbers_of(n))]
+        reached = [n for n in seen if n not in found and any(_reached(v, found) for v in numbers_of(n))]
         found.update(dict.fromkeys(reached))
         grown = bool(reached)
     return list(found)
 
 
-def _reached(value: ir.Value, fed: set[int], found: Mapping[ir.Node, None]) -> bool:
-    return id(value) in fed or value.producer() in found
+def _reached(value: ir.Value, found: Mapping[ir.Node, None]) -> bool:
+    return is_fed(value) or value.producer() in found
 
 
 def _from_large_factors(value: ir.Value, constants: Mapping[str, Array]) -> list[ir.Node]:
@@ -135,8 +141,8 @@ def _bound(node: ir.Node, constants: Mapping[str, Array]) -> float:
 
 def passes(node: ir.Node) -> bool:
     """Whether it computes element by element, along an axis, or hands numbers on: no layer."""
-    handed = meaning(node.op_type).get("hands_on")
-    return node.op_type in _ELEMENTWISE or (handed is not None and not node.op_type.startswith("Scatter"))
+    handed = "hands_on" in meaning(node.op_type) and not node.op_type.startswith("Scatter")
+    return handed or node.op_type in (*_ELEMENTWISE, "Gather", "GatherND")
 
 
 def numbers_of(node: ir.Node) -> list[ir.Value]:
