@@ -168,6 +168,16 @@ def test_rows_of_an_open_batch_are_samples_of_models_that_take_one(tmp_path: Pat
     assert cp.check_proof(tmp_path / "out", tmp_path / "net.onnx", inputs=tmp_path / "rows.npz")
 
 
+def test_a_mask_of_classes_beside_them_makes_scores_no_less_so() -> None:
+    class Masked(Row):
+        def forward(self, x: Tensor, allowed: Tensor) -> Tensor:  # type: ignore[override]
+            return self.last(torch.relu(self.hidden(x))) + allowed
+
+    net = cp.Source(Masked().eval(), (torch.zeros(1, 5), torch.zeros(1, 4)))
+    given = [{"x": row[None], "allowed": np.zeros((1, 4), np.float32)} for row in ROWS]
+    assert kinds(cp.compare_inputs({"net": net}, given))["one-class"]
+
+
 def test_one_input_is_no_comparison(tmp_path: Path) -> None:
     proof = proved(Row(), tmp_path / "out", rows=ROWS[:1])
     assert proof.proves

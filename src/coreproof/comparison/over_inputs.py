@@ -234,8 +234,6 @@ class _Judged:
         self.far: dict[tuple[str, str, str], list[tuple[float, float, str]]] = {}
         self.same: dict[tuple[str, str, str], list[int]] = {}
         self.named: dict[str, dict[str, Counter[int]]] = {}
-        # outputs of which one class throughout is worth a word: whole numbers may be lengths, or what else is one throughout
-        self.telling: set[str] = set()
         self.rows: list[SampleRow] = []
         # samples, each of a batch counted
         self.fed = 0
@@ -249,9 +247,11 @@ class _Judged:
         worst, told, furthest_two = 0.0, dict[str, str](), self.names[:2]
         for output in self.shared:
             values = {name: answers[name][output] for name in self.names}
-            classes = {name: self.scored.classes(output, answers[name], rows) for name in self.names}
-            if self.scored.says_classes(output, values[self.names[0]]):
-                self.telling.add(output)
+            # whole numbers may be lengths or counts, of which no class is named
+            telling = self.scored.says_classes(output, values[self.names[0]])
+            classes = {
+                name: self.scored.classes(output, answers[name], rows) if telling else None for name in self.names
+            }
             for name, found in classes.items():
                 if found is not None:
                     self.named.setdefault(output, {}).setdefault(name, Counter()).update(found.reshape(-1).tolist())
@@ -332,13 +332,12 @@ class _Judged:
             yield OutputPair(output, a, b, furthest, typical, sample, counted[0], counted[1], float(low), float(high))
 
     def _weak(self) -> Iterator[Weakness]:
-        told = {output: counted for output, counted in self.named.items() if output in self.telling}
-        alone = {output: {index for of in counted.values() for index in of} for output, counted in told.items()}
+        alone = {output: {index for of in counted.values() for index in of} for output, counted in self.named.items()}
         # where one output of several names more classes than one, the others' agreement is not all that there is
         throughout = all(len(classes) == 1 for classes in alone.values())
         for output, classes in alone.items():
             # one place may name one class; several that all name the same one tell nothing of agreement
-            places = max(sum(of.values()) for of in told[output].values())
+            places = max(sum(of.values()) for of in self.named[output].values())
             if len(classes) == 1 and places > 1:
                 only = self._class_name(next(iter(classes)))
                 what = f"{only!r} is the only class that output {output!r} names on any input"

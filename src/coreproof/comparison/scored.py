@@ -118,7 +118,7 @@ class Scored:
     def is_row(self, output: str) -> bool:
         """Whether the numbers of an output that has the form of a row of scores may be that.
 
-        None are those that people call otherwise, as many as an input has, and what a normalisation, a bend or another scale
+        None are those that people call otherwise, as many as the one input has, and what a normalisation, a bend or another scale
         for each place makes: embeddings, forecasts, coordinates.
         """
         if self.said or _SCORES.search(output) or _NAMED.search(f"{output} {self.model.name}"):
@@ -126,7 +126,8 @@ class Scored:
         if _MEASURED.search(output) or _MEASURED.search(self.model.name):
             return False
         own = _named(output, self.signature.outputs)
-        if own is not None and any(f.shape == own.shape for f in self.signature.inputs):
+        # beside a second input (a scale, a mask) the same length says nothing
+        if own is not None and [f.shape for f in self.signature.inputs] == [own.shape]:
             return False
         return not self._measured(output)
 

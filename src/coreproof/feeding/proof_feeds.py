@@ -71,7 +71,7 @@ class ProofFeeds:
         self.source = source
         self.feeding = feeding
         # examples that stand in for draws are no test set of anybody
-        self._by_user = origin is None and inputs is not None
+        self.by_user = origin is None and inputs is not None
         self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
         self._samples = samples if isinstance(inputs, str | Path) and Path(inputs).is_dir() else None
         named = self._named_samples(inputs)
@@ -140,7 +140,7 @@ class ProofFeeds:
     def are_compared(self) -> bool:
         """Whether inputs were given over all of which models are compared: a folder, or several samples in any form."""
         several = len(self.named) > 1 or any(_batch_of(each.values) > 1 for each in self.named)
-        return self._samples is not None or (self._by_user and several)
+        return self._samples is not None or (self.by_user and several)
 
     @property
     def draws(self) -> bool:

@@ -160,7 +160,7 @@ class ProofSteps:
 
         missing = "the model is no classifier: its answer is no row of scores"
         if self.photos is None:
-            missing = "no photos were given" if self.fed.draws else "one input was given, and several are compared"
+            missing = "one input was given, and several are compared" if self.fed.by_user else "no photos were given"
         if self.fed.are_compared:
             return None
         # a Core ML classifier hands out labels and no row of scores

@@ -49,6 +49,26 @@ def test_a_part_may_have_any_length_that_is_there(body: str, low: int, high: int
     assert found, found.summary()
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("strided", [False, True])
+def test_a_length_that_is_divided_first_counts_along_its_own_axis(axis: int, strided: bool) -> None:
+    class Kept(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any, length: Any) -> Any:
+            steps = (length // 4).clamp(1, 24) if strided else length
+            shape = [1, -1, 1] if axis == 1 else [1, 1, -1]
+            return x * (torch.arange(24).reshape(shape) < steps.reshape(1, 1, 1))
+
+    width = [1, 24, 3] if axis == 1 else [1, 3, 24]
+    source = cp.load(cp.Source(Kept(), (torch.randn(width), torch.tensor([40 if strided else 10]))))
+    made = convert(source, "onnx")
+    for model_of_it in (source, made):
+        role = roles_of(model_of_it)["length"]
+        assert (role.kind, role.low // 4 if strided else role.low) == ("length", 1)
+        assert role.high in ((96, 99) if strided else (24,))
+    found = verify(source, made)
+    assert found, found.summary()
+
+
 class Cut(torch.nn.Module):  # type: ignore[misc, name-defined]
     def __init__(self, form: str) -> None:
         super().__init__()

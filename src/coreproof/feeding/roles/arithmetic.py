@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from coreproof.feeding.roles.flow import Flow, FlowStep
+from coreproof.feeding.roles.flow import COMPARES, LOGIC, Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role, reaching
 from coreproof.feeding.roles.rules import (
     ADDITIVE,
@@ -74,6 +74,9 @@ def _sub(step: FlowStep, result: Role, flow: Flow) -> Asked:
         ends = _ends(flow, b)
         if ends is not None:
             yield a, _through(result, 1.0, -ends[1], -ends[0])
+        elif _is_truth(flow, b):
+            # one less where a division of a negative number leaves a rest
+            yield a, result.moved() if result.kind in ("index", "length") else reaching(result.reach)
         elif result.kind == "index" and result.high < math.inf:
             # a remainder, written out: whatever it is taken of, it is within its divisor
             left = _hangs_on(flow, b, a)
@@ -91,6 +94,14 @@ def _sub(step: FlowStep, result: Role, flow: Flow) -> Asked:
             yield b, PLAIN if left else replace(result.moved(), low=0, high=result.high // 2, symbol=None)
         else:
             yield b, reaching(result.reach)
+
+
+def _is_truth(flow: Flow, name: str) -> bool:
+    """Whether a value is a truth as a number: 0 or 1."""
+    step = flow.producers.get(name)
+    while step is not None and step.operator in ("Cast", "Identity"):
+        step = flow.producers.get(step.operand(0))
+    return step is not None and step.operator in LOGIC | COMPARES
 
 
 def _hangs_on(flow: Flow, name: str, on: str) -> bool:

@@ -376,8 +376,11 @@ def _role_by_comparison(flow: Flow, counted: str, step: FlowStep) -> Role:
         return sized(1, flat.size, f"lengths within {flat.size:,}")
     if not _counts(flow, counted):
         return PLAIN
-    last = flow.length(step.result, -1)
-    return length_of(flow, step.result, -1, f"lengths within {last}") if last is not None else PLAIN
+    # along the axis that is counted: [1, n, 1] where rows are kept or not, and the last where nothing tells
+    long = [at for at, length in enumerate(flow.shape(counted)) if length != 1]
+    at = long[0] - len(flow.shape(counted)) if len(long) == 1 else -1
+    last = flow.length(step.result, at)
+    return length_of(flow, step.result, at, f"lengths within {last}") if last is not None else PLAIN
 
 
 def _counts(flow: Flow, name: str) -> bool:
