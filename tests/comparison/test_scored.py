@@ -95,6 +95,11 @@ SILENT: dict[str, Callable[[Tensor], object]] = {
     "measured back": lambda row: row * SCALES + torch.tensor([1.0, 2.0, 3.0, 4.0]),
     "called so": lambda row: {"embedding": row},
     "boxes": lambda row: {"boxes": row.reshape(1, 1, 4).repeat(1, 3, 1), "scores": torch.sigmoid(row[:, :3])},
+    "keypoints": lambda row: {"points": row[:, :3, None].repeat(1, 1, 2), "scores": torch.sigmoid(row[:, :3])},
+    "found": lambda row: {
+        "scores": torch.softmax(row, -1),
+        "kinds": torch.arange(4)[None] * torch.ones_like(row).long(),
+    },
     "lengths": lambda row: {"y": row.reshape(1, 2, 2), "lengths": torch.full((1,), 7)},
     "as long as the input": lambda row: torch.cat([row, row[:, :1]], -1),
 }

@@ -18,9 +18,10 @@ from coreproof.runtime.session import Session
 
 _SCORES = re.compile(r"logit|score|prob|class", re.IGNORECASE)
 """What people call an output that tells classes apart, where the model does not say so."""
+_LOGITS = re.compile(r"logit|class", re.IGNORECASE)
+"""Names of scores that boxes have none of."""
 _PICKED = re.compile(r"label|class|pred|argmax|token|(?:^|_)(?:ids?|index|indices)$", re.IGNORECASE)
 """What people call whole numbers that are classes, and no lengths, counts or places."""
-_PLACES = re.compile(r"box|coord|rect|corner|landmark|keypoint", re.IGNORECASE)
 _MEASURED = re.compile(
     r"embed|feature|descriptor|regress|forecast|landmark|keypoint|coord|box|latent|vae|autoenc|denois|verif|speaker",
     re.IGNORECASE,
@@ -88,7 +89,7 @@ class Scored:
         if value.ndim == 2 and 1 < rows == len(value) and value.shape[1] > 1 and len(self.signature.outputs) == 1:
             return np.asarray(np.argmax(value, axis=-1)) if self.is_row(output) else None
         axis = self._axis(output, value)
-        return None if axis is None or self._of_boxes(value, values) else np.asarray(np.argmax(value, axis=axis))
+        return None if axis is None or self._of_entries(output, values) else np.asarray(np.argmax(value, axis=axis))
 
     def _axis(self, output: str, value: np.ndarray) -> int | None:
         if value.shape[-1] < 2:
@@ -103,13 +104,17 @@ class Scored:
         behind = value.shape[1] == value.shape[2] != value.shape[-1]
         return -1 if behind else 1 if value.shape[1] > 1 else None
 
-    def _of_boxes(self, value: np.ndarray, values: Mapping[str, np.ndarray]) -> bool:
-        """Whether each number belongs to a box: the largest of them then picks a box, and no class."""
-        lone = value.size == value.shape[-1]
-        return lone and any(
-            _PLACES.search(name) is not None and other.ndim > 1 and other.shape[-2] == value.size
-            for name, other in values.items()
-        )
+    def _of_entries(self, output: str, values: Mapping[str, np.ndarray]) -> bool:
+        """Whether each number belongs to an entry, a box or a keypoint: the largest of them then picks an entry, and no class.
+
+        The other outputs have a row, or a whole number, for each of them.
+        """
+        value = values[output]
+        if value.size != value.shape[-1] or _LOGITS.search(output):
+            return False
+        others = [other for name, other in values.items() if name != output]
+        rows = any(other.ndim > 1 and other.shape[-2] == value.size for other in others)
+        return rows or any(other.dtype.kind in "iu" and other.size == value.size for other in others)
 
     def says_classes(self, output: str, value: np.ndarray) -> bool:
         """Whether what an output tells are classes: scores, or whole numbers by their name, or as nothing else comes out."""
