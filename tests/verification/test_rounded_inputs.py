@@ -45,3 +45,20 @@ def test_what_is_fed_is_rounded_for_some_and_not_for_all() -> None:
     x[0, :4] = np.pi / 2 - np.float32([0.0501, 0.0302, 0.0203, 0.0104])
     found = verify(source, program, {"x": x})
     assert found.agrees, found.summary()
+
+
+@pytest.mark.parametrize(("operator", "least"), [("Max", 1e-6), ("Max", 3e-7), ("Min", -1e-6)])
+def test_an_epsilon_below_what_float16_holds_whole_is_as_far_off_as_it_is_stored(operator: str, least: float) -> None:
+    """All elements are that number: a variance of one step, held from below. Another epsilon is another number all the same."""
+
+    def net(epsilon: float) -> OnnxModel:
+        body = f"a = Abs(x) n = {'Neg' if operator == 'Max' else 'Identity'}(a) m = {operator}(n, c)"
+        text = f"net (float[1,32] x) => (float[1,32] y) {{ {body} q = Abs(m) s = Sqrt(q) y = Add(s, x) }}"
+        return onnx_model(f'<ir_version: 8, opset_import: ["": 17]> {text}', c=np.float32(epsilon))
+
+    made = onnx_to_coreml(net(least), "mlprogram", precision="fp16")
+    # the judge: NumPy's own float16
+    assert abs(float(np.float16(least)) - least) <= 2.0**-25
+    found = verify(net(least), made)
+    assert found, found.summary()
+    assert not verify(net(least * 2), made)
