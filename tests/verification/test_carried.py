@@ -397,7 +397,7 @@ def test_what_is_made_from_a_copy_that_the_candidate_makes_last_follows_too() ->
     text = """<ir_version: 8, opset_import: ["": 17]> net (float[1000,1] x) => (float[1000,1] half, float[1000,1] y) {
         f = Floor(x)
         a = Abs(f)
-        c = Cos(a)
+        c = Neg(a)
         s = Sigmoid(c)
         half = Cast<to=1>(s)
         m = MatMul(half, w)

@@ -42,7 +42,9 @@ NUMBERS = {"axis": np.array([-1 % 2]), "two": np.float32(2), "low": np.float32(-
 
 
 def built(text: str, **more: np.generic) -> object:
-    return onnx_model(f"{HEAD} {text}", **{k: v for k, v in {**NUMBERS, **more}.items() if f" {k})" in text})
+    return onnx_model(
+        f"{HEAD} {text}", **{k: v for k, v in {**NUMBERS, **more}.items() if f" {k})" in text or f"({k}," in text}
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -109,3 +111,25 @@ def test_a_harmonic_mean_proves_something() -> None:
     assert found.agrees, found.summary()
     assert found.proves, found.summary()
     assert not cp.verify(source, cp.convert(wrong, "mlprogram", precision="fp16", check=False))
+
+
+def test_what_is_only_cast_from_an_explained_value_is_explained() -> None:
+    """A focal loss: near 0 its power is small and its logarithm large, and the output is the product in float32."""
+    text = """(float[4,8] x, float[4,8] t) => (float[4,8] z) {
+        q = Sigmoid(x)
+        rest = Sub(one, q)
+        other = Sub(one, t)
+        a = Mul(q, t)
+        b = Mul(rest, other)
+        met = Add(a, b)
+        missed = Sub(one, met)
+        power = Pow(missed, k)
+        held = Clip(met, e)
+        sunk = Log(held)
+        z = Mul(power, sunk)
+    }"""
+    source, wrong = (built(text, one=np.float32(1), e=np.float32(1e-8), k=np.float32(k)) for k in (2, 1.9))
+    made, planted = (cp.convert(model, "mlprogram", precision="fp16", check=False) for model in (source, wrong))
+    for seed in range(6):
+        assert cp.verify(source, made, seed=seed), seed
+        assert not cp.verify(source, planted, seed=seed), seed

@@ -187,6 +187,8 @@ class _Trial:
     def settle(self, rows: Sequence[Row]) -> bool:
         """Tries the rows, in the candidate's order; whether any was settled."""
         before = len(self.settled)
+        self._settle_casts(rows)
+        rows = [row for row in rows if row.candidate not in self.settled]
         judged = self._judge_all(rows, self._feedable)
         for row in rows:
             if (found := judged.get(row.candidate)) is not None and found.clipped and self.made_from_accepted(row):
@@ -213,6 +215,14 @@ class _Trial:
             self._nudged = False
             self._settle_cleared(left, judged)
         return len(self.settled) > before
+
+    def _settle_casts(self, rows: Sequence[Row]) -> None:
+        """Settles what is nothing but a settled row in a wider format, which has the very same numbers."""
+        for row in rows:
+            first, made = self._feedable.get(row.reference, row), self._run.candidate.graph.producer(row.candidate)
+            wider = made is not None and made.operator == "cast" and first.candidate in made.inputs
+            if wider and first.candidate in self.settled and (first.dtype, row.dtype) == ("float16", "float32"):
+                self._settle(row, self.settled[first.candidate])
 
     def _is_half(self, row: Row) -> bool:
         """Whether a row is of float16, or is cast from one of it that was settled."""

@@ -265,6 +265,17 @@ def test_what_is_held_off_an_edge_stays_off_it(body: str, epsilon: float) -> Non
     np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("body", ["inverse sigmoid", "logit", "difference of logarithms"])
+def test_a_sigmoid_that_comes_near_its_edge_is_told_from_it(body: str) -> None:
+    """From 9 on a sigmoid is 1 in float16, and a step of 0.0005 away from it before: its inverse was 7.6 of 8.5."""
+    fed = np.array([[-12, -8.5, -3, 0, 3, 8.5, 12, 6]], np.float32)
+    weights = {"e": 1e-6, "one": 1, "none": 0, "last": 1 - 1e-6}
+    text = f"(float[1,8] z) => (float[1,8] y) {{ x = Sigmoid(z) {EDGES[body]} }}"
+    constants = {name: np.float32(value) for name, value in weights.items() if name in EDGES[body].replace("=", " ")}
+    ((wanted, got),) = both(text, {"z": fed}, **constants)
+    np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3)
+
+
 ASKED = {
     "below": "Less(t, low)",
     "not above": "LessOrEqual(t, low)",

@@ -223,7 +223,21 @@ def _towards_edge(
             under = divides or node.op_type == "Reciprocal" or (quotient and at == 1)
             found += _towards_edge(each, constants, depth - 1, divides=under)
     edge = node.op_type in _BOUNDS and any(_is_edge(bound, divides=divides) for bound in bounds)
+    if edge:
+        found += [made for each in given for made in _from_sigmoid(each)]
     return [node, *found] if edge or found else []
+
+
+def _from_sigmoid(value: ir.Value | None, depth: int = 4) -> list[ir.Node]:
+    """What leads from a sigmoid to a value that is held off an edge: in float16 it is 1 from 9 on, and 0.0005 away before."""
+    node = None if value is None or not depth else value.producer()
+    if node is None or node.op_type in ("Sigmoid", "Softmax"):
+        return [] if node is None else [node]
+    if not (node.op_type in _BOUNDS or _is_shaped(node.op_type)):
+        return []
+    given = node.inputs[:1] if _is_shaped(node.op_type) else node.inputs
+    found = [made for each in given for made in _from_sigmoid(each, depth - 1)]
+    return [node, *found] if found else []
 
 
 def _is_edge(bound: Array, *, divides: bool) -> bool:
