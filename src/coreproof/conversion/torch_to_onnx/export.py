@@ -25,7 +25,6 @@ from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.checks import names_checks
 from coreproof.model.torch.gradients import without_complex_gradients
-from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.model import TorchModel, array_of, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.plain_data import data_recorded
@@ -33,6 +32,7 @@ from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.script_view import is_scripted
 from coreproof.model.torch.spaced import spaced_by_lengths
+from coreproof.model.torch.unasked import computed_unasked
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _exported(
                 quiet(),
                 exact_rewrites(),
                 kept_whole(),
-                masks_as_given(),
+                computed_unasked(),
                 spaced_by_lengths(),
                 numbers_promoted(),
                 data_recorded(),

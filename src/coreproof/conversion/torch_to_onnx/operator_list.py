@@ -17,6 +17,7 @@ from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.losses import loss_operators
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
+from coreproof.conversion.torch_to_onnx.picked import picking_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
 from coreproof.conversion.torch_to_onnx.quantised import quantised_operators
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
@@ -70,5 +71,6 @@ def _of_real_numbers() -> Written:
         **special_operators(),
         **factor_operators(),
         **placing_operators(),
+        **picking_operators(),
         **quantised_operators(),
     }

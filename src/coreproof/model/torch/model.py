@@ -25,7 +25,6 @@ from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.optional import import_optional
 from coreproof.model.torch.captured import captured
 from coreproof.model.torch.gradients import without_complex_gradients
-from coreproof.model.torch.mask_hints import masks_as_given
 from coreproof.model.torch.nested import fields_of, flattened, is_flat, named_leaves
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.plain_data import data_recorded
@@ -33,6 +32,7 @@ from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole, recurrent
 from coreproof.model.torch.script_view import arguments_of, is_scripted, script_graph
 from coreproof.model.torch.training_mode import Lent
+from coreproof.model.torch.unasked import computed_unasked
 from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class TorchModel(Model):
                 quiet(),
                 self.evaluation(),
                 kept_whole(),
-                masks_as_given(),
+                computed_unasked(),
                 numbers_promoted(),
                 data_recorded(),
                 operators_read_once(),

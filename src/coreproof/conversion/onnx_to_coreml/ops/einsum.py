@@ -10,6 +10,7 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import expanded, is_known
+from coreproof.conversion.onnx_to_coreml.ops.indexing import length_of
 
 _UNNAMED = "αβγδεζηθ"
 """Letters for the axes that an ellipsis stands for; the rightmost is the last of them."""
@@ -98,20 +99,18 @@ def _multiply(ctx: Context, x: Operand, left: str, y: Operand, right: str, neede
         x = expanded(ctx, x, list(range(len(batch) + len(rows), len(letters))))
         y = expanded(ctx, y, list(range(len(batch), len(batch) + len(rows))))
         return ctx.mb.mul(x=x, y=y), letters
-    outer = _merged(ctx, [lengths[c] for c in batch])
-    row, column, both = (_merged(ctx, [lengths[c] for c in part], always=True) for part in (rows, columns, summed))
-    grouped_x = _reshaped(ctx, x, [*outer, *row, *both])
-    grouped_y = _reshaped(ctx, y, [*outer, *both, *column])
+    outer = _merged([lengths[c] for c in batch])
+    row, column, both = (_merged([lengths[c] for c in part], always=True) for part in (rows, columns, summed))
+    grouped_x = _reshaped(ctx, x, [*outer, *row, *both], x, y)
+    grouped_y = _reshaped(ctx, y, [*outer, *both, *column], x, y)
     product = ctx.mb.matmul(x=grouped_x, y=grouped_y)
-    return _reshaped(ctx, product, [lengths[c] for c in letters]), letters
+    return _reshaped(ctx, product, [lengths[c] for c in letters], x, y), letters
 
 
-def _merged(ctx: Context, lengths: list[int], *, always: bool = False) -> list[int]:
+def _merged(lengths: list[int], *, always: bool = False) -> list[int]:
     """Several axes as one: rows, columns and sums always, batch axes beyond the three that a rank of 5 leaves."""
     if len(lengths) == 1 or (not always and len(lengths) <= 3):
         return lengths
-    if sum(not is_known(n) for n in lengths) > 1:
-        raise ctx.refuse("several free lengths are merged into one", "fixed lengths", "fix the input's shape")
     return [-1] if not all(is_known(n) for n in lengths) else [prod(int(n) for n in lengths)]
 
 
@@ -125,11 +124,27 @@ def _transposed(ctx: Context, x: Operand, order: list[int]) -> Operand:
     return x.transpose(order) if isinstance(x, np.ndarray) else ctx.mb.transpose(x=x, perm=order)
 
 
-def _reshaped(ctx: Context, x: Operand, shape: Sequence[int]) -> Operand:
-    """``x`` in that shape, in which at most one length is free."""
+def _reshaped(ctx: Context, x: Operand, shape: Sequence[int], *sources: Operand) -> Operand:
+    """``x`` in that shape, of which one length may be inferred; further free ones are measured at the operands that have them."""
     if tuple(map(str, shape)) == tuple(map(str, x.shape)):
         return x
     target = [int(n) if is_known(n) else -1 for n in shape]
-    if target.count(-1) > 1:
+    if isinstance(x, np.ndarray):
+        return x.reshape(target)
+    if target.count(-1) <= 1:
+        return ctx.mb.reshape(x=x, shape=np.array(target, np.int32))
+    pieces = [_length(ctx, n, sources) for n in shape]
+    if sum(isinstance(p, np.ndarray) and int(p[0]) == -1 for p in pieces) > 1:
         raise ctx.refuse(f"its shape {tuple(shape)} has several free lengths", "one free length at most")
-    return x.reshape(target) if isinstance(x, np.ndarray) else ctx.mb.reshape(x=x, shape=np.array(target, np.int32))
+    return ctx.mb.reshape(x=x, shape=ctx.mb.concat(values=pieces, axis=0))
+
+
+def _length(ctx: Context, length: int, sources: Sequence[Operand]) -> Operand:
+    """A length, [1]; -1 where no operand has it."""
+    if is_known(length):
+        return np.array([int(length)], np.int32)
+    for source in sources:
+        own = list(map(str, source.shape))
+        if str(length) in own:
+            return length_of(ctx, source, own.index(str(length)))
+    return np.array([-1], np.int32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, known_elements, name_of, without_bool
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, is_known, known_elements, name_of, without_bool
 from coreproof.conversion.onnx_to_coreml.ops.indexing import length_of, picked_one
 
 
@@ -167,6 +167,8 @@ def _pad_constant(ctx: Context, data: Operand, amounts: Array, value: float) -> 
         return ctx.mb.pad(x=data, pad=flat, mode="constant", constant_val=ctx.floats(value)[()])
     # MIL's pad takes floats alone: what is added to others is joined on
     dtype = np.bool_ if ctx.is_bool(data) else np.int32
+    if not all(map(is_known, data.shape)):
+        return _pad_around(ctx, data, amounts, np.array(value, np.int32))
     for axis, (before, after) in enumerate(amounts.tolist()):
         lengths = list(ctx.shape(data))
         parts: list[Array] = [
@@ -177,10 +179,23 @@ def _pad_constant(ctx: Context, data: Operand, amounts: Array, value: float) -> 
     return data
 
 
+def _pad_around(ctx: Context, data: Operand, amounts: Array, value: Array) -> Operand:
+    """What floats are not, beside free lengths: the places outside are chosen while the model runs."""
+    for axis, (before, after) in enumerate(amounts.tolist()):
+        if before or after:
+            end = ctx.mb.add(x=length_of(ctx, data, axis), y=np.array([after], np.int32))
+            begin = np.array([-before], np.int32)
+            data = stretch(ctx, data, axis, begin, end, mode="constant", value=value)
+    return data
+
+
 def _pad_by_index(ctx: Context, data: Operand, axis: int, amount: Array, mode: str) -> Operand:
     """Padding as a selection of elements along one axis: for any axis, dtype and mode."""
     if not amount.any():
         return data
-    length = ctx.shape(data)[axis]
+    length = data.shape[axis]
+    if not is_known(length):
+        begin, more = np.array([-amount[0]], np.int32), np.array([amount[1]], np.int32)
+        return stretch(ctx, data, axis, begin, ctx.mb.add(x=length_of(ctx, data, axis), y=more), mode=mode)
     indices = np.pad(np.arange(length), tuple(amount.tolist()), mode=mode).astype(np.int32)  # type: ignore[call-overload]
     return without_bool(ctx, [data], lambda x: ctx.mb.gather(x=x, indices=indices, axis=axis))

@@ -227,7 +227,10 @@ def tile_1(ctx: Context, x: Operand, tiles: Operand, axis: Operand) -> Result:
 @lowering("Tile", since=6, places=(1,))
 def tile(ctx: Context, x: Operand, repeats: Operand) -> Result:
     reps = known_elements(repeats)
-    return ctx.mb.tile(x=x, reps=repeats) if reps is None else _repeat(ctx, x, reps)
+    if reps is None:
+        return ctx.mb.tile(x=x, reps=repeats)
+    # a symbol is a length that is free: it stands in the operand while the model runs
+    return _repeat(ctx, x, [n if is_known(n) else _element(ctx, repeats, at) for at, n in enumerate(reps)])
 
 
 @lowering("Shape")
