@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from conformance.further_networks import FURTHER
 from conformance.plain_networks import PLAIN
 
 SEED = 0
@@ -47,7 +48,8 @@ TORCHVISION = [
     "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vit_b_32", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large",
     "fcn_resnet50",
 ]  # fmt: skip
-FAMILIES = {"plain": list(PLAIN), "transformers": TRANSFORMERS, "torchvision": TORCHVISION, "timm": TIMM}
+NETWORKS = {**PLAIN, **FURTHER}
+FAMILIES = {"plain": list(NETWORKS), "transformers": TRANSFORMERS, "torchvision": TORCHVISION, "timm": TIMM}
 
 SMALL: Mapping[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "embedding_size"), 32),
@@ -78,7 +80,7 @@ def made(kind: str, name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]
     torchvision = import_torchvision()  # before timm and transformers import it
     torch.manual_seed(SEED)
     if kind == "plain":
-        module, inputs, free = PLAIN[name]()
+        module, inputs, free = NETWORKS[name]()
     elif kind == "torchvision":
         module = torchvision.models.get_model(
             name, weights=None, **({"weights_backbone": None} if "v3_large" in name or "fcn" in name else {})
