@@ -118,32 +118,6 @@ def _farthest(m: Any, x: Any) -> Any:
     return points[b[:, None, None], near].amax(2)
 
 
-class Edges(nn.Module):
-    """Graph attention: a softmax over the edges that come to one node, of any number of nodes and edges."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.own, self.other = (
-            nn.Linear(4, 8),
-            nn.Parameter(torch.randn(2, 4)),
-            nn.Parameter(torch.randn(2, 4)),
-        )
-
-    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-        n, (source, target) = x.shape[0], edges
-        h = self.fc(x).view(-1, 2, 4)
-        score = F.leaky_relu((h * self.own).sum(-1)[source] + (h * self.other).sum(-1)[target], 0.2)
-        most = torch.full((n, 2), MINUS).scatter_reduce(0, target[:, None].expand(-1, 2), score, "amax")
-        share = (score - most[target]).exp()
-        share = share / torch.zeros(n, 2).index_add(0, target, share)[target]
-        return torch.zeros(n, 2, 4).index_add(0, target, share[..., None] * h[source]).flatten(1)
-
-
-def _edges() -> Made:
-    inputs = {"x": torch.randn(12, 4), "edges": torch.randint(0, 12, (2, 30))}
-    return Edges(), inputs, {"x": ["12..32", 4], "edges": [2, (7, 40)]}
-
-
 def _best_path(m: Any, x: Any) -> Any:
     """Viterbi's decoding behind a recurrent network, as of a conditional random field."""
     scores = m["fc"](m["r"](x)[0])
@@ -177,7 +151,6 @@ FURTHER: dict[str, Callable[[], Made]] = {
     "boxes from queries of any size": _queries,
     "relative attention": sequence(_relative, qkv=nn.Linear(8, 24), p=nn.Linear(8, 8)),
     "farthest points": sequence(_farthest, fc=nn.Linear(8, 3)),
-    "graph attention": _edges,
     "best path": _decoded,
 }
 """name -> what makes one from PyTorch's seed."""
