@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,6 +120,25 @@ def test_equal_steps_as_many_as_an_axis_is_long() -> None:
         ],
         [1, (1, 16), 4],
         [drawn(1, 6, 4), drawn(1, 1, 4), drawn(1, 13, 4)],
+    )
+
+
+def _as_tensorflow_pads(x: Any) -> Any:
+    """ "Same" padding, before a window of three and a stride of two."""
+    height, width = (max((math.ceil(n / 2) - 1) * 2 + 3 - n, 0) for n in x.shape[2:])
+    padded = functional.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+    return functional.max_pool2d(padded, 3, 2)
+
+
+def test_the_larger_of_two_lengths() -> None:
+    check(
+        [
+            _as_tensorflow_pads,
+            lambda x: functional.pad(x, (0, max(x.shape[2], x.shape[3]) - x.shape[3])).mean(3),
+            lambda x: x[:, :, : min(7, x.shape[2])].sum(2),
+        ],
+        [1, 2, (4, 20), (4, 20)],
+        [drawn(1, 2, 9, 8), drawn(1, 2, 4, 13), drawn(1, 2, 17, 20)],
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -31,7 +31,7 @@ from coreproof.model.torch.plain_data import data_recorded
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.script_view import is_scripted
-from coreproof.model.torch.spaced import spaced_by_lengths
+from coreproof.model.torch.spaced import lengths_compared, spaced_by_lengths
 from coreproof.model.torch.unasked import computed_unasked
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
@@ -134,7 +134,10 @@ def _exported(
 ) -> torch.onnx.ONNXProgram:
     """The program of PyTorch's current exporter, traced with the first of these examples with which it succeeds."""
     torch = import_torch()
-    for inputs in examples:
+    attempts: list[tuple[tuple[object, ...], Callable[[], AbstractContextManager[None]]]]
+    attempts = [(inputs, nullcontext) for inputs in examples]
+    own: Exception | None = None
+    for inputs, compared in attempts:
         try:
             with (
                 quiet(),
@@ -142,6 +145,7 @@ def _exported(
                 kept_whole(),
                 computed_unasked(),
                 spaced_by_lengths(),
+                compared(),
                 numbers_promoted(),
                 data_recorded(),
                 operators_read_once(add_ours),
@@ -156,13 +160,17 @@ def _exported(
                     dynamic_shapes=shapes,
                     input_names=list(model.input_names),
                 )
-        except Exception:  # whatever the module says to an example that is not its own, its own decides
-            if inputs is examples[-1]:
-                raise
+        except Exception as error:  # whatever the module says to an example that is not its own, its own decides
+            if own is None and inputs is examples[-1]:
+                own = error
+                # a comparison of lengths may have held one fixed
+                if any("Constraints violated" in str(each) for each in causes(error)):
+                    attempts.append((inputs, lengths_compared))
             continue
         assert program is not None
         return program
-    raise AssertionError("no example")
+    assert own is not None
+    raise own
 
 
 def _longer(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> list[tuple[torch.Tensor, ...]]:

@@ -1,10 +1,13 @@
-"""Numbers in equal steps, as many as an axis of free length has: PyTorch's own operator holds their count fixed in a trace."""
+"""What counts and compares free lengths, and a trace holds fixed: ``torch.linspace`` by a length, ``max`` and ``min`` of some."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import builtins
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 if TYPE_CHECKING:
@@ -33,6 +36,35 @@ def spaced_by_lengths() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def lengths_compared() -> Iterator[None]:
+    """While PyTorch traces, ``max(x.shape[1] - 3, 0)`` is computed for every length of ``x``.
+
+    TensorFlow's "same" padding is counted so. Python's own function asks which is larger, and a trace keeps the answer of its
+    example. PyTorch's own code, which decides by its lengths, keeps it.
+    """
+    import torch
+
+    with (
+        patch.object(builtins, "max", _of_lengths(builtins.max, torch.sym_max)),
+        patch.object(builtins, "min", _of_lengths(builtins.min, torch.sym_min)),
+    ):
+        yield
+
+
+def _of_lengths(own: Callable[..., Any], symbolic: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
+    def chosen(*given: Any, **named: Any) -> object:
+        free = len(given) > 1 and not named and any(isinstance(n, torch.SymInt) for n in given)
+        if not free or sys._getframe(1).f_globals.get("__name__", "").split(".")[0] in _DECIDE:
+            return own(*given, **named)
+        return reduce(symbolic, given)
+
+    return chosen
+
+
+_DECIDE = ("torch", "sympy")
 _TAKEN = ("start", "end", "steps", "dtype", "device")
 
 
