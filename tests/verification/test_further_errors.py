@@ -83,6 +83,22 @@ def test_places_at_which_a_long_axis_is_read_are_rounded(to: Any, options: Any) 
     assert (found.rows[-1].tolerance.typical or 1.0) < 1e-3
 
 
+def test_a_place_between_large_neighbours_is_rounded_however_small_it_is_itself() -> None:
+    """63 places become one, whose place is known to 2e-6: its number is small, and those beside it are not."""
+    text = f"{HEAD} (float[1,1,1,63] x) => (float[1,1,1,1] y) {{ y = Resize<mode='cubic'>(x, , , s) }}".replace(
+        "'", '"'
+    )
+    source = onnx_model(text, s=np.array([1, 1, 1, 1], np.int64))
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 1, 1, 63)).astype(np.float32)
+    x[..., 30:33] = 1, 0.01, -1
+    right, wrong = x.copy(), x.copy()
+    wrong[..., 31] = 0.011
+    made = onnx_to_coreml(source, "neuralnetwork")
+    found = cp.verify(source, made, {"x": right})
+    assert found, found.summary()
+    assert not cp.verify(source, made, feeds=({"x": right}, {"x": wrong}))
+
+
 def test_a_long_axis_is_known_where_the_file_says_no_shape_between_its_nodes() -> None:
     """Two products take the place of the resize: the second one reads what the first made short."""
     text = (

@@ -16,7 +16,7 @@ import coreproof as cp
 from coreproof.model.weakness import Weakness, qualified
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
-from tests.build import onnx_proto
+from tests.build import onnx_model, onnx_proto
 
 Nodes = list[onnx.NodeProto]
 
@@ -257,3 +257,14 @@ def test_a_softmax_over_nothing_but_masked_places_is_still_weak() -> None:
     source = cp.load(net(nodes, ["y"], (6, 6), big=np.float32(1e9)))
     found = verify(source, cp.convert(source, "mlprogram", precision="fp32"))
     assert not found.proves
+
+
+def test_a_comparison_that_float16_turns_into_another_constant_is_told_by_what_rounding_does() -> None:
+    """p > atan(p) for small p: 1 everywhere in the source, 0 in float16, where both are the same number."""
+    text = "(float[9] p) => (bool[9] y) { a = Atan(p) y = Greater(p, a) }"
+    source = onnx_model(f'<ir_version: 8, opset_import: ["": 17]> net {text}')
+    made = cp.convert(source, "mlprogram", precision="fp16", check=False)
+    found = cp.verify(source, made, {"p": np.linspace(0.003, 0.02, 9, dtype=np.float32)})
+    assert found
+    assert not found.proves
+    assert "rounding before it changes output 'y'" in found.summary()

@@ -234,6 +234,9 @@ class ErrorModel:
         # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
         gain = self._gain(output) or gain_of_sum(node, read, measured)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
+        if read and interpolates(node.operator):
+            # by what its place is off, it is off as far as neighbours differ, however small it is itself
+            summands = max(summands, read[0].scale)
         further = self._further.get(output, Further())
         share, floor = self._added_error(node, output, read, measured.elements), self._floor(node, output)
         own = math.hypot(share * summands, further.share * summands, further.absolute, floor)

@@ -59,11 +59,12 @@ class Row:
             return None
         content = self.content
         kind = None if content is None else content.kind
+        drowned = any(count and (content is None or content.mostly(count)) for count in drowned_in(self))
+        if drowned and kind == "constant" and self.carried is not None:
+            return "rounding"  # it is another constant on the other side
         if kind is not None and (self.how == "output" or kind == "not-finite" or "float" in self.dtype):
             return kind
-        if any(count and (content is None or content.mostly(count)) for count in drowned_in(self)):
-            return "rounding"
-        if self.strayed >= VACUOUS:
+        if drowned or self.strayed >= VACUOUS:
             return "rounding"
         # with a tolerance of the caller's nothing is judged typically: a single bound of half the scale lets anything pass
         return "tolerance" if self.tolerance.typical is None and self.tolerance.relative >= VACUOUS else None
