@@ -124,3 +124,23 @@ def test_numbers_held_at_the_end_of_float16_are_not_near() -> None:
     x = np.float32([[1, 2, 3, 4], [-1e9, -1e9, -1e9, -1e9]])
     found = verify(net("c = Identity(t)", -1e8), net("c = Max(t, end)", -65504), {"x": x})
     assert not found, found.summary()
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize(("operator", "limit"), [("GreaterOrEqual", 180), ("Greater", 200), ("Less", 180)])
+def test_whole_numbers_are_rounded_nowhere_and_another_comparison_is_a_fault(
+    operator: str, limit: int, to: Any
+) -> None:
+    """``day > 180`` beside ``day >= 180`` and ``day > 200``: at 180 and at 200 the numbers are equal, the answers not."""
+
+    def compared(operator: str, limit: int) -> Any:
+        text = f"""<ir_version: 10, opset_import: ["": 21]> net (int64[5] day) => (float[5] y) {{
+            c = {operator}(day, k)  late = Cast<to=1>(c)  d = Cast<to=1>(day)  y = Add(late, d) }}"""
+        return onnx_model(text, k=np.int64(limit))
+
+    source = compared("Greater", 180)
+    for day in ([5, 100, 180, 200, 400], [7, 7, 180, 180, 200]):
+        fed = {"day": np.array(day, np.int64)}
+        right = verify(source, onnx_to_coreml(source, to), fed)
+        assert right, right.summary()
+        assert not verify(source, onnx_to_coreml(compared(operator, limit), to), fed)

@@ -133,3 +133,20 @@ def test_what_is_only_cast_from_an_explained_value_is_explained() -> None:
     for seed in range(6):
         assert cp.verify(source, made, seed=seed), seed
         assert not cp.verify(source, planted, seed=seed), seed
+
+
+@pytest.mark.parametrize("length", [8, 64])
+def test_an_epsilon_that_float16_raises_is_no_fault_where_zeros_are_fed(length: int) -> None:
+    """A weighted loss: of weights that are all zero the sum is the epsilon, 1e-8, for which float16 has 6e-8."""
+    text = f"""(float[{length}] l, float[{length}] w) => (float z) {{
+        weighted = Mul(l, w)
+        upper = ReduceSum<keepdims=0>(weighted)
+        lower = ReduceSum<keepdims=0>(w)
+        guarded = Add(lower, e)
+        z = Div(upper, guarded)
+    }}"""
+    source, other = built(text, e=np.float32(1e-8)), built(text, e=np.float32(1e-2))
+    made = cp.convert(source, "mlprogram", precision="fp16")
+    found = cp.verify(source, made)
+    assert found, found.summary()
+    assert not cp.verify(other, made)

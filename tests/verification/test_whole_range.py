@@ -84,7 +84,7 @@ def test_shifts_of_32_bits_lose_theirs_as_the_source_does() -> None:
 
 @pytest.mark.parametrize("form", ["mlprogram", "neuralnetwork"])
 def test_an_infinite_float_that_is_cast_is_no_fault_where_what_is_made_of_it_agrees(form: Format) -> None:
-    """A NeuralNetwork keeps whole numbers in float32, and what is infinite infinite; ONNX Runtime makes an end of the range of it."""
+    """A NeuralNetwork keeps whole numbers in float32, and what is infinite infinite; elsewhere it becomes an end of the range."""
     text = """(float[4] x) => (int32[4] y) <float[4] q, int32[4] whole> {
         r = Round(x)
         q = Div(x, r)

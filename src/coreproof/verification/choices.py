@@ -128,7 +128,9 @@ def _between_near(reference: Array, candidate: Array, a: Array, b: Array, apart:
     # both are held at float16's end, as -1e9 and -1e30 are: that tells nothing of how near they are
     gap = np.where((gap == 0) & (np.abs(a) == FLOAT16_MAX), np.inf, gap).reshape(-1)
     other = reference.reshape(-1).astype(np.float64) != candidate.reshape(-1).astype(np.float64)
-    if gap.size != other.size or not np.all(gap[other] <= apart):
+    # numbers that both sides have to the last digit stand to each other as they do: equal ones leave no choice
+    near = gap <= apart if apart else np.zeros_like(gap, bool)
+    if gap.size != other.size or not np.all(near[other]):
         return None
     return int(np.count_nonzero(other))
 

@@ -88,7 +88,7 @@ class VerificationRun:
         self.tolerance = tolerance and replace(tolerance, filled=(tolerance.relative, tolerance.typical))
         self.remembered = remembered or {}
         self.unanswered: set[int] = set()
-        self.agreed_before = False
+        self.agreed_from: int | None = None
         self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
         self.candidate_index = value_index(candidate, candidate_session.tappable, engine_shapes(candidate_session))
         scores = match_outputs(reference_session, candidate_session)
@@ -176,18 +176,19 @@ class VerificationRun:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
         graph, known = self.candidate.graph, self._measures[sample]
         others = self._further, self.compressed.allowed
-        made = ErrorModel(graph, self.stored, self.profiles, known, *others, faint=self.agreed_before)
+        faint = self.agreed_from is not None and sample >= self.agreed_from
+        made = ErrorModel(graph, self.stored, self.profiles, known, *others, faint=faint)
         # of a value without partner the scale was seen, and is no guess from what it is made of
         for name, measured in self._scales[sample].items():
             made.note_scale(name, None, measured)
         return made
 
-    def feed(self, pairs: list[tuple[Sample, Sample]], *, agreed_before: bool = False) -> None:
+    def feed(self, pairs: list[tuple[Sample, Sample]], *, agreed_from: int | None = None) -> None:
         """Other samples from now on; what the values held in those before still counts.
 
-        ``agreed_before``: they are further draws, zeros among them, of models that agree on the usual one.
+        ``agreed_from``: from this one on they are further draws, zeros among them, of models that agree on the usual one.
         """
-        self.agreed_before = agreed_before
+        self.agreed_from = agreed_from
         self.feeds = pairs
         self._measures = [{} for _ in pairs]
         self._scales = [{} for _ in pairs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Feeds
@@ -58,7 +58,7 @@ class Samples:
         """
         numbers = [number for number in numbers if number not in self.left_out]
         while numbers:
-            run.feed([self.pairs[number] for number in numbers], agreed_before=bool(before))
+            run.feed([self.pairs[number] for number in numbers], agreed_from=0 if before else None)
             held = run.contents()
             try:
                 rows = run.compare(progress, before)
@@ -75,6 +75,11 @@ class Samples:
                     self.left_out.append(number)
                     numbers.remove(number)
         return [], ()
+
+    def feed_all(self, run: VerificationRun, beside: Collection[int], *, agree: bool) -> None:
+        """Feeds every sample that is compared, but for those ``beside``; ``agree``: the models agree on them."""
+        kept = [at for at in range(len(self.pairs)) if at not in (*self.left_out, *beside)]
+        run.feed([self.pairs[at] for at in kept], agreed_from=kept.count(0) if agree else None)
 
     def judged_as_it_is(self, run: VerificationRun, progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
         """The first draw as it was drawn, whatever the reference answers."""

@@ -154,7 +154,7 @@ def verify(
                 found = _in_stages(run, samples, progress or silent)
                 if fed.taken and found.agrees:
                     found = _at_other_lengths(run, found, seed, progress or silent)
-                run.feed([pair for at, pair in enumerate(samples.pairs) if at not in (*samples.left_out, *fed.large)])
+                samples.feed_all(run, fed.large, agree=found.agrees)
                 found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
                 found = held_to_the_module(run, found)
             return run, samples, found

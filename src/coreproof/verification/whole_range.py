@@ -2,8 +2,8 @@
 
 Exporters write a shift of a negative number with its 64 bits as a number without a sign, 2^64 - 1 for -1, and choose by the sign
 what they read of it. An infinite float that is cast becomes some end of the range there, and stays infinite in a NeuralNetwork,
-which keeps whole numbers in float32. Nothing hangs on such an inner value by itself: as one that leaves float16's range, it is harmless where all
-that is made of it agrees.
+which keeps whole numbers in float32. Nothing hangs on such an inner value by itself: as one that leaves float16's range, it is
+harmless where all that is made of it agrees.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,48 @@ def test_packed_sequences_have_the_lengths_that_are_fed(kind: type[torch.nn.RNNB
                 expected = model(x, torch.tensor(lengths))
             for value, want in zip(found.values(), expected, strict=True):
                 np.testing.assert_allclose(value, want.numpy(), rtol=1e-4, atol=1e-5, err_msg=str(lengths))
+
+
+class LastStates(torch.nn.Module):
+    """A classifier of texts as most write it: the last states of both directions, and nothing of the steps."""
+
+    def __init__(self, kind: type[torch.nn.RNNBase]) -> None:
+        super().__init__()
+        self.words = torch.nn.Embedding(30, 5)
+        self.layer = kind(5, 7, num_layers=2, batch_first=True, bidirectional=True)
+        self.head = torch.nn.Linear(14, 3)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            self.words(ids), lengths, batch_first=True, enforce_sorted=False
+        )
+        _, last = self.layer(packed)
+        hidden = last[0] if isinstance(last, tuple) else last
+        scores: torch.Tensor = self.head(torch.cat([hidden[-2], hidden[-1]], dim=1))
+        return scores
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", None)])
+def test_the_last_states_of_a_packed_sequence_alone(kind: type[torch.nn.RNNBase], to: Any, precision: Any) -> None:
+    torch.manual_seed(2)
+    model, ids = LastStates(kind).eval(), torch.randint(0, 30, (4, 6))
+    source = cp.load(cp.Source(model, (ids, torch.tensor([6, 4, 2, 1]))))
+    converted = cp.convert(source, to, **({} if precision is None else {"precision": precision}))
+    assert [f.name for f in converted.signature.outputs] == [f.name for f in source.signature.outputs]
+    assert cp.verify(source, converted).agrees
+    with cp.session(converted) as running:
+        for lengths in ([6, 4, 2, 1], [1, 6, 3, 6], [2, 2, 1, 5]):
+            (found,) = running.run(
+                {"ids": ids.numpy().astype(np.int32), "lengths": np.array(lengths, np.int32)}
+            ).values()
+            with torch.no_grad():
+                expected = model(ids, torch.tensor(lengths)).numpy()
+            np.testing.assert_allclose(
+                found, expected, atol=2e-3 if precision == "fp16" else 1e-5, err_msg=str(lengths)
+            )
 
 
 def test_sequences_that_are_padded_to_the_longest_are_named() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Container
 from coreproof.conversion.onnx_to_coreml.mil import Block
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_]")
+_COUNTED = re.compile(r"_\d+$")
 
 
 class Names:
@@ -38,15 +39,16 @@ class Names:
 
 
 def separate(block: Block, names: Names, kept: Container[int]) -> None:
-    """Renames what the builder named by itself where an ONNX value has that name too ("select_1").
+    """Renames what the builder named by itself: an ONNX value may have that name too ("select_1").
 
-    ``kept`` holds the ``id`` of every variable that was named on purpose.
+    The builder counts on from one conversion of a process to the next; here each begins anew, so that the same model has the same
+    names. ``kept`` holds the ``id`` of every variable that was named on purpose.
     """
     for operation in block.operations:
         for inner in operation.blocks:
             separate(inner, names, kept)
         for variable in operation.outputs:
             if id(variable) not in kept:
-                variable.name = names.fresh(variable.name)
-        if len(operation.outputs) == 1:
-            operation.name = operation.outputs[0].name
+                variable.name = names.fresh(_COUNTED.sub("", variable.name))
+        single = len(operation.outputs) == 1
+        operation.name = operation.outputs[0].name if single else names.fresh(_COUNTED.sub("", operation.name))

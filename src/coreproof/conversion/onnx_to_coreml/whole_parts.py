@@ -71,12 +71,19 @@ def whole_parts(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str
         # a file may say no dtypes
         if node.op_type not in ("Cast", "CastLike") or source is None or source.dtype not in (*_FLOATS, None):
             continue
-        made = ir.DataType(node.attributes["to"].as_int()) if node.op_type == "Cast" else node.outputs[0].dtype
-        if made is None or not made.is_integer():
+        if not _is_made_whole(node):
             continue
         path = _from_what_is_fed(source) or _from_large_factors(source, constants)
         if path or is_fed(source):
             yield from (o.name or "" for n in (node, *path) for o in n.outputs)
+
+
+def _is_made_whole(node: ir.Node) -> bool:
+    if node.op_type != "Cast":
+        return node.outputs[0].dtype is not None and node.outputs[0].dtype.is_integer()
+    to = node.attributes["to"].as_int()
+    # a number that names no type is refused where the cast is converted
+    return to in set(ir.DataType) and ir.DataType(to).is_integer()
 
 
 def is_fed(value: ir.Value) -> bool:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, caught_within, traced_branches
 from coreproof.conversion.torch_to_onnx.operator_list import add_ours
+from coreproof.conversion.torch_to_onnx.packed import has_recurrent_layers, with_padded_sequences
 from coreproof.conversion.torch_to_onnx.quantised import refuse_quantised
 from coreproof.conversion.torch_to_onnx.rewrites import exact_rewrites
 from coreproof.conversion.torch_to_onnx.writing import NowhereRightError
@@ -403,32 +404,20 @@ def _export_by_tracing(
     free: Mapping[str, Mapping[int, str]] | None,
     branches: Branches,
 ) -> ir.Model:
-    import io
-
-    import onnx
-
     torch = import_torch()
-    written = io.BytesIO()
-    batch = next((axes[0] for axes in (free or {}).values() if 0 in axes), None)
-    axes = {name: dict(of) for name, of in (free or {}).items()} or None
-    if axes is not None and batch is not None:
-        axes.update({name: {0: batch} for name in names})
     try:
         with quiet(), _no_dumped_graphs(), traced_branches(branches):
             module = model.module
             if model.scripted and not is_scripted(module):
                 # torch.onnx traces no module that holds TorchScript; torch.jit does, and keeps its ifs
                 module = torch.jit.trace(module, model.example_inputs, check_trace=False)
-            torch.onnx.export(
-                module,
-                model.example_inputs,
-                written,
-                dynamo=False,
-                opset_version=18,
-                input_names=list(model.input_names),
-                output_names=names,
-                dynamic_axes=axes,
-            )
+            try:
+                exported = _traced(module, model, names, free)
+            except RuntimeError:
+                if is_scripted(module) or not has_recurrent_layers(module):
+                    raise
+                exported = _traced(with_padded_sequences(module), model, names, free)
+                del exported.graph.outputs[len(names) :]
     except Exception as second:
         refuse_quantised(model, first)
         raise ConversionError(
@@ -438,9 +427,34 @@ def _export_by_tracing(
             fix="write that line with torch operations that ONNX has, or take this part out of the model first; shapes that "
             "depend on data (such as non-maximum suppression inside the model) must be taken out too",
         ) from first
-    exported = ir.from_proto(onnx.load_model_from_string(written.getvalue()))
     _keep_inputs(exported, model, free or {})
     return exported
+
+
+def _traced(
+    module: torch.nn.Module, model: TorchModel, names: list[str], free: Mapping[str, Mapping[int, str]] | None
+) -> ir.Model:
+    """What the tracing exporter writes of ``module``, fed as the model is."""
+    import io
+
+    import onnx
+
+    written = io.BytesIO()
+    batch = next((axes[0] for axes in (free or {}).values() if 0 in axes), None)
+    axes = {name: dict(of) for name, of in (free or {}).items()} or None
+    if axes is not None and batch is not None:
+        axes.update({name: {0: batch} for name in names})
+    import_torch().onnx.export(
+        module,
+        model.example_inputs,
+        written,
+        dynamo=False,
+        opset_version=18,
+        input_names=list(model.input_names),
+        output_names=names,
+        dynamic_axes=axes,
+    )
+    return ir.from_proto(onnx.load_model_from_string(written.getvalue()))
 
 
 def _keep_inputs(exported: ir.Model, model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> None:
