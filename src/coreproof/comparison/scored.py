@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from coreproof.conversion.operators import error_class
 from coreproof.errors import CoreproofError
 from coreproof.feeding.roles.find import flow_of
 from coreproof.feeding.roles.flow import MOVES, Flow, FlowStep
@@ -29,21 +30,6 @@ _MEASURED = re.compile(
 """What people call a row of numbers, or the network that makes it, in which no number stands for a class."""
 _NAMED = re.compile(r"classif|logit|label|categor", re.IGNORECASE)
 
-_NORMALISE = frozenset(
-    [
-        "layernormalization",
-        "lpnormalization",
-        "batchnormalization",
-        "instancenormalization",
-        "groupnormalization",
-        "rmsnormalization",
-        "layer_norm",
-        "native_layer_norm",
-        "batch_norm",
-        "rms_norm",
-        "_native_batch_norm_legit_no_training",
-    ]
-)
 _BEND = frozenset(["tanh", "relu", "leakyrelu", "leaky_relu", "softplus", "exp", "elu", "gelu", "sin", "cos", "abs"])
 _SIZES = frozenset(["reducel2", "reducel1", "linalg_vector_norm", "norm", "reducesum", "reducesumsquare"])
 """What a vector is divided by to become one of length 1."""
@@ -155,7 +141,7 @@ class Scored:
         if step is None:
             return False
         operator = step.operator.lower()
-        if operator in _NORMALISE | _BEND:
+        if error_class(step.operator) == "norm" or operator in _BEND:
             return True
         if operator == "div":
             return _by_size(flow, step.operand(1))

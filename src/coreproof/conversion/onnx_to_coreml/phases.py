@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
-from coreproof.conversion.onnx_to_coreml.whole_parts import MOST, is_fed, numbers_of, passes
+from coreproof.conversion.onnx_to_coreml.whole_parts import FLOATS, computed_from, is_fed, numbers_of, passes
 
 _PERIODIC = ("Sin", "Cos")
 _WHOLE = ("Floor", "Ceil", "Round")
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _FEW = 4
 """A product of matrices with so few summands turns coordinates and positions; one with more is a layer."""
 _BEHIND = 4
@@ -28,7 +27,7 @@ def phases(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
     """The results of periodic functions and remainders of what is counted, fed or added up, and of what leads to them."""
     for node in graph:
         source = node.inputs[0] if node.inputs else None
-        if source is None or source.dtype not in (*_FLOATS, None) or node.op_type not in (*_PERIODIC, *_WHOLE, "Mod"):
+        if source is None or source.dtype not in FLOATS or node.op_type not in (*_PERIODIC, *_WHOLE, "Mod"):
             continue
         path = _from_what_is_exact(source, constants)
         if not path and not is_fed(source):
@@ -44,26 +43,14 @@ def phases(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
 
 def _from_what_is_exact(value: ir.Value, constants: Mapping[str, Array]) -> list[ir.Node]:
     """The operators between ``value`` and what is fed, counted or added up, where no layer lies between."""
-    seen: dict[ir.Node, None] = {}
-    waiting = [value]
-    while waiting:
-        node = waiting.pop().producer()
-        if node is not None and node not in seen and (passes(node) or node.op_type == "Range" or _turns(node)):
-            if len(seen) == MOST:
-                return []
-            seen[node] = None
-            waiting.extend(v for v in _numbers(node, constants) if v.dtype is None or not v.dtype.is_integer())
-    found: dict[ir.Node, None] = dict.fromkeys(node for node in seen if _begins(node))
-    grown = True
-    while grown:
-        reached = [
-            n
-            for n in seen
-            if n not in found and any(is_fed(v) or v.producer() in found for v in _numbers(n, constants))
-        ]
-        found.update(dict.fromkeys(reached))
-        grown = bool(reached)
-    return list(found)
+
+    def follow(node: ir.Node) -> list[ir.Value] | None:
+        if not (passes(node) or node.op_type == "Range" or _turns(node)):
+            return None
+        # whole numbers are exact, whatever they were made of
+        return [v for v in _numbers(node, constants) if v.dtype is None or not v.dtype.is_integer() or is_fed(v)]
+
+    return computed_from(value, follow, _begins)
 
 
 def _begins(node: ir.Node) -> bool:

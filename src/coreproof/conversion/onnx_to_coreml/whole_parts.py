@@ -6,7 +6,7 @@ the cast are computed in float32; of what a layer gives, those from the factor o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
 import numpy as np
@@ -59,7 +59,8 @@ _ELEMENTWISE = frozenset(
 """Arithmetic between what is fed and a cast; a product of matrices, a convolution and the like are layers."""
 _CHOOSES = ("Where",)
 """Operators whose first operand is no number."""
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, None)
+"""Dtypes of which whole parts are taken; a file may say none."""
 MOST = 32
 """So many operators are looked at before a cast: what is further away went through a network."""
 
@@ -68,8 +69,7 @@ def whole_parts(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str
     """The results of casts of floats to integers, and of what is computed in float32 for them."""
     for node in graph:
         source = node.inputs[0] if node.inputs else None
-        # a file may say no dtypes
-        if node.op_type not in ("Cast", "CastLike") or source is None or source.dtype not in (*_FLOATS, None):
+        if node.op_type not in ("Cast", "CastLike") or source is None or source.dtype not in FLOATS:
             continue
         if not _is_made_whole(node):
             continue
@@ -91,28 +91,40 @@ def is_fed(value: ir.Value) -> bool:
     return value.is_graph_input() and not value.is_initializer()
 
 
-def _from_what_is_fed(value: ir.Value) -> list[ir.Node]:
-    """The operators between what is fed and ``value``, where no layer lies between."""
-    seen: dict[ir.Node, None] = {}
+def computed_from(
+    value: ir.Value, follow: Callable[[ir.Node], Sequence[ir.Value] | None], begins: Callable[[ir.Node], bool]
+) -> list[ir.Node]:
+    """The operators between what is fed, or what ``begins`` by itself, and ``value``; none where too many lie between.
+
+    ``follow`` gives the operands of which an operator makes its result, None for one at which the way ends: a layer.
+    """
+    seen: dict[ir.Node, Sequence[ir.Value]] = {}
     waiting = [value]
     while waiting:
         node = waiting.pop().producer()
-        if node is not None and node not in seen and passes(node):
-            if len(seen) == MOST:
-                return []
-            seen[node] = None
-            waiting.extend(numbers_of(node))
-    found: dict[ir.Node, None] = {}
+        operands = None if node is None or node in seen else follow(node)
+        if node is None or operands is None:
+            continue
+        if len(seen) == MOST:
+            return []
+        seen[node] = operands
+        waiting.extend(operands)
+    found = dict.fromkeys(node for node in seen if begins(node))
     grown = True
     while grown:
-        reached = [n for n in seen if n not in found and any(_reached(v, found) for v in numbers_of(n))]
+        reached = [
+            node
+            for node, operands in seen.items()
+            if node not in found and any(is_fed(v) or v.producer() in found for v in operands)
+        ]
         found.update(dict.fromkeys(reached))
         grown = bool(reached)
     return list(found)
 
 
-def _reached(value: ir.Value, found: Mapping[ir.Node, None]) -> bool:
-    return is_fed(value) or value.producer() in found
+def _from_what_is_fed(value: ir.Value) -> list[ir.Node]:
+    """The operators between what is fed and ``value``, where no layer lies between."""
+    return computed_from(value, lambda node: numbers_of(node) if passes(node) else None, lambda _: False)
 
 
 def _from_large_factors(value: ir.Value, constants: Mapping[str, Array]) -> list[ir.Node]:

@@ -413,10 +413,13 @@ def _export_by_tracing(
                 module = torch.jit.trace(module, model.example_inputs, check_trace=False)
             try:
                 exported = _traced(module, model, names, free)
-            except RuntimeError:
+            except RuntimeError as error:
                 if is_scripted(module) or not has_recurrent_layers(module):
                     raise
-                exported = _traced(with_padded_sequences(module), model, names, free)
+                try:
+                    exported = _traced(with_padded_sequences(module), model, names, free)
+                except Exception:
+                    raise error from None  # what ends both ways is told of the module as it is
                 del exported.graph.outputs[len(names) :]
     except Exception as second:
         refuse_quantised(model, first)

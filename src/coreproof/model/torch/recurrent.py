@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from coreproof.model.torch.stand_ins import computed_by
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,23 +29,16 @@ def kept_whole() -> Iterator[None]:
 
     kinds = recurrent()
     keys = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
-    before = {kind: dict(kind.py_kernels) for kind in kinds}
     apart = {kind: decomposition_table[kind] for kind in kinds if kind in decomposition_table}
     strategies = importlib.import_module(_STRATEGIES)
     theirs = getattr(strategies, _THEIRS, None)
     try:
-        for kind in kinds:
-            kind.py_kernels.update(dict.fromkeys(keys, _shapes))
-            kind._dispatch_cache.clear()  # noqa: SLF001
         decomposition_table.update(dict.fromkeys(apart, _shapes))
         if theirs is not None:
             setattr(strategies, _THEIRS, _nothing)
-        yield
+        with computed_by(dict.fromkeys(kinds, _shapes), keys):
+            yield
     finally:
-        for kind, kernels in before.items():
-            kind.py_kernels.clear()
-            kind.py_kernels.update(kernels)
-            kind._dispatch_cache.clear()  # noqa: SLF001
         decomposition_table.update(apart)
         if theirs is not None:
             setattr(strategies, _THEIRS, theirs)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from coreproof.model.torch.mask_hints import masks_as_given
+from coreproof.model.torch.stand_ins import computed_by
 
 if TYPE_CHECKING:
     import torch
@@ -26,30 +27,21 @@ def computed_unasked() -> Iterator[None]:
     import torch
     from torch.nn import functional
 
-    aten, key = torch.ops.aten, torch._C.DispatchKey.CompositeImplicitAutograd
-    stands_in: dict[Any, Callable[..., torch.Tensor]] = {
+    aten = torch.ops.aten
+    stand_ins: dict[Any, Callable[..., torch.Tensor]] = {
         aten.cov.default: covariance,
         aten.corrcoef.default: correlation,
         aten.vander.default: powers,
     }
-    before = {operator: dict(operator.py_kernels) for operator in stands_in}
-    try:
-        for operator, written in stands_in.items():
-            operator.py_kernels[key] = written
-            operator._dispatch_cache.clear()  # noqa: SLF001
-        with (
-            masks_as_given(),
-            patch.object(functional, "gaussian_nll_loss", gaussian_loss),
-            patch.object(torch, "combinations", combinations),
-            patch.object(torch.distributions.Distribution, "_validate_args", False),
-            patch.object(torch.distributions.Distribution, "_validate_sample", _nothing),
-        ):
-            yield
-    finally:
-        for operator, kernels in before.items():
-            operator.py_kernels.clear()
-            operator.py_kernels.update(kernels)
-            operator._dispatch_cache.clear()  # noqa: SLF001
+    with (
+        computed_by(stand_ins, [torch._C.DispatchKey.CompositeImplicitAutograd]),
+        masks_as_given(),
+        patch.object(functional, "gaussian_nll_loss", gaussian_loss),
+        patch.object(torch, "combinations", combinations),
+        patch.object(torch.distributions.Distribution, "_validate_args", False),
+        patch.object(torch.distributions.Distribution, "_validate_sample", _nothing),
+    ):
+        yield
 
 
 def _nothing(*_: object) -> None:
