@@ -244,3 +244,17 @@ def test_a_small_error_of_float32_is_one_to_both(tmp_path: Path, coreproof: Call
     onnx.save(net(nodes, {"k": np.float32(1.5 * (1 + 1e-5))}), other)
     cp.convert(other, "mlprogram", precision="fp32").save(tmp_path / "net.mlpackage")
     assert exits(coreproof, source, tmp_path / "net.mlpackage") == (1, 1)
+
+
+def test_what_verify_alone_finds_is_not_called_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut at 8 for 12, where only numbers ten times the usual size are: no draw by itself shows it to the doctor here."""
+
+    def cut(at: float) -> Any:
+        nodes = [op("Clip", "x low high", "c"), op("Sin", "c", "y")]
+        return cp.load(net(nodes, {"low": np.float32(-at), "high": np.float32(at)}, x=[1, 64]))
+
+    made = cp.convert(cut(8), "mlprogram", precision="fp32")
+    monkeypatch.setattr("coreproof.doctor.case.all_drawn", lambda *_: iter(()))
+    assert not cp.verify(cut(12), made)
+    assert not cp.diagnose(made, cut(12)).healthy
+    assert cp.diagnose(made, cut(8)).healthy

@@ -358,9 +358,9 @@ class Evidence:
         if not drawn or pictures or self.reference is None or self.verification is None or not self.verification.agrees:
             return None
         try:
-            whole = verify(self.reference, self.model)
+            # it sees more, so that both verbs say the same
+            self.verification = whole = verify(self.reference, self.model)
             if whole.agrees:
-                self.verification = whole  # which saw more, so that both verbs say the same
                 return None
             for fed in all_drawn(self.reference, self.model):
                 found = Evidence(self.case, self._of_source, fed)
