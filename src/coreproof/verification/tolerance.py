@@ -267,10 +267,10 @@ def judge_range(reference: Array, candidate: Array, judgement: Judgement, profil
         return judgement
     b = candidate.reshape(reference.shape)
     with np.errstate(invalid="ignore"):
-        # half of the range: what was added to its end since may have brought it down by less than that
+        # a mask ends at the range or, to be added to another one, at half of it; what was added may bring it down by half of that
         beyond = (
             (np.abs(reference) > FLOAT16_MAX)
-            & (np.abs(b) >= FLOAT16_MAX / 2)
+            & (np.abs(b) >= FLOAT16_MAX / 4)
             & (np.signbit(reference) == np.signbit(b))
         )
         # so small, no digit of it is left

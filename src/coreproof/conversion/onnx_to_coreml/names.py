@@ -39,16 +39,35 @@ class Names:
 
 
 def separate(block: Block, names: Names, kept: Container[int]) -> None:
-    """Renames what the builder named by itself: an ONNX value may have that name too ("select_1").
+    """Renames what the builder named by itself, after the value that it helps to make: "logits_mul" for a product in "logits".
 
-    The builder counts on from one conversion of a process to the next; here each begins anew, so that the same model has the same
-    names. ``kept`` holds the ``id`` of every variable that was named on purpose.
+    Called after its operation alone ("mul_1") it could bear the name of another value, of the ONNX graph or of the program that
+    the graph was exported from. The builder's own counts go on from one conversion of a process to the next; here each begins
+    anew, so that the same model has the same names. ``kept`` holds the ``id`` of every variable that was named on purpose.
     """
-    for operation in block.operations:
+    for operation, helped in zip(block.operations, _helped(block, kept), strict=True):
         for inner in operation.blocks:
             separate(inner, names, kept)
         for variable in operation.outputs:
             if id(variable) not in kept:
-                variable.name = names.fresh(_COUNTED.sub("", variable.name))
+                variable.name = names.fresh(_renamed(variable.name, operation.op_type, helped))
         single = len(operation.outputs) == 1
-        operation.name = operation.outputs[0].name if single else names.fresh(_COUNTED.sub("", operation.name))
+        operation.name = (
+            operation.outputs[0].name if single else names.fresh(_renamed(operation.name, operation.op_type, helped))
+        )
+
+
+def _renamed(name: str, operator: str, helped: str) -> str:
+    """``name`` without its count; what a rewrite called by a name of its own ("beyond_32_bits") keeps it."""
+    bare = _COUNTED.sub("", name)
+    return helped + bare if bare.startswith(operator) else bare
+
+
+def _helped(block: Block, kept: Container[int]) -> list[str]:
+    """For each operation what the names of its values begin with: the next value that was named on purpose."""
+    found: list[str] = []
+    prefix = ""
+    for operation in reversed(block.operations):
+        prefix = next((f"{v.name}_" for v in operation.outputs if id(v) in kept), prefix)
+        found.append(prefix)
+    return found[::-1]
