@@ -14,7 +14,7 @@ from torch import Tensor, nn
 @contextmanager
 def careless() -> Iterator[None]:
     """Conversions as converters make them that do not ask what float16 can hold; ours keeps much of it from harm."""
-    from coreproof.conversion.onnx_to_coreml.half_range import HalfRange
+    from coreproof.conversion.onnx_to_coreml.float16.half_range import HalfRange
 
     nothing = {"half_range": lambda _: HalfRange(), "raised": lambda array: array}
     with patch.multiple("coreproof.conversion.onnx_to_coreml.program", **nothing):

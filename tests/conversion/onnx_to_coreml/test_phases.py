@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.conversion.onnx_to_coreml.half_range import half_range
+from coreproof.conversion.onnx_to_coreml.float16.half_range import half_range
 from tests.build import onnx_model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")

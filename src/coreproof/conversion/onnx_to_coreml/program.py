@@ -14,8 +14,8 @@ import onnx_ir as ir
 from coreproof.conversion.onnx_to_coreml.checked_integers import checked
 from coreproof.conversion.onnx_to_coreml.class_outputs import class_names
 from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
+from coreproof.conversion.onnx_to_coreml.float16.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
-from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lengths import Lengths, dimension_names

@@ -18,16 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.exponentials import counted_steps, logarithms_of_exponentials
-from coreproof.conversion.onnx_to_coreml.faint_epsilons import faint_epsilons
-from coreproof.conversion.onnx_to_coreml.faint_factors import LOST, faint_factors, fine_steps, share_lost
-from coreproof.conversion.onnx_to_coreml.integer_sums import integer_sums
+from coreproof.conversion.onnx_to_coreml.float16.exponentials import counted_steps, logarithms_of_exponentials
+from coreproof.conversion.onnx_to_coreml.float16.faint_epsilons import faint_epsilons
+from coreproof.conversion.onnx_to_coreml.float16.faint_factors import LOST, faint_factors, fine_steps, share_lost
+from coreproof.conversion.onnx_to_coreml.float16.integer_sums import integer_sums
+from coreproof.conversion.onnx_to_coreml.float16.phases import phases
+from coreproof.conversion.onnx_to_coreml.float16.rooted_powers import roots_of_powers
+from coreproof.conversion.onnx_to_coreml.float16.run_time_scales import scales_at_run_time
+from coreproof.conversion.onnx_to_coreml.float16.whole_parts import whole_parts
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
 from coreproof.conversion.onnx_to_coreml.lowering import Array
-from coreproof.conversion.onnx_to_coreml.phases import phases
-from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
-from coreproof.conversion.onnx_to_coreml.run_time_scales import scales_at_run_time
-from coreproof.conversion.onnx_to_coreml.whole_parts import whole_parts
 from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.onnx.constants import known_tensor

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.faint_factors import LOST, share_lost
+from coreproof.conversion.onnx_to_coreml.float16.faint_factors import LOST, share_lost
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.operators import meaning
 

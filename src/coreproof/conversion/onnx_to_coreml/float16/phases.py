@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
+from coreproof.conversion.onnx_to_coreml.float16.whole_parts import FLOATS, computed_from, is_fed, numbers_of, passes
 from coreproof.conversion.onnx_to_coreml.lowering import Array
-from coreproof.conversion.onnx_to_coreml.whole_parts import FLOATS, computed_from, is_fed, numbers_of, passes
 
 _PERIODIC = ("Sin", "Cos")
 _WHOLE = ("Floor", "Ceil", "Round")
