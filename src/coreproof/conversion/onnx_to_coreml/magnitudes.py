@@ -14,13 +14,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from math import inf, isfinite, log2, prod
-from typing import NamedTuple
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.checked_integers import Kind
+from coreproof.conversion.onnx_to_coreml.paths import Use
 from coreproof.conversion.operators import ONNX, meaning
 from coreproof.errors import ConversionError
 from coreproof.model.onnx.constants import constant_of
@@ -74,13 +74,6 @@ def _result_dtype(operator: str, domain: str, version: int, at: int) -> int | st
     if len(allowed) == 1 and (one := re.fullmatch(r"tensor\((\w+)\)", allowed[0])):
         return one[1]
     return next((at for at, read in enumerate(schema.inputs) if read.type_str == made), None)
-
-
-class Use(NamedTuple):
-    """Which operand of a node a value is."""
-
-    node: ir.Node
-    idx: int
 
 
 class Magnitudes:
@@ -419,8 +412,8 @@ def _readers(value: ir.Value, through: Sequence[str], stop: Sequence[str] = ()) 
             operator = use.node.op_type
             to_truth = operator == "Cast" and use.node.attributes["to"].value == ir.DataType.BOOL
             carried = operator in through or (_hands_on(operator) and operator not in stop)
-            if _is_place(Use(*use)) or to_truth or not carried:
-                yield Use(use.node, use.idx)
+            if _is_place(use) or to_truth or not carried:
+                yield use
             elif id(use.node.outputs[0]) not in seen:
                 seen.add(id(use.node.outputs[0]))
                 waiting.append(use.node.outputs[0])

@@ -14,7 +14,8 @@ import onnx_ir as ir
 from coreproof.conversion.onnx_to_coreml.checked_integers import checked
 from coreproof.conversion.onnx_to_coreml.class_outputs import class_names
 from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
-from coreproof.conversion.onnx_to_coreml.float16.half_range import HalfRange, half_range, raised
+from coreproof.conversion.onnx_to_coreml.float16.half_range import HalfRange, half_range
+from coreproof.conversion.onnx_to_coreml.float16.limits import raised
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.int_range import check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.known_values import KnownValues
@@ -200,7 +201,7 @@ class ProgramBuilder:
             return mb.cast(x=var, dtype="bool")
         if not self.types.is_float(var.dtype):
             return var
-        if plan.name in self.half.inputs and var.dtype == self.types.fp32:
+        if plan.name in self.half.masks.inputs and var.dtype == self.types.fp32:
             entered = self._as_compute(self._within_float16(var))
         else:
             entered = self._as_compute(var)
@@ -287,7 +288,7 @@ class ProgramBuilder:
             if context.dtype == np.float16 and ONNX.traits(node.op_type).get("guards", False):
                 raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
-            context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax
+            context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.masks.softmax
             attributes = named_attributes(node)
             check_form(context, handler, operands, attributes)
             made = handler(context, *operands, **attributes)
@@ -296,11 +297,11 @@ class ProgramBuilder:
         finally:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]
-        if dtype == np.float16 and (node.outputs[0].name or "") in self.half.bounded:
-            asked = (node.outputs[0].name or "") in self.half.asked
+        if dtype == np.float16 and (node.outputs[0].name or "") in self.half.masks.bounded:
+            asked = (node.outputs[0].name or "") in self.half.masks.asked
             results[0] = self._bounded(results[0], operands if asked else ())
         outputs = [v.name or "" for v in node.outputs]
-        self._shown.update(id(r) for r, name in zip(results, outputs, strict=False) if name in self.half.shown)
+        self._shown.update(id(r) for r, name in zip(results, outputs, strict=False) if name in self.half.masks.shown)
         inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
         # what is handed on keeps the name it has: an operand, or what a branch reads from outside
         fresh = [r if not any(r is o for o in inherited) and not self._is_taken(r) else None for r in results]

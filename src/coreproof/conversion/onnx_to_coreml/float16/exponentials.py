@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-_SHAPED = frozenset(("Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Flatten"))
-_SUMS = frozenset(("ReduceSum", "ReduceMean", "Add", "Sum", "CumSum")) | _SHAPED
-_COUNTED = frozenset(("Round", "Add", "Sub", "Clip", "Max", "Min", "Identity"))
-_MEASURED = (
-    frozenset(("Div", "Mul", "Add", "Sub", "Max", "Min", "Clip", "ReduceMax", "ReduceMin", "Abs", "Neg", "Round"))
-    | _SHAPED
-)
+from coreproof.conversion.onnx_to_coreml.paths import Use, is_shaped, leading_to, names_of
+
+_SUMS = ("ReduceSum", "ReduceMean", "Add", "Sum", "CumSum")
+_COUNTED = ("Round", "Add", "Sub", "Clip", "Max", "Min", "Identity")
+_MEASURED = ("Div", "Mul", "Add", "Sub", "Max", "Min", "Clip", "ReduceMax", "ReduceMin", "Abs", "Neg", "Round")
 _BYTES = (ir.DataType.UINT8, ir.DataType.INT8)
 _MOST = 8
 """So many operators lie between the two ends at most."""
@@ -26,20 +24,16 @@ _MOST = 8
 def logarithms_of_exponentials(graph: ir.Graph, constants: Mapping[str, np.ndarray]) -> Iterator[str]:
     """The values from an exponential through sums to its logarithm."""
     for node in graph:
-        if node.op_type == "Exp" and (path := _to_logarithm(node.outputs[0], _MOST)):
-            yield from (o.name or "" for n in (node, *path) for o in n.outputs)
+        if node.op_type == "Exp" and (path := leading_to(node.outputs[0], _is_logarithm, _is_sum, _MOST)):
+            yield from names_of((node, *path))
 
 
-def _to_logarithm(value: ir.Value, depth: int) -> list[ir.Node]:
-    found: list[ir.Node] = []
-    for use in value.uses() if depth else ():
-        reader = use.node
-        if reader.op_type == "Log":
-            found.append(reader)
-        elif reader.op_type in _SUMS:
-            further = _to_logarithm(reader.outputs[0], depth - 1)
-            found += [reader, *further] if further else []
-    return found
+def _is_logarithm(use: Use) -> list[ir.Node]:
+    return [use.node] if use.node.op_type == "Log" else []
+
+
+def _is_sum(use: Use) -> bool:
+    return use.node.op_type in _SUMS or is_shaped(use.node.op_type)
 
 
 def counted_steps(graph: ir.Graph, constants: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -50,7 +44,7 @@ def counted_steps(graph: ir.Graph, constants: Mapping[str, np.ndarray]) -> Itera
         elif node.op_type == "Cast" and node.attributes["to"].as_int() in _BYTES:
             rounded = _rounded(node.inputs[0])
             if rounded is not None:
-                yield from (o.name or "" for n in (*rounded, *_measured(rounded[-1].inputs[0])) for o in n.outputs)
+                yield from names_of((*rounded, *_measured(rounded[-1].inputs[0])))
 
 
 def _rounded(value: ir.Value | None) -> list[ir.Node] | None:
@@ -73,7 +67,7 @@ def _measured(value: ir.Value | None) -> list[ir.Node]:
     while waiting and len(found) < 4 * _MOST:
         one = waiting.pop()
         node = None if one is None else one.producer()
-        if node is not None and node not in found and node.op_type in _MEASURED:
+        if node is not None and node not in found and (node.op_type in _MEASURED or is_shaped(node.op_type)):
             found[node] = None
             waiting.extend(node.inputs)
     return list(found)

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.float16.faint_factors import LOST, share_lost
+from coreproof.conversion.onnx_to_coreml.float16.limits import LOST, share_lost
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.paths import names_of
 from coreproof.conversion.operators import meaning
 
 _FACTORS = {
@@ -43,7 +44,7 @@ def faint_epsilons(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[
     deviations = _deviations(graph, constants) if lost else {}
     for node in lost:
         if max((deviations.get(v.name or "", 0.0) for v in _normalised(node)), default=0.0) < _ENOUGH:
-            yield from (o.name or "" for o in node.outputs)
+            yield from names_of([node])
 
 
 def _is_lost(node: ir.Node, constants: Mapping[str, Array]) -> bool:

@@ -7,12 +7,13 @@ activations are of that size, and so are factors between units (micrometres, sha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.onnx_to_coreml.float16.limits import LOOKED_AT, LOST, share_lost
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.paths import names_of
 from coreproof.model.numbers import UNIT_ROUNDOFF
 
 _FACTORS = {"Mul": (0, 1), "Div": (0, 1), "MatMul": (0, 1), "Gemm": (0, 1), "Conv": (1,), "ConvTranspose": (1,)}
@@ -22,18 +23,12 @@ _STEPPED = ("QuantizeLinear", "DequantizeLinear")
 _IN_ONE_FACTOR = ("QLinearConv", "QLinearMatMul")
 """Their scales are made one factor, in float32 (``ops/quantization.py``)."""
 
-LOST = 1 / 32
-"""A number of which rounding to float16 takes more than this share is lost; 1e-6 (1.3%) is not, 1e-7 is."""
-
-_LOOKED_AT = 4096
-"""So many numbers say of a weight whether it is faint: where these are of a usual size, so is it."""
-
 
 def faint_factors(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
     """The results of what multiplies by such a factor, divides by one, or counts in steps of one."""
     for node in graph:
         if any(_is_faint(node, value, constants) for value in _factors(node)):
-            yield from (o.name or "" for o in node.outputs)
+            yield from names_of([node])
 
 
 def fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
@@ -58,19 +53,7 @@ def fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]
         # the first quantisation: all that follows counts on from its steps
         enters = node.op_type == "QuantizeLinear" and given[0].name in fed
         if fine or many or enters:
-            yield from (o.name or "" for o in node.outputs)
-
-
-def share_lost(array: Array) -> float:
-    """The largest share of a number that float16 takes from one below its normal numbers, which keep eleven bits.
-
-    Below them each halving loses one. Only epsilons and scales are looked at, a number or one a channel, and no weights.
-    """
-    if prod(array.shape) > _LOOKED_AT or array.dtype == np.float16:
-        return 0.0
-    size = np.abs(array.astype(np.float64))
-    small = size[(size > 0) & (size < np.finfo(np.float16).tiny)]
-    return float((np.abs(small.astype(np.float16).astype(np.float64) - small) / small).max(initial=0.0))
+            yield from names_of([node])
 
 
 def _factors(node: ir.Node) -> list[ir.Value]:
@@ -85,7 +68,7 @@ def _is_faint(node: ir.Node, value: ir.Value, constants: Mapping[str, Array]) ->
     array = constants[value.name or ""]
     if array.dtype != np.float32 or not array.size:
         return False
-    some = array.reshape(-1)[:_LOOKED_AT].astype(np.float64)
+    some = array.reshape(-1)[:LOOKED_AT].astype(np.float64)
     alpha = node.attributes["alpha"].value if node.op_type == "Gemm" and "alpha" in node.attributes else 1.0
     some *= alpha if isinstance(alpha, float) else 1.0
     size = np.sqrt(np.mean(np.square(some)))

@@ -11,11 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.paths import names_of
 from coreproof.conversion.operators import meaning
 
-_SUMS = frozenset(["MatMulInteger", "ConvInteger"])
-_SCALES = frozenset(["Mul", "Div"])
-_TERMS = frozenset(["Add", "Sub", "Sum"])
+_SUMS = ("MatMulInteger", "ConvInteger")
+_SCALES = ("Mul", "Div")
+_TERMS = ("Add", "Sub", "Sum")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGE = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64, ir.DataType.UINT16)
 
@@ -29,7 +30,7 @@ def integer_sums(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[st
         elif _is_cast(node) and node.inputs[0] is not None and node.inputs[0].dtype in _LARGE:
             scaled = [n for n, _ in node.outputs[0].uses() if _makes_smaller(n, node.outputs[0], constants)]
             if scaled:
-                yield from (o.name or "" for n in (node, *scaled) for o in n.outputs)
+                yield from names_of((node, *scaled))
 
 
 def _is_cast(node: ir.Node) -> bool:
@@ -51,13 +52,14 @@ def _casts(node: ir.Node, depth: int = 4) -> Iterator[ir.Node]:
 
 
 def _to_its_scale(node: ir.Node, depth: int = 4) -> Iterator[str]:
-    yield from (o.name or "" for o in node.outputs)
+    yield from names_of([node])
     for reader, _ in node.outputs[0].uses():
         if reader.op_type in _SCALES:
             # the product of two scales may be smaller than float16's numbers
             makers = [v.producer() for v in reader.inputs if v is not None and v is not node.outputs[0]]
-            for made in (reader, *(maker for maker in makers if maker is not None and maker.op_type in _SCALES)):
-                yield from (o.name or "" for o in made.outputs)
+            yield from names_of(
+                (reader, *(maker for maker in makers if maker is not None and maker.op_type in _SCALES))
+            )
         elif depth and _handed_on(reader):
             yield from _to_its_scale(reader, depth - 1)
 

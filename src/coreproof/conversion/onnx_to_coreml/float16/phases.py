@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.float16.whole_parts import FLOATS, computed_from, is_fed, numbers_of, passes
+from coreproof.conversion.onnx_to_coreml.float16.limits import is_huge
+from coreproof.conversion.onnx_to_coreml.float16.whole_parts import FLOATS, numbers_of, passes
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.paths import computed_from, is_fed, leading_to, names_of
 
 _PERIODIC = ("Sin", "Cos")
 _WHOLE = ("Floor", "Ceil", "Round")
@@ -35,10 +37,10 @@ def phases(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
         behind: list[ir.Node] = []
         if node.op_type in _WHOLE:
             known = {id(value) for one in path for value in (*one.outputs, *one.inputs)} | {id(source)}
-            behind = _to_remainder(node.outputs[0], known, _BEHIND)
+            behind = _to_remainder(node.outputs[0], known)
             if not behind:
                 continue
-        yield from (o.name or "" for one in (node, *path, *behind) for o in one.outputs)
+        yield from names_of((node, *path, *behind))
 
 
 def _from_what_is_exact(value: ir.Value, constants: Mapping[str, Array]) -> list[ir.Node]:
@@ -73,14 +75,27 @@ def _numbers(node: ir.Node, constants: Mapping[str, Array]) -> list[ir.Value]:
     return [v for v in given if (v.name or "") not in constants]
 
 
-def _to_remainder(value: ir.Value, known: set[int], depth: int) -> list[ir.Node]:
+def _to_remainder(value: ir.Value, known: set[int]) -> list[ir.Node]:
     """The operators from a whole part to where it is taken from what it is a part of; none where it is not."""
-    found: list[ir.Node] = []
-    for use in value.uses() if depth else ():
-        reader = use.node
-        if reader.op_type == "Sub" and use.idx == 1 and id(reader.inputs[0]) in known:
-            found.append(reader)
-        elif reader.op_type in ("Mul", "Identity", "Reshape"):
-            further = _to_remainder(reader.outputs[0], known, depth - 1)
-            found += [reader, *further] if further else []
-    return found
+    return leading_to(
+        value,
+        lambda use: (
+            [use.node] if use.node.op_type == "Sub" and use.idx == 1 and id(use.node.inputs[0]) in known else []
+        ),
+        lambda use: use.node.op_type in ("Mul", "Identity", "Reshape"),
+        _BEHIND,
+    )
+
+
+def large_angles(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """Products with a number beyond float16 of which only a periodic function is taken, and that: small numbers again."""
+    for node in graph:
+        names = [v.name or "" for v in node.inputs if v is not None]
+        if node.op_type == "Mul" and any(is_huge(constants[name]) for name in names if name in constants):
+            readers = [use.node for use in node.outputs[0].uses()]
+            if (
+                readers
+                and not node.outputs[0].is_graph_output()
+                and all(n.op_type in (*_PERIODIC, "Tan") for n in readers)
+            ):
+                yield from names_of((node, *readers))

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.onnx_to_coreml.paths import Use, is_shaped, leading_to, names_of, to_operators
 from coreproof.model.onnx.constants import known_tensor
 
-_SHAPED = frozenset(("Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Flatten"))
-_SUMS = frozenset(("ReduceSum", "ReduceMean", "Add", "Max", "Clip")) | _SHAPED
-_SCALES = frozenset(("Mul", "Div"))
+_SUMS = ("ReduceSum", "ReduceMean", "Add", "Max", "Clip")
+_SCALES = ("Mul", "Div")
 _MOST = 16
 """So many operators lie between a power and its root at most."""
 
@@ -25,9 +25,9 @@ def roots_of_powers(graph: ir.Graph, constants: Mapping[str, np.ndarray]) -> Ite
     for node in graph:
         if not _is_power(node, constants):
             continue
-        path = _to_root(node.outputs[0], constants, _MOST)
+        path = _to_root(node.outputs[0], constants)
         if path:
-            yield from (o.name or "" for n in (*_centred(node), node, *path) for o in n.outputs)
+            yield from names_of((*_centred(node), node, *path))
 
 
 def _is_power(node: ir.Node, constants: Mapping[str, np.ndarray]) -> bool:
@@ -61,17 +61,18 @@ def _centred(node: ir.Node) -> list[ir.Node]:
     return [made] if made is not None and made.op_type == "Sub" else []
 
 
-def _to_root(value: ir.Value, constants: Mapping[str, np.ndarray], depth: int) -> list[ir.Node]:
+def _to_root(value: ir.Value, constants: Mapping[str, np.ndarray]) -> list[ir.Node]:
     """The operators from ``value`` to a root and what that divides; none where no root is reached."""
-    found: list[ir.Node] = []
-    for use in value.uses() if depth else ():
-        reader = use.node
-        if _is_root(reader, use.idx, constants):
-            found += [reader, *_divided(reader.outputs[0], constants, depth - 1)]
-        elif reader.op_type in _SUMS or (reader.op_type in _SCALES and _by_constant(reader, use.idx, constants)):
-            further = _to_root(reader.outputs[0], constants, depth - 1)
-            found += [reader, *further] if further else []
-    return found
+
+    def ends(use: Use) -> list[ir.Node]:
+        return [use.node, *_divided(use.node.outputs[0])] if _is_root(use.node, use.idx, constants) else []
+
+    def passes(use: Use) -> bool:
+        operator = use.node.op_type
+        scales = operator in _SCALES and _by_constant(use.node, use.idx, constants)
+        return scales or operator in _SUMS or is_shaped(operator)
+
+    return leading_to(value, ends, passes, _MOST)
 
 
 def _by_constant(node: ir.Node, at: int, constants: Mapping[str, np.ndarray]) -> bool:
@@ -80,26 +81,15 @@ def _by_constant(node: ir.Node, at: int, constants: Mapping[str, np.ndarray]) ->
     return other is not None and (other.name or "") in constants and (node.op_type == "Mul" or at == 0)
 
 
-def _divided(root: ir.Value, constants: Mapping[str, np.ndarray], depth: int) -> list[ir.Node]:
+def _divided(root: ir.Value) -> list[ir.Node]:
     """What divides by the root, or multiplies by its reciprocal, which may be too small a number for float16."""
-    found: list[ir.Node] = []
-    for use in root.uses() if depth else ():
-        reader = use.node
-        if reader.op_type == "Div" and use.idx == 1:
-            found += [*_centred(reader), reader]
-        elif reader.op_type == "Reciprocal":
-            found += [reader, *_products(reader.outputs[0], depth - 1)]
-        elif reader.op_type in _SHAPED or reader.op_type in ("Add", "Max", "Clip"):
-            further = _divided(reader.outputs[0], constants, depth - 1)
-            found += [reader, *further] if further else []
-    return found
 
+    def ends(use: Use) -> list[ir.Node]:
+        if use.node.op_type == "Div" and use.idx == 1:
+            return [*_centred(use.node), use.node]
+        inverse = use.node.op_type == "Reciprocal"
+        return [use.node, *to_operators(use.node.outputs[0], "Mul")] if inverse else []
 
-def _products(inverse: ir.Value, depth: int) -> list[ir.Node]:
-    found: list[ir.Node] = []
-    for use in inverse.uses() if depth else ():
-        if use.node.op_type == "Mul":
-            found.append(use.node)
-        elif use.node.op_type in _SHAPED:
-            found += [use.node, *_products(use.node.outputs[0], depth - 1)]
-    return found
+    return leading_to(
+        root, ends, lambda use: use.node.op_type in ("Add", "Max", "Clip") or is_shaped(use.node.op_type), _MOST
+    )

@@ -6,7 +6,7 @@ the cast are computed in float32; of what a layer gives, those from the factor o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import inf
 
 import numpy as np
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.magnitudes import BOUNDED
+from coreproof.conversion.onnx_to_coreml.paths import MOST, computed_from, is_fed, names_of
 from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 
@@ -61,8 +62,6 @@ _CHOOSES = ("Where",)
 """Operators whose first operand is no number."""
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, None)
 """Dtypes of which whole parts are taken; a file may say none."""
-MOST = 32
-"""So many operators are looked at before a cast: what is further away went through a network."""
 
 
 def whole_parts(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
@@ -75,7 +74,7 @@ def whole_parts(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str
             continue
         path = _from_what_is_fed(source) or _from_large_factors(source, constants)
         if path or is_fed(source):
-            yield from (o.name or "" for n in (node, *path) for o in n.outputs)
+            yield from names_of((node, *path))
 
 
 def _is_made_whole(node: ir.Node) -> bool:
@@ -84,42 +83,6 @@ def _is_made_whole(node: ir.Node) -> bool:
     to = node.attributes["to"].as_int()
     # a number that names no type is refused where the cast is converted
     return to in set(ir.DataType) and ir.DataType(to).is_integer()
-
-
-def is_fed(value: ir.Value) -> bool:
-    """Whether it is an input, of the model or of a round of a loop."""
-    return value.is_graph_input() and not value.is_initializer()
-
-
-def computed_from(
-    value: ir.Value, follow: Callable[[ir.Node], Sequence[ir.Value] | None], begins: Callable[[ir.Node], bool]
-) -> list[ir.Node]:
-    """The operators between what is fed, or what ``begins`` by itself, and ``value``; none where too many lie between.
-
-    ``follow`` gives the operands of which an operator makes its result, None for one at which the way ends: a layer.
-    """
-    seen: dict[ir.Node, Sequence[ir.Value]] = {}
-    waiting = [value]
-    while waiting:
-        node = waiting.pop().producer()
-        operands = None if node is None or node in seen else follow(node)
-        if node is None or operands is None:
-            continue
-        if len(seen) == MOST:
-            return []
-        seen[node] = operands
-        waiting.extend(operands)
-    found = dict.fromkeys(node for node in seen if begins(node))
-    grown = True
-    while grown:
-        reached = [
-            node
-            for node, operands in seen.items()
-            if node not in found and any(is_fed(v) or v.producer() in found for v in operands)
-        ]
-        found.update(dict.fromkeys(reached))
-        grown = bool(reached)
-    return list(found)
 
 
 def _from_what_is_fed(value: ir.Value) -> list[ir.Node]:
