@@ -40,7 +40,7 @@ Array = np.ndarray
 
 
 _LARGE = 0.01
-"""A value that is off by more than this share of its scale is held against the same inputs once more, whatever explains it."""
+"""A value off by more than this share of its scale, or on another step, is held against the same inputs, whatever explains it."""
 _LOOSENED = 4.0
 """By so much what came in has loosened a bound behind which a fault may hide."""
 
@@ -65,7 +65,7 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     What float16 makes infinite of a number within its range merely follows where the candidate's values lead beyond it.
     """
     open_rows = [row for row in rows if _is_open(row, run)]
-    loose = [row for row in rows if row.judgement.agrees and row.judgement.rms_relative_error > _LARGE]
+    loose = [r for r in rows if r.judgement.agrees and r.judgement.rms_relative_error > _LARGE * (not r.tolerance.step)]
     # a recording has no layers to run
     if (
         not (open_rows or loose)
@@ -167,6 +167,7 @@ class _Trial:
         return (
             judgement is not None
             and judgement.agrees
+            and not (row.judgement.astray and judgement.max_error)
             and (row.judgement.filled == 0 or row.candidate not in self._hidden)
         )
 

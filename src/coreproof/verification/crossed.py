@@ -6,6 +6,8 @@ import math
 
 from coreproof.verification.tolerance import TYPICAL
 
+_ROUNDED = 1 + 1e-9
+
 _CHANCE, _DEVIATIONS, _MANY = 1e-6, 4.75, 100.0
 """How rarely chance alone may call a value wrong, as a share, in deviations of the normal distribution, and where that serves."""
 
@@ -29,4 +31,5 @@ def most_crossed(error: float, elements: int) -> float:
             count += 1
             term *= mean / count
             beyond -= term
-    return math.sqrt(max(count, mean) / elements)
+    # exactly so many are let be, whatever the square root is rounded to
+    return math.sqrt(max(count, mean) / elements) * _ROUNDED

@@ -80,6 +80,8 @@ class ErrorModel:
         self._entered: set[str] = set()
         self._folded: set[str] = set()
         self._next = 0
+        self.unsure: dict[str, float] = {}
+        """Of values that are rounded to steps, by what share of its scale an element of what was rounded may be off."""
 
     def feed(self, name: str, array: np.ndarray, *, exact: bool = False, apart: float = 0.0) -> None:
         """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
@@ -128,6 +130,7 @@ class ErrorModel:
         share = error / scale
         if step:
             crossed = most_crossed(error / step, measured.elements or 1)
+            self.unsure[name] = known.unsure if known is not None else 0.0
             several = WORST * error if error > step else 0.0
             return Tolerance(0.0, several, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
@@ -264,11 +267,13 @@ class ErrorModel:
             and self._dtype(output).startswith(("int", "uint"))
             and self._dtype(next(iter(node.inputs), "")) != "bool"
         )
+        kind = error_class(operation_of(node))
+        # what lies on the wrong side of an edge is told apart where that edge was crossed, however far it is now
+        unsure = max((s.unsure for s in read), default=0.0) if kind in ("move", "add", "elementwise") else 0.0
         if (makes_steps(node.operator) or truncates) and not step:
-            step = 1.0
+            step, unsure = 1.0, max(unsure, _unsure(read, own if unsure else error))
             # the share of elements that lies at an edge, each a step off; what is more than that is off by several
             error = max(math.sqrt(min(1.0, 2 * error)) * step, math.hypot(error, BOTH_ROUNDED) if error > 1 else 0.0)
-        kind = error_class(operation_of(node))
         shared = min(error, shared_after(node, read, measured, own, share * scale))
         uneven = max(further.uneven, uneven_after(node, read, measured))
         part = ordinary_after(
@@ -280,7 +285,15 @@ class ErrorModel:
             noise = max((s.noise for s in read), default=0.0)  # it stays what is left of its terms
         level = math.hypot(level_after(kind, read), off) if kind == "add" else level_after(kind, read)
         return measured._replace(
-            error=error, uneven=uneven, own=own, step=step, shared=shared, level=level, ordinary=part, noise=noise
+            error=error,
+            uneven=uneven,
+            own=own,
+            step=step,
+            shared=shared,
+            level=level,
+            ordinary=part,
+            noise=noise,
+            unsure=unsure,
         )
 
     def _operands(self, node: Node, output: str) -> tuple[list[ErrorState], list[ErrorState]]:
@@ -385,6 +398,14 @@ class ErrorModel:
 
     def _unit(self, name: str) -> float:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
+
+
+def _unsure(read: Sequence[ErrorState], error: float) -> float:
+    """The share of its scale that an element may be off by, of what is rounded to steps."""
+    uneven = max((s.uneven for s in read), default=1.0)
+    return (
+        WORST * uneven * share_of(math.hypot(error, *(s.own for s in read)), max((s.scale for s in read), default=0.0))
+    )
 
 
 def _holds_numbers(node: Node) -> bool:

@@ -27,6 +27,7 @@ class ErrorState(NamedTuple):
     ``ordinary``: the elements beside its fills, and what they err by; None where it holds none.
     ``ends``: the smallest and the largest element, where all are finite and that is known.
     ``noise``: what rounding its terms and the result alone makes of it, more than its scale where terms cancel.
+    ``unsure``: what was rounded to steps may be off by so much, as a share of its own scale.
     """
 
     error: float
@@ -45,6 +46,7 @@ class ErrorState(NamedTuple):
     level: float = 0.0
     ends: tuple[float, float] | None = None
     noise: float = 0.0
+    unsure: float = 0.0
 
 
 def measure(array: np.ndarray) -> ErrorState:

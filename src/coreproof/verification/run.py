@@ -129,6 +129,8 @@ class VerificationRun:
         self._kept = [_NOTHING_KEPT, _NOTHING_KEPT]
         self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = [{} for _ in feeds]
         """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
+        self.unsure: list[dict[str, float]] = [{} for _ in feeds]
+        """Of values that are rounded to steps, by sample, by what share of its scale what was rounded may be off."""
         self._measures: list[dict[str, ErrorState]] = [{} for _ in feeds]
         self._scales: list[dict[str, ErrorState]] = [{} for _ in feeds]
         fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}
@@ -190,6 +192,7 @@ class VerificationRun:
         """
         self.agreed_from = agreed_from
         self.feeds = pairs
+        self.unsure = [{} for _ in pairs]
         self._measures = [{} for _ in pairs]
         self._scales = [{} for _ in pairs]
         self.kinds = [{} for _ in pairs]
@@ -229,6 +232,7 @@ class VerificationRun:
             return unchanged
         what = f"{self.candidate.name} against {self.reference.name}"
         error_models = [self.error_model(i) for i in range(len(self.feeds))]
+        self.unsure = [error_model.unsure for error_model in error_models]
         for error_model, (reference_fed, fed) in zip(error_models, self.feeds, strict=True):
             for name, value in fed.items():
                 error_model.feed(name, as_array(value), apart=self._apart(name, reference_fed, value))

@@ -168,7 +168,7 @@ class Judgement:
     counts elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong.
     ``low`` and ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
     ``filled`` counts elements that are far larger than all others: errors and scale are then those of the others, and
-    ``whole_error`` is the root mean square over all of them.
+    ``whole_error`` is the root mean square over all of them. ``astray`` counts those on another step, clear of any edge.
     """
 
     agrees: bool
@@ -195,6 +195,7 @@ class Judgement:
     high: float = math.nan
     filled: int = 0
     whole_error: float = math.nan
+    astray: int = 0
 
     def __bool__(self) -> bool:
         return self.agrees

@@ -33,6 +33,7 @@ from coreproof.verification.beyond import guarded, run_beyond, too_far
 from coreproof.verification.bisect import behind_clipped, bisect, spare_harmless, suspects
 from coreproof.verification.carried import computed_alike, settle_carried
 from coreproof.verification.choices import settle_choices
+from coreproof.verification.edges import settle_edges
 from coreproof.verification.measured_rounding import held_to_what_rounding_does
 from coreproof.verification.own_program import held_to_the_module
 from coreproof.verification.refused_draws import takes, without_refused
@@ -360,7 +361,7 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
     """
     # the winning class is named behind the graph: there is no layer to feed, or to blame
     classes = tuple(row for row in settle_choices(run, judged) if row.candidate == run.label)
-    judged = tuple(row for row in judged if row.candidate != run.label)
+    judged = settle_edges(run, tuple(row for row in judged if row.candidate != run.label))
     rows = settle_choices(run, settle_carried(run, judged))
     # a switched index is right, so what is made from it may be judged on the same indices
     if any(row.switched for row in rows):
@@ -369,9 +370,9 @@ def _conclude(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Ro
     stretches, contradicted, spared = bisect(run, rows)
     if contradicted:
         rows = tuple(row for row in rows if row not in contradicted)
-        # what is made from a pair that is none did not follow from accepted ones, and may now
-        settled = settle_carried(run, rows)
-        if sum(row.agrees for row in settled) > sum(row.agrees for row in rows):
+        # what is made from a pair that is none did not follow from accepted ones, and may now, or no more from a step there
+        settled = settle_carried(run, settle_edges(run, rows))
+        if any(now.agrees != row.agrees for now, row in zip(settled, rows, strict=True)):
             rows = _spared(run, settled)
             stretches, more, spared = bisect(run, rows)
             contradicted = (*contradicted, *more)
