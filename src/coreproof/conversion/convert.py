@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.conversion.fixed_lengths import with_fixed_lengths
-from coreproof.conversion.shapes import NamedRange, check_names, shapes_of_rank, with_batches
+from coreproof.conversion.shapes import NamedRange, check_names, free_name, shapes_of_rank, with_batches
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
@@ -278,9 +278,11 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
                 said = next((o.name for o in options if isinstance(o, NamedRange)), None)
                 key: object = (axis, length, options) if said is None else said
                 if said is not None:
-                    named.setdefault(key, said)
+                    named.setdefault(key, free_name(said, min(*(o[0] for o in options), length)))
                 # the first dimension is the batch, which inputs that nobody asked about share
-                free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
+                called = "batch" if axis == 0 and not named else f"free_{len(named)}"
+                low = min(*(o[0] for o in options), length)
+                free[name][axis] = named.setdefault(key, free_name(called, low))
     first = next((name for name, axes in free.items() if 0 in axes), None)
     if first is not None:
         # inputs of another first length have a batch of their own, and stay as they are

@@ -35,6 +35,19 @@ class NamedRange(tuple[int, int]):
     name: str
 
 
+class FreeName(str):
+    """The name of a free dimension, which knows the least length that is asked for: code that needs so many may be traced."""
+
+    low: int = 1
+
+
+def free_name(name: str, low: int) -> FreeName:
+    """That name of a length which is at least so large."""
+    made = FreeName(name)
+    made.low = low
+    return made
+
+
 def of_dynamic_shapes(dynamic_shapes: object, inputs: Sequence[Feature]) -> dict[str, object]:
     """``dynamic_shapes`` as torch.export takes them, as the shapes that ``convert`` takes.
 

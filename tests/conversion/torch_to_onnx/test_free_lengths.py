@@ -205,3 +205,98 @@ def test_six_dimensions_of_a_picture_of_any_size() -> None:
         "1..3x4x8..20x8..20",
         [drawn(2, 4, 9, 11), drawn(1, 4, 8, 8), drawn(3, 4, 20, 13)],
     )
+
+
+def test_the_largest_of_windows_and_where_they_stand() -> None:
+    check(
+        [
+            lambda x: functional.max_pool2d(x, 2, return_indices=True),
+            lambda x: functional.max_pool2d(x, 3, 2, 1, ceil_mode=True, return_indices=True),
+            lambda x: functional.max_pool2d(x, 2, 1, dilation=2, return_indices=True),
+            lambda x: functional.max_pool2d(x, 2, 1, dilation=(1, 3)),
+            lambda x: functional.max_pool2d(x, 1, 2, return_indices=True),
+            lambda x: functional.max_pool3d(x[:, :1].reshape(2, 1, 1, *x.shape[2:]), (1, 2, 3), return_indices=True),
+        ],
+        [2, 3, (4, 24), (5, 20)],
+        [drawn(2, 3, 9, 7), drawn(2, 3, 4, 5), drawn(2, 3, 8, 20).round()],  # equal ones: the first counts
+    )
+
+
+def _back_in_place(x: Any) -> Any:
+    """SegNet's way up: what was largest goes back to where it stood."""
+    largest, places = functional.max_pool2d(x, 2, return_indices=True)
+    return functional.max_unpool2d(largest * 2, places, 2, output_size=x.shape)
+
+
+def test_what_was_largest_goes_back() -> None:
+    sizes = [(1, 2, 8, 6), (1, 2, 4, 4), (1, 2, 10, 20)]
+    check([_back_in_place], sizes, [drawn(*size) for size in sizes])
+
+
+def test_pools_along_one_axis() -> None:
+    check(
+        [
+            lambda x: functional.max_pool1d(x, 3),
+            lambda x: functional.max_pool1d(x, 3, 1, 1),
+            lambda x: functional.max_pool1d(x, 2, 2, 0, 2, ceil_mode=True),
+            lambda x: functional.max_pool1d(x[0], (2,)),
+            lambda x: functional.max_pool1d(x, 3, 2, 1, return_indices=True),
+        ],
+        [2, 4, (6, 24)],
+        [drawn(2, 4, 12), drawn(2, 4, 7), drawn(2, 4, 24)],
+    )
+
+
+def test_diagonals() -> None:
+    check(
+        [
+            lambda x: x.diagonal(dim1=1, dim2=2),
+            lambda x: x.diagonal(1, 2, 1),
+            lambda x: x.diagonal(-2, 1, 2),
+            lambda x: x.diagonal(0, 0, -1),
+            lambda x: torch.diag_embed((x @ x.mT).diagonal(dim1=-2, dim2=-1)),
+        ],
+        [2, (3, 9), (4, 12)],
+        [drawn(2, 5, 7), drawn(2, 9, 4), drawn(2, 3, 12)],
+    )
+
+
+def test_spectra_of_other_lengths_than_the_axis() -> None:
+    fft = torch.fft
+    check(
+        [
+            lambda x: torch.view_as_real(fft.rfft(x, n=2 * x.shape[-1])),
+            lambda x: torch.view_as_real(fft.fft(x, n=x.shape[-1] // 2)),
+            lambda x: torch.view_as_real(fft.rfft(x, n=8)),
+            lambda x: fft.irfft(fft.rfft(x), n=x.shape[-1]),
+            lambda x: fft.irfft(fft.rfft(x), n=x.shape[-1] // 2),
+            lambda x: fft.irfft(fft.rfft(x, n=2 * x.shape[-1]) ** 2, n=2 * x.shape[-1])[..., : x.shape[-1]],
+            lambda x: fft.irfft(fft.rfft(x, 16), n=x.shape[-1]),
+            lambda x: fft.ifft(x, n=x.shape[-1] + 3).abs(),
+            lambda x: fft.irfftn(fft.rfftn(x, dim=(-2, -1), norm="ortho"), s=x.shape[-2:], dim=(-2, -1), norm="ortho"),
+        ],
+        [2, (2, 6), (5, 32)],
+        [drawn(2, 3, 12), drawn(2, 2, 5), drawn(2, 6, 31)],
+    )
+
+
+def test_frames_and_back_over_a_free_length() -> None:
+    window = torch.hann_window(8)
+
+    def framed(x: Any) -> Any:
+        return torch.istft(torch.stft(x, 8, 4, window=window, return_complex=True) * 2, 8, 4, window=window)
+
+    check([framed], [2, (16, 64)], [drawn(2, 24), drawn(2, 16), drawn(2, 63)])
+
+
+def test_tensors_beside_a_length() -> None:
+    check(
+        [
+            lambda x: (x * 10) % x.shape[1],
+            lambda x: (x * 10).round().int() % x.shape[1],
+            lambda x: x * x.shape[1] + x.shape[1] - x / x.shape[1],
+            lambda x: torch.fmod(x * 10, x.shape[1]),
+        ],
+        [2, (3, 9)],
+        [drawn(2, 5), drawn(2, 9), drawn(2, 3)],
+    )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import coreproof as cp
+from coreproof.errors import ConversionError
 from tests.conversion.torch_to_onnx.test_forms import Called
 from tests.conversion.torch_to_onnx.test_free_lengths import check, drawn
 
@@ -136,3 +137,55 @@ def test_lengths_that_are_free() -> None:
         [1, (2, 16), 4],
         [drawn(1, 6, 4), drawn(1, 2, 4), drawn(1, 11, 4)],
     )
+
+
+class Codes(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """A codebook under a name that PyTorch's own graphs have for something else: it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = torch.nn.Embedding(6, 4)
+
+    def forward(self, x: Any) -> Any:
+        nearest = torch.cdist(x, self.code.weight).argmin(-1)
+        return F.one_hot(nearest, num_classes=6).float() @ self.code.weight
+
+
+def test_classes_are_counted_without_asking_for_them() -> None:
+    x = drawn(5, 4)
+    module = Codes().eval()
+    for precision, apart in (("fp32", 1e-6), ("fp16", 1e-2)):
+        made = cp.convert(cp.Source(module, (x,)), "mlprogram", precision=precision)  # type: ignore[arg-type]
+        with cp.session(made) as running:
+            (found,) = running.run({made.signature.inputs[0].name: x.numpy()}).values()
+        np.testing.assert_allclose(found, module(x).detach().numpy(), atol=apart)
+
+
+def test_as_many_classes_as_there_are_is_a_question_to_the_data() -> None:
+    module = Called(lambda x: F.one_hot(x.argmax(-1)).float())
+    with pytest.raises(ConversionError, match="one_hot"):
+        cp.convert(cp.Source(module, (drawn(5, 4),)), "mlprogram")
+
+
+def spoken(x: Any) -> Any:
+    window = torch.hann_window(8)
+    spectra = torch.stft(x.reshape(1, -1), 8, 4, window=window, return_complex=True)
+    return torch.istft(spectra * 2, 8, 4, window=window)
+
+
+def test_operands_that_pytorchs_exporter_does_not_take() -> None:
+    places = torch.tensor([[2, 0], [1, 1]], dtype=torch.int32)
+    functions = [
+        lambda x: x / torch.arange(1, 5.0),
+        lambda x: x.new_zeros(3, 4).index_put((places,), x[:2], accumulate=True),
+        lambda x: x[:, places],
+        lambda x: x[places[0], places[1]],
+        spoken,
+    ]
+    x = drawn(5, 4)
+    module = Called(lambda x: tuple(f(x) for f in functions)).eval()
+    source = cp.convert(cp.Source(module, (x,)), "onnx")
+    with cp.session(source) as running:
+        found = running.run({source.signature.inputs[0].name: x.numpy()})
+    for got, want in zip(found.values(), module(x), strict=True):
+        np.testing.assert_allclose(got, want.numpy(), atol=1e-5)

@@ -136,6 +136,18 @@ _NUMBERS = frozenset(("_local_scalar_dense", "equal", "allclose"))
 _ARRAYS = frozenset(("numpy", "tolist", "__array__"))
 
 
+_ASKING = frozenset(("cov", "corrcoef", "vander"))
+"""Operators that look at numbers, and raise for some, before they compute (``computed_unasked``)."""
+
+
+def _only_asks(func: Called, args: Arguments, named: Named) -> bool:
+    """Whether a function of PyTorch's takes numbers out of tensors for a check of its own, and nothing else."""
+    name = getattr(func, "__name__", "")
+    if name == "one_hot":  # told how many classes there are, it looks whether each number is one of them
+        return (args[1] if len(args) > 1 else (named or {}).get("num_classes", -1)) != -1
+    return name in _ASKING
+
+
 @contextmanager
 def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> Iterator[None]:
     torch = import_torch()
@@ -144,7 +156,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
     from torch.utils.weak import WeakTensorKeyDictionary
 
     follows, packed = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
-    depth: list[object] = []
+    depth: list[tuple[Called, Arguments, Named]] = []
     for tensor in inputs:
         follows[tensor] = True
 
@@ -158,8 +170,10 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
             if any(t in follows for t in read):
                 name = func.__name__.split(".")[0]
                 if name in _NUMBERS:
-                    if depth:
+                    if depth and not _only_asks(*depth[-1]):
                         found.read(made, model.name)
+                    elif depth:
+                        pass  # PyTorch's own code, whose answer does not hang on it
                     else:  # TorchScript asks, and not Python
                         found.scripted = True
                 elif name.startswith(PYTORCHS):
@@ -176,7 +190,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
 
     class Methods(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, func: Called, types: object, args: Arguments = (), kwargs: Named = None) -> object:
-            depth.append(func)
+            depth.append((func, args, kwargs))
             try:
                 made = func(*args, **(kwargs or {}))
             finally:

@@ -52,6 +52,10 @@ def complex_parts(real: Callable[[Target], Written | None]) -> Mapping[Target, W
         aten.addcmul.default: addcmul,
         aten.lerp.Tensor: lerp,
         aten.lerp.Scalar: lerp,
+        # numbers of Python's that are divided by, or that a tensor is taken from, PyTorch makes tensors of
+        aten.mul.Scalar: lambda z, by: _by_one(z, by, lambda a, b: a * b),
+        aten.add.Scalar: lambda z, other, alpha=1: _by_one(z, alpha * other, lambda a, b: a + b),
+        aten.sub.Scalar: lambda z, other, alpha=1: _by_one(z, alpha * other, lambda a, b: a - b),
         aten.masked_fill.Scalar: masked_fill,
         aten.masked_fill.Tensor: masked_fill,
         aten.ones_like.default: ones_like,
@@ -171,6 +175,12 @@ def _einsum(function: Written) -> Written:
 
 def _product(a: Complex, b: Complex) -> Complex:
     return a.multiplied(b, operators().MatMul)
+
+
+def _by_one(pairs: ir.Value, other: complex, function: Callable[[Complex, Complex], Complex]) -> ir.Value:
+    """Each number with one of Python's, real or complex."""
+    z = parted(pairs)
+    return function(z, constant(complex(other), z)).pairs
 
 
 def dot(a: ir.Value, b: ir.Value) -> ir.Value:

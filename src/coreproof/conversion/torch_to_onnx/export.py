@@ -261,7 +261,9 @@ def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tu
     """The free dimensions as torch.export takes them, input by input."""
     torch = import_torch()
     # one Dim a name, so that equal names are equal lengths
-    dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
+    names = {n for axes in free.values() for n in axes.values()}
+    # with the least length that is asked for: an irfft gives 2 * (n - 1), which is none of 1
+    dimensions = {n: torch.export.Dim(str(n), min=max(1, getattr(n, "low", 1))) for n in names}
     each = tuple({axis: dimensions[n] for axis, n in free.get(name, {}).items()} for name in model.input_names)
     # what forward takes as *args is one parameter to torch.export
     parameters = list(inspect.signature(model.module.forward).parameters.values())

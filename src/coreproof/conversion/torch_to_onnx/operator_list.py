@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import onnx_ir as ir
 
@@ -16,6 +17,7 @@ from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.losses import loss_operators
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
+from coreproof.conversion.torch_to_onnx.operands import operand_operators
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.picked import picking_operators
 from coreproof.conversion.torch_to_onnx.placed import placing_operators
@@ -38,6 +40,8 @@ def add_ours(known: OperatorList) -> None:
         known.register_op(operator, written, is_complex=True)
     for operator, written in _of_real_numbers().items():
         known.register_op(operator, written)
+    for operator, written in operand_operators(partial(_for_real_numbers, known)).items():
+        known.register_op(operator, written)
     aten = import_torch().ops.aten
     for operator, value in ((aten.full.default, None), (aten.zeros.default, 0), (aten.ones.default, 1)):
         real = next(each.onnx_function for each in known.get_decomps(operator) if not each.is_complex)
@@ -48,11 +52,11 @@ def add_ours(known: OperatorList) -> None:
 
 def _of_complex_numbers(known: OperatorList) -> Written:
     """How the operators are written where an operand is complex, that PyTorch's list leaves out."""
+    return {**complex_operators(), **complex_functions(), **complex_parts(partial(_for_real_numbers, known))}
 
-    def for_real_numbers(operator: Callable[..., object]) -> Callable[..., ir.Value] | None:
-        return next((each.onnx_function for each in known.get_decomps(operator) if not each.is_complex), None)
 
-    return {**complex_operators(), **complex_functions(), **complex_parts(for_real_numbers)}
+def _for_real_numbers(known: OperatorList, operator: Callable[..., object]) -> Callable[..., ir.Value] | None:
+    return next((each.onnx_function for each in known.get_decomps(operator) if not each.is_complex), None)
 
 
 def _of_real_numbers() -> Written:

@@ -186,17 +186,38 @@ def grid_sampler_3d(
 
 def diagonal(x: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
     """The elements where two axes go on together; as the exporter writes it, an infinity beside them makes all of them NaN."""
-    op, (order, rows, columns) = operators(), _two_axes(x, dim1, dim2)
-    flat = op.Reshape(op.Transpose(x, perm=order), whole(*[0] * (len(order) - 2), -1))
-    return op.Gather(flat, whole(*map(int, np.flatnonzero(np.eye(rows, columns, offset)))), axis=-1)
+    op, order = operators(), _last_two(x, dim1, dim2)
+    moved = op.Transpose(x, perm=order)
+    flat = op.Reshape(moved, whole(*[0] * (len(order) - 2), -1))
+    rows, columns = (lengths(x)[axis] for axis in order[-2:])
+    if isinstance(rows, int) and isinstance(columns, int):
+        return op.Gather(flat, whole(*map(int, np.flatnonzero(np.eye(rows, columns, offset)))), axis=-1)
+    shape = op.Shape(moved)
+    tall, wide = (op.Gather(shape, _int(at), axis=0) for at in (-2, -1))
+    down, right = max(-offset, 0), max(offset, 0)
+    # of both axes the one that ends first
+    low, high = op.Sub(tall, _int(down)), op.Sub(wide, _int(right))
+    shorter = op.Where(op.Less(low, high), low, high)
+    along = op.Range(_int(0), op.Where(op.Less(shorter, _int(0)), op.Constant(value=_int(0)), shorter), _int(1))
+    place = op.Add(op.Mul(op.Add(along, _int(down)), wide), op.Add(along, _int(right)))
+    return op.Gather(flat, place, axis=-1)
+
+
+def _int(value: int) -> ir.TensorProtocol:
+    return ir.tensor(value, dtype=ir.DataType.INT64)
 
 
 def _two_axes(x: ir.Value, dim1: int, dim2: int) -> tuple[list[int], int, int]:
     """The order of the axes in which these two are the last, and their lengths."""
+    order = _last_two(x, dim1, dim2)
+    return order, known_length(x, order[-2], "a diagonal"), known_length(x, order[-1], "a diagonal")
+
+
+def _last_two(x: ir.Value, dim1: int, dim2: int) -> list[int]:
+    """The order of the axes in which these two are the last."""
     rank = len(lengths(x))
     first, second = dim1 % rank, dim2 % rank
-    order = [axis for axis in range(rank) if axis not in (first, second)] + [first, second]
-    return order, known_length(x, first, "a diagonal"), known_length(x, second, "a diagonal")
+    return [axis for axis in range(rank) if axis not in (first, second)] + [first, second]
 
 
 def diagonal_scatter(x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:

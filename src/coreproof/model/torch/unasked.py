@@ -2,14 +2,15 @@
 
 A covariance asks whether its weights are negative, combinations are picked by a mask that counts, the Gaussian loss raises for
 a negative variance, a distribution for a sample that is none of its own, a transformer asks whether its mask is causal: each is
-an answer that data gives, at which a trace ends. What is computed does not hang on it.
+an answer that data gives, at which a trace ends. What is computed does not hang on it. A pool over one axis compares lengths,
+which holds a free one fixed; the one over two axes, which it is, does not.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -32,6 +33,7 @@ def computed_unasked() -> Iterator[None]:
         aten.cov.default: covariance,
         aten.corrcoef.default: correlation,
         aten.vander.default: powers,
+        aten.max_pool1d.default: pooled,
     }
     with (
         computed_by(stand_ins, [torch._C.DispatchKey.CompositeImplicitAutograd]),
@@ -107,6 +109,24 @@ def powers(x: torch.Tensor, N: int | None = None, increasing: bool = False) -> t
     for _ in range(count - 1):
         made.append(made[-1] * x)
     return torch.stack(made[:count] if increasing else made[:count][::-1], 1) if count else x.new_empty((x.shape[0], 0))
+
+
+def pooled(
+    x: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> torch.Tensor:
+    """[..., channels, length] -> the largest of each window, as a plane that is one high."""
+    import torch
+
+    along = stride or kernel_size
+    plane = torch.max_pool2d(
+        x.unsqueeze(-2), (1, *kernel_size), (1, *along), (0, *padding), (1, *dilation), ceil_mode=ceil_mode
+    )
+    return plane.squeeze(-2)
 
 
 def gaussian_loss(

@@ -11,6 +11,7 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import in_floats
+from coreproof.conversion.onnx_to_coreml.ops.sliding_pools import Sliding, largest_of_windows
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
 from coreproof.conversion.windows import Pads, reach_beyond, reaches
 from coreproof.model.budget import afford
@@ -35,6 +36,10 @@ def max_pool(
     wants_places = len(ctx.node.outputs) > 1 and (ctx.node.outputs[1].uses() or ctx.node.outputs[1].is_graph_output())
     # MIL's pools have no dilations, and do not say where they found the largest
     if wants_places or any(d != 1 for d in dilations):
+        if not all(isinstance(n, int | np.integer) for n in x.shape[2:]) and not storage_order:
+            sliding = Sliding(kernel_shape, strides, dilations, padding)
+            found = largest_of_windows(ctx, x, sliding, wants_places=bool(wants_places))
+            return found if wants_places else found[0]
         windows = _windows(ctx, x, kernel_shape, strides, dilations, padding)
         largest = _largest(ctx, x, windows)
         return [largest, _places(ctx, x, windows, storage_order)] if wants_places else largest

@@ -38,7 +38,7 @@ def _dft(ctx: Context, x: Operand, length: Operand | None, axis: int, *, inverse
     """Half of a spectrum is asked for (onesided), or given, of which the transform back is real (onesided and inverse)."""
     axis = axis_of(axis, ctx.rank(x))
     back = inverse and onesided
-    if not is_known(x.shape[axis]):
+    if not is_known(x.shape[axis]) or (length is not None and not _is_constant(length)):
         return _dft_free(ctx, x, length, axis, inverse=inverse, onesided=onesided)
     given = int(x.shape[axis])
     size = 2 * (given - 1) if back else given
@@ -56,27 +56,49 @@ def _dft(ctx: Context, x: Operand, length: Operand | None, axis: int, *, inverse
     return _transformed(ctx, part(ctx, x, axis, 0, taken) if taken < given else x, axis, waves, is_real=back)
 
 
+def _is_constant(operand: Operand) -> bool:
+    return isinstance(operand, np.ndarray) or operand.val is not None
+
+
 def _dft_free(ctx: Context, x: Operand, length: Operand | None, axis: int, *, inverse: bool, onesided: bool) -> Result:
-    """Of an axis of free length, whose waves are computed while the model runs; products are reduced where they are exact."""
-    if length is not None or (inverse and onesided):
-        raise ctx.refuse("the length of the axis is free, and that of the result another", "a fixed length")
-    mb = ctx.mb
-    count = length_of(ctx, x, axis)
-    size = mb.squeeze(x=count, axes=[0])
-    samples = mb.range_1d(start=np.int32(0), end=size, step=np.int32(1))
-    frequencies = samples
-    if onesided:
-        half = mb.add(x=mb.floor_div(x=size, y=np.int32(2)), y=np.int32(1))
-        frequencies = mb.range_1d(start=np.int32(0), end=half, step=np.int32(1))
+    """Of an axis of free length, or to one, whose waves are computed while the model runs; products are reduced where exact."""
+    mb, back = ctx.mb, inverse and onesided
+    given = length_of(ctx, x, axis)
+    size: Operand
+    if length is not None:
+        size = mb.reshape(x=mb.cast(x=length, dtype="int32"), shape=[1])
+    else:
+        size = mb.mul(x=mb.sub(x=given, y=np.int32(1)), y=np.int32(2)) if back else given
+    half = mb.add(x=mb.floor_div(x=size, y=np.int32(2)), y=np.int32(1))
+    samples, frequencies = _counted(ctx, given), _counted(ctx, half if onesided and not back else size)
     products = mb.mul(x=mb.expand_dims(x=samples, axes=[1]), y=mb.expand_dims(x=frequencies, axes=[0]))
-    turns = mb.real_div(x=mb.cast(x=mb.mod(x=products, y=count), dtype="fp32"), y=mb.cast(x=count, dtype="fp32"))
+    turns = mb.real_div(x=mb.cast(x=mb.mod(x=products, y=size), dtype="fp32"), y=mb.cast(x=size, dtype="fp32"))
     angles = mb.mul(x=turns, y=np.float32(2 * np.pi))
     cosines, sines = mb.cos(x=angles), mb.sin(x=angles)
     if inverse:
-        share = mb.inverse(x=mb.cast(x=count, dtype="fp32"), epsilon=np.float32(0))
-        cosines, sines = mb.mul(x=cosines, y=share), mb.mul(x=mb.sub(x=np.float32(0), y=sines), y=share)
+        sines = mb.mul(x=sines, y=np.float32(-1))
+    if inverse or length is not None:
+        shares = _shares(ctx, samples, size, half if back else size, inverse=inverse, back=back)
+        shares = mb.expand_dims(x=shares, axes=[1])
+        cosines, sines = mb.mul(x=cosines, y=shares), mb.mul(x=sines, y=shares)
     narrow = tuple(mb.cast(x=wave, dtype=float_name(ctx)) for wave in (cosines, sines))
-    return _transformed(ctx, x, axis, narrow, is_real=False)
+    return _transformed(ctx, x, axis, narrow, is_real=back)
+
+
+def _counted(ctx: Context, count: Operand) -> Operand:
+    """0, 1, 2 ... below a count of shape [1]."""
+    return ctx.mb.range_1d(start=np.int32(0), end=ctx.mb.squeeze(x=count, axes=[0]), step=np.int32(1))
+
+
+def _shares(ctx: Context, samples: Operand, size: Operand, taken: Operand, *, inverse: bool, back: bool) -> Operand:
+    """What each sample counts: nothing from ``taken`` on, a share of the whole on the way back, twice for its mirror image."""
+    mb = ctx.mb
+    shares = mb.cast(x=mb.less(x=samples, y=taken), dtype="fp32")
+    if back:  # all but the first and, of an even length, the last stand for their mirror images too
+        twice = mb.mod(x=mb.mul(x=samples, y=np.int32(2)), y=size)
+        mirrored = mb.cast(x=mb.not_equal(x=twice, y=np.int32(0)), dtype="fp32")
+        shares = mb.mul(x=shares, y=mb.add(x=mirrored, y=np.float32(1)))
+    return mb.real_div(x=shares, y=mb.cast(x=size, dtype="fp32")) if inverse else shares
 
 
 def _transformed(ctx: Context, x: Operand, axis: int, waves: Sequence[Operand], *, is_real: bool) -> Result:
