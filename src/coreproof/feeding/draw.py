@@ -145,6 +145,8 @@ def _additive(shape: tuple[int, ...], rng: np.random.Generator, number: int, dty
 def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role, number: int) -> Array:
     low = math.ceil(role.low)
     high = max(low, math.floor(role.high))  # no whole number may lie between the ends
+    if role.tables is not None and role.columns and len(shape) >= -role.tables:
+        return _by_table(shape, rng, role, number)
     columns = role.columns if role.columns and shape and shape[-1] == len(role.columns) else None
     size = math.prod(shape)
     if columns is not None:
@@ -165,6 +167,18 @@ def _indices(shape: tuple[int, ...], rng: np.random.Generator, role: Role, numbe
     # a lone one cannot be both ends at once: it is one, the other, and any in turn
     ends = [high, low, *sorted(role.among)] if size > 1 else [[high], [low], []][number % 3]
     return _scattered(drawn, rng, ends, low, high)
+
+
+def _by_table(shape: tuple[int, ...], rng: np.random.Generator, role: Role, number: int) -> Array:
+    """Indices of which each part along an axis picks from a table of its own, up to its last entry."""
+    drawn, rest = np.zeros(shape, np.int64), replace(role, columns=None, tables=None)
+    assert role.columns is not None
+    assert role.tables is not None
+    parts = np.moveaxis(drawn, role.tables, 0)
+    for part, length in zip(parts, role.columns, strict=False):
+        own = replace(rest, low=0, high=length - 1) if length else rest
+        part[...] = _indices(part.shape, rng, own, number)
+    return drawn
 
 
 def _scattered(value: Array, rng: np.random.Generator, wanted: Iterable[float], low: float, high: float) -> Array:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -30,6 +31,7 @@ Inputs: TypeAlias = Sample | Sequence[Sample]
 Pair: TypeAlias = tuple[Sample, Sample]
 Sessions: TypeAlias = tuple[Session, Session | None]
 SEED = 20180607
+_INDICES = re.compile(r"indices of ([\d,]+) rows of ")
 
 
 def random_sample(
@@ -95,15 +97,23 @@ def roles_for(reference: Model, candidate: Model, sessions: Sessions | None = No
 
     ``sessions``: the two models ready to run, if they are.
     """
+    return _roles(reference, candidate, sessions)[0]
+
+
+def _roles(
+    reference: Model, candidate: Model, sessions: Sessions | None = None
+) -> tuple[dict[str, Role], dict[str, Role]]:
+    """The same, and what the reference alone says."""
     reference_session, candidate_session = sessions or (None, None)
     of_reference = roles_of(reference, reference_session)
     of_candidate = of_reference if candidate is reference else roles_of(candidate, candidate_session)
     pairs = match_inputs(reference.signature, candidate.signature)
     alone = text_columns(reference.signature, candidate.signature)
-    return {
+    found = {
         **{name: of_reference[name] for name in alone if name in of_reference},
         **{a.name: joint(of_reference.get(a.name), of_candidate.get(b.name)) for a, b in pairs},
     }
+    return found, of_reference
 
 
 def random_feeds(reference: Model, candidate: Model, seed: int = SEED, sessions: Sessions | None = None) -> Pair:
@@ -172,10 +182,11 @@ class _Plan:
     end: End
     said: str
     zeros: bool = False
+    own: bool = False
 
     @property
     def large(self) -> bool:
-        return not self.zeros and (self.number == MIXED or SCALES[self.number % len(SCALES)] > 1)
+        return not self.zeros and not self.own and (self.number == MIXED or SCALES[self.number % len(SCALES)] > 1)
 
 
 _LARGE = 1 << 22
@@ -193,7 +204,12 @@ class Draft:
         self.reference, self.candidate = reference, candidate
         self.seed = seed
         self.matched = match_inputs(reference.signature, candidate.signature)
-        self.roles = roles_for(reference, candidate, sessions)
+        self.roles, own = _roles(reference, candidate, sessions)
+        self.wider = {
+            a.name: role
+            for a, _ in self.matched
+            if (role := _wider(own.get(a.name, PLAIN), self.roles.get(a.name, PLAIN))) is not None
+        }
         self.graphs = [reference.graph, candidate.graph]
         # all of it by name: a function that held this draft would hold the models with it in a circle
         self.ends = Ends(self.matched, self.graphs, partial(_count, reference, candidate, seed, self.roles, sessions))
@@ -217,6 +233,20 @@ class Draft:
             said += f"; left out, for want of a finite answer of the reference: {names}"
         return said + "".join(f"; {note}" for note in self.ends.notes)
 
+    def rows_fed(self, samples: Sequence[Sample]) -> Iterator[str]:
+        """In words, of how many rows of a table the reference's samples name one, where it is not all: what differs in others."""
+        for a, _ in self.matched:
+            role = self.roles.get(a.name, PLAIN)
+            counted = _INDICES.match(role.why) if role.kind == "index" and role.tables is None else None
+            # behind a sum or beside an axis the numbers fed are not those of the rows
+            if counted is None or (role.low, role.high) != (0, int(counted[1].replace(",", "")) - 1):
+                continue
+            named = np.unique(np.concatenate([np.asarray(sample[a.name]).reshape(-1) for sample in samples]))
+            rows = int(counted[1].replace(",", ""))
+            many = int(np.count_nonzero((named >= 0) & (named < rows)))
+            if many < rows:
+                yield f"{many:,} of {role.why.removeprefix('indices of ')} fed"
+
     def _planned(self) -> Iterator[_Plan]:
         numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
         scaled = any(self._scales(a) for a in numbers)
@@ -235,6 +265,8 @@ class Draft:
             yield _Plan(number, ends[number], " at ".join(filter(None, (size, end))) or f"draw {number + 1}")
         if any(self._zeroed(a) for a in numbers):
             yield _Plan(count, "usual", "zeros alone", zeros=True)
+        if self.wider:
+            yield _Plan(len(SCALES), "usual", "indices that the reference alone allows", own=True)
 
     def _scales(self, feature: Feature) -> bool:
         role = self.roles.get(feature.name, PLAIN)
@@ -257,7 +289,7 @@ class Draft:
             self.reference.signature,
             self.candidate.signature,
             self.seed,
-            self.roles,
+            {**self.roles, **self.wider} if plan.own else self.roles,
             number=plan.number,
             shapes=self.shapes(plan.end),
             graphs=self.graphs,
@@ -271,6 +303,16 @@ class Draft:
             {**reference, **{name: np.zeros_like(np.asarray(reference[name])) for name, _ in zeroed}},
             {**candidate, **{name: np.zeros_like(np.asarray(candidate[name])) for _, name in zeroed}},
         )
+
+
+def _wider(own: Role, both: Role) -> Role | None:
+    """The indices that the reference takes and the candidate, as its operators say, does not: it may be wrong in that."""
+    finite = all(-math.inf < end < math.inf for role in (own, both) for end in (role.low, role.high))
+    if own.kind != "index" or both.kind != "index" or not finite or own.symbol is not None:
+        return None
+    if own.low < both.low:
+        return replace(both, low=own.low, high=both.low - 1)
+    return replace(both, low=both.high + 1, high=own.high) if own.high > both.high else None
 
 
 def _count(

@@ -235,7 +235,9 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
             found = _measured_on(run, found, samples, rest, progress)
             break
     assert found is not None
-    inputs = describe([samples.pairs[at][0] for at in used], samples.said + told)
+    seen = [samples.pairs[at][0] for at in used]
+    told += "".join(f"; {few}" for few in fed.draft.rows_fed(seen)) if fed.draft is not None else ""
+    inputs = describe(seen, samples.said + told)
     return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from coreproof.feeding.roles.flow import COMPARES, LOGIC, Flow, FlowStep
+from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role, reaching
 from coreproof.feeding.roles.rules import (
     ADDITIVE,
@@ -27,9 +27,25 @@ from coreproof.feeding.roles.rules import (
 def _ends(flow: Flow, name: str) -> tuple[float, float] | None:
     """The least and the greatest number of a constant."""
     value = flow.constant(name)
+    if value is None and (counted := _counted(flow, name)) is not None:
+        return counted
     if value is None or not value.size or value.dtype.kind not in "biuf":
         return None
     return float(np.min(value)), float(np.max(value))
+
+
+def _counted(flow: Flow, name: str) -> tuple[float, float] | None:
+    """The ends of what counts from a known number in known steps, moved about: ``torch.arange(5)``."""
+    step, seen = flow.producers.get(name), 0
+    while step is not None and step.operator in MOVES and seen < 20:
+        name, step, seen = step.operand(0), flow.producers.get(step.operand(0)), seen + 1
+    if step is None or step.operator != "Range":
+        return None
+    start, delta, length = flow.number(step.operand(0)), flow.number(step.operand(2)), flow.length(name, 0)
+    if start is None or delta is None or not isinstance(length, int):
+        return None
+    last = start + delta * (length - 1)
+    return min(start, last), max(start, last)
 
 
 def _through(result: Role, factor: float, low: float, high: float) -> Role:
@@ -285,6 +301,8 @@ def _limits(step: FlowStep, flow: Flow) -> tuple[float, float]:
 
 def _within(result: Role, low: float, high: float) -> Role:
     """What is left to ask where the result lies between ``low`` and ``high`` in any case."""
+    if result.kind == "index" and result.bounded and result.symbol is None:
+        return _held(result.moved(), low, high)
     if result.kind != "number":
         return result.moved()
     if low > result.low or (low == result.low and not result.above):
@@ -294,6 +312,15 @@ def _within(result: Role, low: float, high: float) -> Role:
     if result.nonzero and (low > 0 or high < 0):
         result = replace(result, nonzero=False)
     return result
+
+
+def _held(result: Role, low: float, high: float) -> Role:
+    """Indices that are held within ends: a quarter of as many lie beyond one that is enough, where the holding shows."""
+    beyond = (result.high - result.low) // 4 + 1
+    if not beyond < math.inf:
+        return result
+    lowest = result.low - beyond if low >= result.low else result.low
+    return replace(result, low=lowest, high=result.high + beyond if high <= result.high else result.high)
 
 
 @rule("Pow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from functools import reduce
@@ -89,6 +90,8 @@ def joint(a: Role | None, b: Role | None) -> Role:
     """
     if a is None or b is None:
         return a or b or PLAIN
+    if a.tables is not None and b.tables is None and b.kind == "index":
+        b = replace(b, low=-math.inf, high=math.inf)  # of the columns it saw the shortest table
     if b.kind == "length" and a.kind in ("length", "index") and a.bounded:
         return replace(a, among=a.among | b.among)
     return merged(a, b)

@@ -11,10 +11,10 @@ from coreproof.feeding.roles.rules import Asked, rule, sized
 
 @rule("Slice")
 def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), result.moved()
     shape = flow.shape(step.operand(0))
     axes = flow.constant(step.operand(3)) if step.operand(3) else None
     named = range(len(shape)) if axes is None else [int(a) for a in axes.reshape(-1)]
+    yield step.operand(0), _of_slice(step, result, flow, list(named))
     lengths = [n for a in named if isinstance(n := flow.length(step.operand(0), a), int)]
     shortest = min(lengths, default=2)
     start, end = flow.number(step.operand(1)), flow.number(step.operand(2))
@@ -37,6 +37,24 @@ def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
         yield step.operand(2), sized(shortest // 2 + 1, max(shortest // 2 + 1, shortest), "ends of `Slice`")
     yield step.operand(3), sized(0, max(0, len(shape) - 1), "axes of `Slice`", tuple(range(len(shape))))
     yield step.operand(4), sized(1, 2, "steps of `Slice`")
+
+
+def _of_slice(step: FlowStep, result: Role, flow: Flow, axes: list[int]) -> Role:
+    """What is asked of a value that is cut: where one part along one axis is left, of that part alone."""
+    ends = [flow.constant(step.operand(place)) for place in (1, 2)]
+    known, rank = step.operand(0), len(flow.shape(step.operand(0)))
+    lengths = [flow.length(known, axis) for axis in axes]
+    if any(end is None or end.size != len(axes) for end in ends):
+        return result.moved()
+    cut: list[tuple[int, int, int]] = []
+    for axis, length, *places in zip(axes, lengths, *(end.reshape(-1) for end in ends if end is not None), strict=True):
+        if not isinstance(length, int):
+            return result.moved()
+        first, last = (min(max(int(n) + length if n < 0 else int(n), 0), length) for n in places)
+        if (first, last) != (0, length):
+            cut.append((first, length, axis - rank if axis >= 0 else axis) if last - first == 1 else (-1, 0, 0))
+    # one part along one axis, and all of the others
+    return result.column(*cut[0]) if len(cut) == 1 else result.moved()
 
 
 def _negated(flow: Flow, name: str) -> bool:

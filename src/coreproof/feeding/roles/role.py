@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["compared", "unsure", "number", "scores", "mask", "additive", "length", "index", "category"]
 _WEIGHT: dict[Kind, int] = {
@@ -30,8 +30,9 @@ class Role:
     of ``choices``, whole numbers or texts that are looked up.
 
     ``columns`` are the lengths that the last axis' entries pick from, ``exact`` numbers that are known to fit, both only where
-    the value is read as it is. ``symbol`` names the free dimension that bounds an index. ``distinct``: an index that is
-    written to more than once has no defined result. ``rising``: sorted along the last axis, as what is
+    the value is read as it is. ``tables``: the columns are parts along this axis that pick from a table each, which are cut out
+    one by one; 0 stands for one that nothing is known of. ``symbol`` names the free dimension that bounds an index. ``distinct``:
+    an index that is written to more than once has no defined result. ``rising``: sorted along the last axis, as what is
     searched. ``reach``: so far whole numbers have to go that what reads them shows (``x // 3600`` is 0 for all small ones).
     ``why`` says in words who asks.
     """
@@ -44,6 +45,7 @@ class Role:
     nonzero: bool = False
     symbol: str | None = None
     columns: tuple[int, ...] | None = None
+    tables: int | None = None
     exact: tuple[int, ...] | None = None
     distinct: bool = False
     rising: bool = False
@@ -67,8 +69,17 @@ class Role:
         """The role behind an operator that moves values about: what holds for single places only is lost."""
         if self.columns is None and self.exact is None and not self.rising:
             return self
-        high = min(self.high, *(n - 1 for n in self.columns)) if self.columns else self.high
-        return replace(self, columns=None, exact=None, rising=False, high=high)
+        high = min(self.high, *(n - 1 for n in self.columns if n)) if self.columns else self.high
+        return replace(self, columns=None, tables=None, exact=None, rising=False, high=high)
+
+    def column(self, place: int, of: int, axis: int) -> Role:
+        """What a value has to hold of which the part ``place``, of so many along an axis from the end, has to hold this."""
+        if self.kind != "index" or self.low != 0 or not 0 <= self.high < math.inf or not -of <= place < of:
+            return self.moved()
+        whole = self.moved()
+        columns = [0] * of
+        columns[place] = math.floor(whole.high) + 1
+        return replace(whole, columns=tuple(columns), tables=axis, distinct=False)
 
     def affine(self, factor: float, low: float, high: float) -> Role:
         """What x has to hold so that ``factor * x + c`` holds this, for every c from ``low`` to ``high``."""
@@ -117,6 +128,8 @@ def merged(one: Role | None, other: Role) -> Role:
     # the two ask for what no number is: the stronger reading stands
     if low > high:
         return replace(first, among=among, rising=rising, reach=reach)
+    if first.tables is not None and first.tables == second.tables:
+        return replace(first, **_by_table(first, second), among=among, low=low, high=high, reach=reach)
     tighter = second if (second.low, -second.high) > (first.low, -first.high) and second.kind == first.kind else first
     return replace(
         first,
@@ -134,3 +147,15 @@ def merged(one: Role | None, other: Role) -> Role:
         reach=reach,
         why=tighter.why or first.why or second.why,
     )
+
+
+def _by_table(one: Role, other: Role) -> dict[str, Any]:
+    """What two readers of columns that pick from a table each ask for together."""
+    pairs = list(zip(one.columns or (), other.columns or (), strict=False))
+    columns = tuple(min(a, b) if a and b else max(a, b) for a, b in pairs)
+    said = ", ".join(f"{n:,}" if n else "any" for n in columns[:_TOLD]) + (", ..." if len(columns) > _TOLD else "")
+    return {"columns": columns, "why": f"indices of {said} rows, a table for each of {len(columns)} columns"}
+
+
+_TOLD = 5
+"""Of so many tables the lengths are told."""

@@ -184,11 +184,25 @@ def _looked_up(step: FlowStep, result: Role, flow: Flow) -> Asked:
 def _gather(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices = step.operand(0), step.operand(1)
     if data not in flow.static:
-        yield data, result.moved()
+        yield data, _of_part(flow, data, step.integer("axis"), flow.constant(indices), result)
     if flow.dtype(indices) == "bool":  # PyTorch picks by truth values as well
         yield indices, MASK
         return
     yield indices, picks(flow, data, step.integer("axis"), distinct=bool(step.integer("written")))
+
+
+def _of_part(flow: Flow, data: str, axis: int, place: np.ndarray | None, result: Role) -> Role:
+    """What a value has to hold of which one part along an axis is taken out, which has to hold ``result``."""
+    length, rank = flow.length(data, axis), len(flow.shape(data))
+    if place is None or place.size != 1 or place.dtype.kind not in "iuf" or not isinstance(length, int):
+        return result.moved()
+    return result.column(int(place.reshape(-1)[0]), length, axis - rank if axis >= 0 else axis)
+
+
+@rule("Column")
+def _column(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    data = step.operand(0)
+    yield data, _of_part(flow, data, step.integer("axis"), np.asarray(step.integer("place")), result)
 
 
 @rule("ScatterElements", "Scatter")

@@ -264,9 +264,20 @@ def _narrow(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep
 def _select(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     data, _, place = args
     if not hasattr(place, "name"):
-        yield FlowStep("Identity", (at.operand(data),), (out,))
+        yield FlowStep("Column", (at.operand(data),), (out,), {"axis": _integer(args[1]), "place": _integer(place)})
         return
     yield FlowStep("Gather", (at.operand(data), at.operand(place)), (out,), {"axis": _integer(args[1])})
+
+
+@_form("getitem")
+def _part(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    made, place = args[0], args[1]
+    if not str(getattr(made, "target", "")).startswith("aten.unbind"):
+        yield FlowStep("getitem", (at.operand(made),), (out,))
+        return
+    data, *axis = made.args  # type: ignore[attr-defined] # a node, as it has a target
+    where = {"axis": _integer(axis[0]) if axis else 0, "place": _integer(place)}
+    yield FlowStep("Column", (at.operand(data),), (out,), where)
 
 
 @_form("topk")
