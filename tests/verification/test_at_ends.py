@@ -39,9 +39,9 @@ class Limited(torch.nn.Module):
         return x + self.places(torch.arange(x.shape[1]))
 
 
-def converted(module: Any, shapes: Any, **more: Any) -> Any:
+def converted(module: Any, shapes: Any, precision: Any = "fp32", **more: Any) -> Any:
     torch.manual_seed(0)
-    return cp.convert((module.eval(), (torch.ones(1, 16, 4),)), "mlprogram", precision="fp32", shapes=shapes, **more)
+    return cp.convert((module.eval(), (torch.ones(1, 16, 4),)), "mlprogram", precision=precision, shapes=shapes, **more)
 
 
 def test_both_ends_are_run_and_told() -> None:
@@ -316,3 +316,32 @@ def test_of_a_list_each_shape_is_tried_also_one_as_large_as_the_largest() -> Non
     ends = Ends([(free, made)], [])
     tried = [ends.shapes("low"), ends.shapes("high"), *ends.between()]
     assert sorted(shapes["x"] for shapes in tried) == sorted(listed)
+
+
+class Turning(torch.nn.Module):
+    """The angle of a direction that is nearly along the axis: the arc cosine of nearly 1 takes float16's last step far."""
+
+    def forward(self, x: Any) -> Any:
+        flat = torch.cat([x[..., :1] + 8, 0.2 * x[..., 1:]], -1)
+        return torch.acos(torch.nn.functional.normalize(flat, dim=-1)[..., 0]) * 5
+
+
+def test_what_rounding_explains_at_other_lengths_is_no_difference() -> None:
+    made = converted(Turning(), {"x": [1, (4, 32), 4]}, "fp16")
+    assert "likewise" in made.notes[-1], made.notes
+
+
+class Piled(torch.nn.Module):
+    """A sum of squares that leaves float16 where it is long."""
+
+    def forward(self, x: Any) -> Any:
+        high = torch.where(x > 0, 60.0, 59.0)
+        return (high * high).cumsum(1)[:, -1]
+
+
+def test_what_float16_does_at_other_lengths_is_called_so_and_not_baked_in() -> None:
+    with pytest.raises(ConversionError) as told:
+        converted(Piled(), {"x": [1, (4, 64), 4]}, "fp16")
+    assert "float16 makes another answer" in str(told.value)
+    assert "baked in" not in str(told.value)
+    assert "likewise" in converted(Piled(), {"x": [1, (4, 64), 4]}).notes[-1]

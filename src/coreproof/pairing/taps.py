@@ -281,7 +281,7 @@ def _sequences(reference: Session, partners: Collection[str], own: Collection[st
 
 
 def _texts(of: Session) -> set[str]:
-    return {f.name for f in of.signature.outputs if f.dtype in ("string", "str", "object")}
+    return {f.name for f in of.signature.outputs if f.kind == "string" or f.dtype in ("string", "str", "object")}
 
 
 def as_array(value: object) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -34,12 +35,21 @@ class AtEnds:
     said: str = ""
 
 
+class Rounded(Enum):
+    """Whether what differs comes of float16 alone, and whether rounding explains so much."""
+
+    NOT = "not"
+    EXPLAINED = "explained"
+    TOO_MUCH = "too much"
+
+
 @dataclass(frozen=True)
 class ConvertedPair:
     """A source and what was made of it, ready to run.
 
     ``taken`` is the source's signature, in which what was freed has no fixed length; ``differ`` tells by how much two answers
-    differ, 0 where that is nothing; ``handed`` makes of a drawn sample what the source takes.
+    differ, 0 where that is nothing; ``handed`` makes of a drawn sample what the source takes. ``rounded`` says of a difference,
+    given both samples and the source's answer, whether it comes of float16 alone, and whether rounding explains it.
     """
 
     source: Model
@@ -50,6 +60,7 @@ class ConvertedPair:
     roles: Mapping[str, Role]
     differ: Callable[[Mapping[str, object], Mapping[str, object]], float]
     handed: Callable[[Sample], Sample]
+    rounded: Callable[[Sample, Sample, Mapping[str, object]], Rounded]
 
     def drawn(self, shapes: Shapes) -> tuple[Sample, Sample]:
         """One draw of these lengths for both, without equal numbers where an output is whole: it may be a place among them.
@@ -85,7 +96,7 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
             problem = f"the source itself does not run: {error}"
         if problem is not None:
             return AtEnds(
-                f"at the {end} end of the declared lengths ({_in_words(shapes)}) {problem}{_baked(pair, shapes)}"
+                f"at the {end} end of the declared lengths ({_in_words(shapes)}) {_told(pair, shapes, problem)}"
             )
     if len(seen) == 1:
         return AtEnds()
@@ -99,12 +110,16 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
             continue
         if problem is not None:
             return AtEnds(
-                f"between the ends of the declared lengths ({_in_words(shapes)}) {problem}{_baked(pair, shapes)}"
+                f"between the ends of the declared lengths ({_in_words(shapes)}) {_told(pair, shapes, problem)}"
             )
     if tried := len(inside) - len(unrun):
         said += f", and at {tried} {'shape' if tried == 1 else 'shapes'} between"
     notes = [*ends.notes, *([f"the source itself does not run at {' and at '.join(unrun)}"] if unrun else [])]
     return AtEnds(None, said + "".join(f"; {note}" for note in notes))
+
+
+def _told(pair: ConvertedPair, shapes: Shapes, problem: str) -> str:
+    return problem if problem.startswith(_BY_FLOAT16) else problem + _baked(pair, shapes)
 
 
 def _count(pair: ConvertedPair, usual: Shapes) -> int:
@@ -127,9 +142,15 @@ def _problem(pair: ConvertedPair, shapes: Shapes) -> str | None:
         return f"the converted model does not run: {_first_line(error)}"
     off = pair.differ(expected, got)
     # ``differ`` gives 0 for what rounding may do
-    if off <= 0:
+    rounded = Rounded.EXPLAINED if off <= 0 else pair.rounded(source_sample, made_sample, expected)
+    if rounded is Rounded.EXPLAINED:
         return None
+    if rounded is Rounded.TOO_MUCH:
+        return f"{_BY_FLOAT16}: off by {off:.2g} of the scale, and as the source in float32"
     return f"the converted model does not answer as its source does: off by {off:.2g} of the scale"
+
+
+_BY_FLOAT16 = "float16 makes another answer of the converted model's"
 
 
 def _baked(pair: ConvertedPair, shapes: Shapes) -> str:

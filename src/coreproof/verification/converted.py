@@ -28,7 +28,7 @@ from coreproof.pairing.class_names import other_names
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
-from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
+from coreproof.verification.at_ends import AtEnds, ConvertedPair, Rounded, at_ends
 from coreproof.verification.error_stats import BLOCK
 from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.steady import unsteady
@@ -150,6 +150,7 @@ def check_conversion(
                     source, made, reference, candidate, signature, roles,
                     differ=lambda a, b: _beyond(_worst(a, b, [p for p in pairs if _is_whole(a, p)]), half or _is_half(source)),
                     handed=lambda sample: {n: _numbers(v, (images or {}).get(n)) for n, v in sample.items()},
+                    rounded=partial(_rounded, source, made, pairs, judge),
                 )  # fmt: skip
                 ends = at_ends(pair) if fed == _DRAWN else AtEnds()
         except InputError as error:
@@ -169,13 +170,25 @@ def check_conversion(
             True,
             f"checked: ran once on {fed}; outputs {_apart(worst)}{ends.said}{_left_out(unsure)}",
         )
-    if signature is not source.signature and signature != source.signature:
+    if (there := _at_these_lengths(source, source_sample)) is None and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
         fed = ", ".join(f"{name} of shape {list(np.asarray(value).shape)}" for name, value in source_sample.items())
         return ConversionCheck(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
-    return _looked_at_closely(source, made, source_sample, made_sample, unsure, judge, frozen=frozen)
+    return _looked_at_closely(
+        there or source, made, (source_sample, made_sample), unsure, judge, frozen=frozen, likewise=ends.said
+    )
+
+
+def _at_these_lengths(source: Model, sample: Sample) -> Model | None:
+    """A module whose layers are traced at the lengths that it is fed, if it is one that can be."""
+    if not isinstance(source, TorchModel):
+        return None
+    try:
+        return source.at_lengths({name: np.asarray(value).shape for name, value in sample.items()})
+    except CoreproofError:
+        return None
 
 
 def _judged_by_standard(error: CoreproofError, check: Callable[..., ConversionCheck]) -> ConversionCheck:
@@ -262,16 +275,16 @@ def _as_feeding(image: ImageInput) -> Feeding:
 def _looked_at_closely(
     source: Model,
     made: Model,
-    source_sample: Sample,
-    made_sample: Sample,
+    fed: tuple[Sample, Sample],
     unsure: Collection[str],
     judge: Engine,
     *,
     frozen: bool,
+    likewise: str,
 ) -> ConversionCheck:
     """Whether rounding explains what the outputs differ by, layer by layer, save those that are ``unsure``."""
     try:
-        found = verify(source, made, feeds=(source_sample, made_sample), reference_engine=judge)
+        found = verify(source, made, feeds=fed, reference_engine=judge)
     except InputError as error:
         if not isinstance(source, TorchModel):
             raise
@@ -281,9 +294,35 @@ def _looked_at_closely(
     failing = [row for row in found.outputs if not row.agrees and row.reference not in unsure]
     if not failing:
         said = "checked: ran once on drawn input; outputs differ from the source's by what rounding explains"
-        return ConversionCheck(True, said + _left_out(unsure))
+        return ConversionCheck(True, said + likewise + _left_out(unsure))
     said = "; ".join(f"output {row.candidate!r}: {row.judgement.problem}" for row in failing)
     return ConversionCheck(False, f"the converted model does not answer as its source does: {said}")
+
+
+def _rounded(
+    source: Model,
+    made: Model,
+    pairs: Sequence[Pair],
+    judge: Engine,
+    source_sample: Sample,
+    made_sample: Sample,
+    expected: Mapping[str, object],
+) -> Rounded:
+    """Whether what differs at other lengths comes of a program's float16 alone, and whether rounding explains it there."""
+    if not _is_half(made):
+        return Rounded.NOT
+    try:
+        with session(made, precision="fp32") as ideal:
+            got = ideal.run(made_sample, taps_of(ideal, [p.candidate for p in pairs]))
+        whole = [p for p in pairs if _is_whole(expected, p)]
+        # constants are stored in float16 all the same
+        if not all(_alike(expected, got, p) for p in whole) or _worst(expected, got, whole) > _CLOSE[True]:
+            return Rounded.NOT
+        there = _at_these_lengths(source, source_sample)
+        found = verify(there or source, made, feeds=(source_sample, made_sample), reference_engine=judge)
+    except CoreproofError:
+        return Rounded.TOO_MUCH
+    return Rounded.EXPLAINED if all(row.agrees for row in found.outputs) else Rounded.TOO_MUCH
 
 
 def _numbers(value: object, image: ImageInput | None) -> object:

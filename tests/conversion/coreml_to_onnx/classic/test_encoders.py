@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreproof as cp
 from coreproof.errors import ConversionError, InputError, RunError
 from coreproof.runtime.open import session
 from tests.build import classic
@@ -53,6 +54,17 @@ def test_a_mapping_goes_both_ways_and_knows_what_the_unknown_become() -> None:
                       int64ToStringMap={"map": {1: "a", 2: "b"}}, strValue="?")  # fmt: skip
     assert [run(to_number, x) for x in ("b", "z")] == [2, -1]
     assert [run(to_text, x) for x in (1, 7)] == ["a", "?"]
+
+
+def test_a_text_is_held_against_that_of_the_onnx_model_made_of_it() -> None:
+    model = classic("categoricalMapping", {"x": "int64"}, {"y": "string"},
+                    int64ToStringMap={"map": {1: "a", 2: "b"}}, strValue="?")  # fmt: skip
+    made = cp.convert(model, "onnx")
+    assert made.notes[-1].startswith("checked: ran once")
+    assert cp.verify(model, made, [{"x": 1}, {"x": 2}, {"x": 7}])
+    other = classic("categoricalMapping", {"x": "int64"}, {"y": "string"},
+                    int64ToStringMap={"map": {1: "a", 2: "c"}}, strValue="?")  # fmt: skip
+    assert not cp.verify(other, made, [{"x": 1}, {"x": 2}, {"x": 7}])
 
 
 def test_a_mapping_without_such_a_value_fails_on_the_unknown() -> None:
