@@ -49,6 +49,7 @@ from coreproof.verification.identical import all_identical, contents_if_identica
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
 from coreproof.verification.row import Row, most, needs
 from coreproof.verification.tolerance import Judgement, Tolerance, disagreement, judge, judge_range, passes
+from coreproof.verification.turns import angles, turned_back
 from coreproof.verification.whole_range import judge_whole_range
 
 Array = np.ndarray
@@ -119,6 +120,7 @@ class VerificationRun:
         self.places = {name: place for place, node in makers for name in node.outputs}
         """Where each of the candidate's values is made: an output may stand before inner values that are made from it."""
         self.alone = [name for name in self.order if name not in paired]
+        self._angles = angles(self.pairs, reference.graph, candidate.graph)
         self.stored = stored_formats(self.pairs, reference, candidate)
         self.ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
@@ -433,6 +435,11 @@ class VerificationRun:
         if pair.how == "output" and (problem := self._misnamed.get(pair.candidate)):
             return disagreement(reference, tolerance, problem)
         judgement = judge(reference, candidate, tolerance, profile, self.ranges[pair.candidate], measured)
+        if not judgement.agrees and pair.candidate in self._angles and reference.size == candidate.size:
+            back, turned = turned_back(reference, candidate)
+            again = judge(reference, back, tolerance, profile, self.ranges[pair.candidate]) if turned else judgement
+            if again.agrees:
+                return replace(again, turned=turned)
         # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"
         if half:

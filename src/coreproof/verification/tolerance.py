@@ -168,7 +168,8 @@ class Judgement:
     counts elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong.
     ``low`` and ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
     ``filled`` counts elements that are far larger than all others: errors and scale are then those of the others, and
-    ``whole_error`` is the root mean square over all of them. ``astray`` counts those on another step, clear of any edge.
+    ``whole_error`` is the root mean square over all of them. ``astray`` counts those on another step, clear of any edge,
+    ``turned`` angles that are pi on one side and -pi on the other, which is the same.
     """
 
     agrees: bool
@@ -196,6 +197,7 @@ class Judgement:
     filled: int = 0
     whole_error: float = math.nan
     astray: int = 0
+    turned: int = 0
 
     def __bool__(self) -> bool:
         return self.agrees

@@ -191,6 +191,7 @@ class Verification(Spoken, NotebookView):
                 f"{len(switched)} {results} only between numbers that rounding cannot tell apart (first "
                 f"{switched[0].candidate!r}, {switched[0].operator}: {switched[0].switched} indices)"
             )
+        lines.extend(_of_turned(self.rows))
         if self.dismissed:
             names = ", ".join(row.candidate for row in self.dismissed[:3])
             lines.append(f"{len(self.dismissed)} pairs found by structure alone are not the same value ({names})")
@@ -274,6 +275,18 @@ def _of_compressed(found: Compressed, reference: str) -> list[str]:
 
 def _range_of(row: Row) -> str:
     return "32 bits" if row.judgement.problem.endswith(BEYOND) else "float16's range"
+
+
+def _of_turned(rows: Sequence[Row]) -> list[str]:
+    """In words, which angles lie where both pi and -pi are right."""
+    turned = [row for row in rows if row.judgement.turned]
+    if not turned:
+        return []
+    hold = "value holds" if len(turned) == 1 else "values hold"
+    first = f"first {turned[0].candidate!r}, {turned[0].judgement.turned} of {turned[0].judgement.elements} elements"
+    return [
+        f"{len(turned)} {hold} angles that are pi on one side and -pi on the other, which is the same direction ({first})"
+    ]
 
 
 def _of_guarded(values: Sequence[str]) -> list[str]:

@@ -81,7 +81,7 @@ def test_sum_and_mean_of_several(operator: str, of: Callable[..., Any]) -> None:
     check_node(operator, dict(zip("xyz", several, strict=True)), of(several))
 
 
-@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.5), (None, 0.5), (-0.5, None)])
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.5), (None, 0.5), (-0.5, None), (0.0, 0.0), (1.0, 1.00001)])
 def test_clip_by_bounds_that_are_operands_or_attributes(low: float | None, high: float | None) -> None:
     x = RNG.normal(size=(2, 3, 4)).astype(np.float32)
     bounds = {"low": low, "high": high}

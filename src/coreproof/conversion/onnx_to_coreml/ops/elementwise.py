@@ -246,10 +246,12 @@ def clip(ctx: Context, x: Operand, low: Operand | None = None, high: Operand | N
             return ctx.mb.relu6(x=x)
         if bounds == [0.0, None]:
             return ctx.mb.relu(x=x)
-        ends = [b for b in bounds if b is not None]
+        # as the program stores them: two may become one in float16
+        ends = [ctx.floats(b)[()] for b in bounds if b is not None]
         # Crossed bounds give the upper one in ONNX; what MIL's clip makes of them its definition does not say.
-        if len(ends) == 2 and ends[0] <= ends[1]:
-            return ctx.mb.clip(x=x, alpha=ctx.floats(ends[0])[()], beta=ctx.floats(ends[1])[()])
+        # Equal ones it refuses.
+        if len(ends) == 2 and ends[0] < ends[1]:
+            return ctx.mb.clip(x=x, alpha=ends[0], beta=ends[1])
     if low is not None:
         x = ctx.mb.maximum(x=x, y=low)
     return x if high is None else ctx.mb.minimum(x=x, y=high)

@@ -13,6 +13,7 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand, several
 from coreproof.conversion.onnx_to_coreml.ops.convolution import conv
+from coreproof.conversion.onnx_to_coreml.ops.elementwise import clip_attributes
 from coreproof.conversion.onnx_to_coreml.ops.matmul import gemm, matmul
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
 from coreproof.conversion.onnx_to_coreml.ops.recurrent import PARAMETERS, Activation
@@ -26,7 +27,7 @@ def _activated(ctx: Context, x: Operand, activation: str, parameters: Sequence[f
     usual = (-np.inf, np.inf) if activation == "Clip" else PARAMETERS.get(activation, (None, None))
     alpha, beta = (float(number or 0.0) for number in (*parameters[:2], *usual[len(parameters) :]))
     if activation == "Clip":
-        return ctx.mb.clip(x=x, alpha=ctx.scalar(alpha), beta=ctx.scalar(beta))
+        return clip_attributes(ctx, x, min=alpha, max=beta)
     return Activation(activation, alpha, beta).apply(ctx, x)
 
 
