@@ -300,3 +300,52 @@ def test_tensors_beside_a_length() -> None:
         [2, (3, 9)],
         [drawn(2, 5), drawn(2, 9), drawn(2, 3)],
     )
+
+
+def test_whole_parts_of_lengths() -> None:
+    def halved(x: Any) -> Any:
+        assert isinstance(2, int)
+        assert {int: 1}[(2).__class__] == 1
+        return functional.interpolate(x, size=int(x.shape[-1] * 0.5))
+
+    check(
+        [
+            halved,
+            lambda x: functional.interpolate(x, size=int(x.shape[-1] * 1.25), mode="linear"),
+            lambda x: functional.interpolate(x, size=int(x.shape[-1] / 3) + int("1")),
+            lambda x: x * float(x.shape[-1]) + float("2"),
+            lambda x: x / torch.tensor(float(x.shape[-1])),
+        ],
+        [2, 3, (4, 30)],
+        [drawn(2, 3, 13), drawn(2, 3, 4), drawn(2, 3, 30)],
+    )
+
+
+def test_what_is_looked_up_along_free_lengths() -> None:
+    table = torch.from_numpy(np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32))
+
+    def bags(x: Any) -> Any:
+        ids = x[:, 0].mul(5).long().clamp(-9, 9) + 9
+        return tuple(
+            functional.embedding_bag(ids, table, mode=mode, padding_idx=padding)
+            for mode, padding in (("sum", 3), ("mean", None), ("max", 9))
+        )
+
+    check(
+        [
+            lambda x: torch.take_along_dim(x, x.argsort(-1), -1),
+            lambda x: torch.take_along_dim(x[:, :1], x.argsort(1), 2) if x.shape[1] < x.shape[2] else x,
+            lambda x: torch.take_along_dim(x, torch.tensor([[[1], [0]]])),
+            lambda x: functional.one_hot(x.argmax(-1), x.shape[-1]),
+            bags,
+        ],
+        [2, 3, (4, 30)],
+        [drawn(2, 3, 13), drawn(2, 3, 4), drawn(2, 3, 30)],
+    )
+
+
+def test_a_factor_that_float32_does_not_hold_is_no_silent_difference() -> None:
+    """100 * 0.29 is 28.999999999999996, and 29 in float32."""
+    module = Called(lambda x: functional.interpolate(x, size=int(x.shape[-1] * 0.29))).eval()
+    with pytest.raises(cp.CoreproofError):
+        cp.convert(cp.Source(module, (drawn(2, 3, 50),)), "mlprogram", shapes={"input_0": [2, 3, (10, 100)]})

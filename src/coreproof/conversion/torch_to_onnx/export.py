@@ -35,6 +35,7 @@ from coreproof.model.torch.script_view import is_scripted
 from coreproof.model.torch.spaced import lengths_compared, spaced_by_lengths
 from coreproof.model.torch.unasked import computed_unasked
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
+from coreproof.model.torch.whole_lengths import lengths_kept_free
 
 if TYPE_CHECKING:
     import torch
@@ -146,6 +147,7 @@ def _exported(
                 kept_whole(),
                 computed_unasked(),
                 spaced_by_lengths(),
+                nullcontext() if shapes is None else lengths_kept_free(model.module),
                 compared(),
                 numbers_promoted(),
                 data_recorded(),

@@ -77,13 +77,11 @@ def embedding_bag(
     """Sums (0), means (1) or maxima (2) of the rows of each bag, which begins at its offset; the other results are not made."""
     op = operators()
     begins = op.Slice(offsets, whole(0), whole(-1), whole(0)) if include_last_offset else offsets
-    count = known_length(indices, 0, "a bag of embeddings")
-    bags = known_length(offsets, 0, "a bag of embeddings") - int(include_last_offset)
     # the bag of each index is the last that has begun
-    row = op.CastLike(numbers(np.arange(count).reshape(count, 1), ir.DataType.INT64), offsets)
+    row = op.CastLike(_in_a_column(indices), offsets)
     begun = op.Cast(op.LessOrEqual(op.Unsqueeze(begins, whole(0)), row), to=int(ir.DataType.INT64))
     bag = op.Sub(op.ReduceSum(begun, whole(1), keepdims=0), whole(1))
-    inside = op.Equal(numbers(np.arange(bags).reshape(bags, 1), ir.DataType.INT64), op.Unsqueeze(bag, whole(0)))
+    inside = op.Equal(_in_a_column(begins), op.Unsqueeze(bag, whole(0)))
     if padding_idx is not None and padding_idx >= 0:
         kept = op.Not(op.Equal(indices, op.CastLike(number(padding_idx, ir.DataType.INT64), indices)))
         inside = op.And(inside, op.Unsqueeze(kept, whole(0)))
@@ -106,6 +104,18 @@ def embedding_bag(
             made = op.Div(made, op.Max(total, op.CastLike(number(1, ir.DataType.FLOAT), weight)))
     # what is handed on itself would be taken for the input
     return made, bag, op.Identity(offsets), op.Identity(offsets)
+
+
+def _in_a_column(vector: ir.Value) -> ir.Value:
+    """0, 1, 2 ... for each element, one below another; counted while the model runs where their number is free."""
+    op = operators()
+    (count,) = lengths(vector) or (None,)
+    if isinstance(count, int):
+        made: ir.Value = op.Constant(value=numbers(np.arange(count).reshape(count, 1), ir.DataType.INT64))
+        return made
+    end = op.Squeeze(op.Shape(vector), whole(0))
+    one = ir.tensor(1, dtype=ir.DataType.INT64)
+    return op.Unsqueeze(op.Range(ir.tensor(0, dtype=ir.DataType.INT64), end, one), whole(1))
 
 
 def pdist(x: ir.Value, p: float = 2.0) -> ir.Value:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def spaced_by_lengths() -> Iterator[None]:
-    """While PyTorch traces, ``torch.linspace(0, 1, x.shape[1])`` is counted for every length of ``x``.
+    """While PyTorch traces, ``torch.linspace(0, 1, x.shape[1])`` is counted for every length of ``x``, and so is ``F.one_hot``.
 
     Reference points of detectors and grids of optical flow are made so. The operator takes a plain ``int`` (its schema says so,
     where ``arange`` takes a ``SymInt``), and a trace with a free length ends there, as if the code had a loop over it.
@@ -32,7 +32,15 @@ def spaced_by_lengths() -> Iterator[None]:
             return made
         return _spaced(**{k: v for k, v in asked.items() if k in _TAKEN})
 
-    with patch.object(torch, "linspace", linspace):
+    functional = torch.nn.functional
+    of_classes = functional.one_hot
+
+    def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+        if not isinstance(num_classes, torch.SymInt):
+            return of_classes(tensor, num_classes)
+        return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+    with patch.object(torch, "linspace", linspace), patch.object(functional, "one_hot", one_hot):
         yield
 
 

@@ -34,6 +34,7 @@ def computed_unasked() -> Iterator[None]:
         aten.corrcoef.default: correlation,
         aten.vander.default: powers,
         aten.max_pool1d.default: pooled,
+        aten.take_along_dim.default: taken_along,
     }
     with (
         computed_by(stand_ins, [torch._C.DispatchKey.CompositeImplicitAutograd]),
@@ -109,6 +110,23 @@ def powers(x: torch.Tensor, N: int | None = None, increasing: bool = False) -> t
     for _ in range(count - 1):
         made.append(made[-1] * x)
     return torch.stack(made[:count] if increasing else made[:count][::-1], 1) if count else x.new_empty((x.shape[0], 0))
+
+
+def taken_along(x: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    """What stands at these places of an axis, or of all; the other axes broadcast."""
+    if dim is None:
+        return x.reshape(-1).gather(0, indices.reshape(-1))
+    along = dim % x.dim()
+    shape = [b if isinstance(a, int) and a == 1 else a for a, b in zip(x.shape, indices.shape, strict=True)]
+    others = (
+        [*shape[:along], x.shape[along], *shape[along + 1 :]],
+        [
+            *shape[:along],
+            indices.shape[along],
+            *shape[along + 1 :],
+        ],
+    )
+    return x.expand(others[0]).gather(along, indices.expand(others[1]))
 
 
 def pooled(
