@@ -21,6 +21,7 @@ from coreproof.model.base import Model
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph
+from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.opened import opened
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
@@ -242,8 +243,13 @@ def _that_runs(
     And the source's answer to it.
 
     What is drawn is drawn again where the answer is not finite throughout: what is made of an infinity further on, a whole
-    number or a comparison, is no part of ONNX's definitions.
+    number or a comparison, is no part of ONNX's definitions. And where a program in float16 cannot hold it.
     """
+    most = FLOAT16_MAX if _is_half(made) else math.inf
+
+    def holds(found: Mapping[str, object]) -> bool:
+        return all(is_finite(value) and _largest(value) <= most for value in found.values())
+
     try:
         answer = reference.run(fed[1])
     except RunError:
@@ -251,16 +257,22 @@ def _that_runs(
             raise
         fed = "its example inputs", *_example(source, made, images).pairs[0]
         return fed, reference.run(fed[1])
-    if fed[0] != _DRAWN or all(map(is_finite, answer.values())):
+    if fed[0] != _DRAWN or holds(answer):
         return fed, answer
     for number, clean in _AGAIN:
         other = _drawn(source, made, signature, roles, images, number, clean=clean)
         try:
-            if all(map(is_finite, (found := reference.run(other[1])).values())):
+            if holds(found := reference.run(other[1])):
                 return other, found
         except RunError:
             continue
     return fed, answer  # it answers so whatever it is fed
+
+
+def _largest(value: object) -> float:
+    """The largest size among the floats of an output."""
+    array = as_array(value)
+    return float(np.max(np.abs(array), initial=0.0)) if array.dtype.kind == "f" else 0.0
 
 
 def _example(source: TorchModel, made: Model, images: Images) -> Feeds:

@@ -88,6 +88,10 @@ class Samples:
         run.feed(self.pairs[:1])
         return [0], run.compare(progress)
 
+    def redrawn(self, numbers: Collection[int]) -> bool:
+        """Draws samples again without zeros; whether any of them was not yet."""
+        return bool([number for number in numbers if self._redraw(number)])
+
     def _redraw(self, number: int) -> bool:
         """Draws a sample again without zeros; False where that was done already."""
         if self.fed.draft is None or number in self._redrawn:

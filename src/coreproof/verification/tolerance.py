@@ -450,7 +450,9 @@ def _judge_sparse(
     problem = judged.problem
     if wrong.size and (np.isinf(a) & np.isinf(b) & (a != b)).any():
         problem += ", or infinite with another sign"
-    return replace(judged, at_limit=int(np.count_nonzero(at_limit)), problem=problem)
+    own = a[np.isfinite(a)]
+    low, high = (float(own.min()), float(own.max())) if own.size else (math.nan, math.nan)
+    return replace(judged, at_limit=int(np.count_nonzero(at_limit)), problem=problem, low=low, high=high)
 
 
 _LOWEST = np.float64(np.finfo(np.float32).min)

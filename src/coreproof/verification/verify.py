@@ -23,6 +23,7 @@ from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.collector import only_what_is_new
 from coreproof.model.load import load
+from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress, silent
 from coreproof.model.recording import Recording
@@ -221,13 +222,21 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
     for stage in [*filter(None, stages), None]:
         if stage is None and found is not None:
             break
+        before = run.contents()
         answered, now = _compared(run, samples, stage, found, progress)
+        first = None if now is None else now.first_divergence
+        # a source that answers zeros with what no float16 holds is asked without them
+        beyond = first is not None and _is_out_of_range(first) and stage is not None and stage != list(fed.large)
+        if stage is not None and first is not None and beyond and samples.redrawn(stage):
+            run.forget_since(before)
+            told += f"; without zeros, of which the source makes {first.reference!r} larger than float16 holds"
+            answered, now = _compared(run, samples, stage, found, progress)
+            first = None if now is None else now.first_divergence
         if now is None:
             continue
-        first = now.first_divergence
         # only at the large draws: at usual ones a value that leaves the range is a fault
         if found is not None and stage == list(fed.large) and first is not None and _leaves_range(first):
-            told = f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
+            told += f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
             continue
         found, used = now if found is None else _together(found, now), used + answered
         if not found.agrees:
@@ -447,6 +456,12 @@ def _worse(before: Row, now: Row) -> Row:
         now if (not now.agrees, severity(now.judgement)) > (not before.agrees, severity(before.judgement)) else before
     )
     return replace(worse, content=now.content, needed=most(before.needed, now.needed or needs(now.judgement)))
+
+
+def _is_out_of_range(first: Row) -> bool:
+    """Whether a divergence is nothing but float16's range, which the reference's own numbers leave."""
+    judgement = first.judgement
+    return judgement.clipped > 0 and max(abs(judgement.low), abs(judgement.high)) > FLOAT16_MAX
 
 
 def _leaves_range(first: Row) -> bool:
