@@ -375,6 +375,21 @@ def test_what_is_searched_rises(sorter: bool) -> None:
     assert in_words(feature, found["table"]).startswith("numbers" if sorter else "rising numbers (searched")
 
 
+def test_shares_that_are_added_up_and_searched_are_not_negative() -> None:
+    """A NeRF's finer samples: where the share of each interval, added up, passes a number."""
+
+    class Sampled(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, weights: Any) -> Any:
+            weights = weights + 1e-5
+            shares = weights / weights.sum(-1, keepdim=True)
+            grown = torch.cat([torch.zeros_like(shares[..., :1]), shares.cumsum(-1)], -1)
+            return torch.searchsorted(grown, torch.linspace(0.05, 0.95, 7).expand(4, 7).contiguous(), right=True)
+
+    source = TorchModel(Sampled(), (torch.rand(4, 16),), name="net")
+    assert roles_of(source)["weights"].low >= -1e-5
+    assert verify(source, convert(source, "mlprogram", precision="fp32"))
+
+
 def test_what_is_hashed_to_a_row_may_be_any_whole_number() -> None:
     """And of a table of 40,000 rows beside it all are fed: the hash of a hundred of them alone is no hash."""
     body = "h = Mul(i, factor)  m = Mod(h, seven)  a = Gather(small, m)  b = Gather(table, i)  y = Add(a, b)"

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from coreproof.conversion.onnx_to_coreml.function_opsets import share_opsets
+from coreproof.conversion.onnx_to_coreml.neighbours import write_out_imputed
 from coreproof.conversion.onnx_to_coreml.quantized_lstm import write_out_quantized
 from coreproof.conversion.operators import ONNX
 
@@ -48,6 +49,7 @@ def expand(model: ir.Model) -> None:
     for the node's own attributes and for the types of its inputs where it depends on them.
     """
     write_out_quantized(model)
+    write_out_imputed(model)
     if model.functions:
         share_opsets(model)
         inline(model)

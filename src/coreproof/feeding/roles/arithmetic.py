@@ -187,7 +187,11 @@ def _div(step: FlowStep, result: Role, flow: Flow) -> Asked:
     if a in flow.static:
         return
     by = flow.number(b)
-    if by is None or by == 0:
+    total = flow.producers.get(b)
+    if total is not None and total.operator == "ReduceSum" and total.operand(0) == a and result.kind == "number":
+        # shares of a whole: none is below zero where nothing is
+        yield a, result.moved() if (result.low, result.high) == (0, math.inf) else PLAIN
+    elif by is None or by == 0:
         yield a, PLAIN
     elif abs(by) >= FARTHEST:
         yield (

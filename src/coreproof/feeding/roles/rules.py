@@ -83,7 +83,8 @@ def _casts(step: FlowStep, result: Role, flow: Flow) -> Asked:
 @rule("Concat")
 def _concat(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for name in step.inputs:
-        yield name, result.moved()
+        # a distribution that is searched begins with a zero that is put before it
+        yield name, replace(result.moved(), rising=result.rising)
 
 
 @rule("Where")
@@ -451,8 +452,9 @@ def _whole_parts(step: FlowStep, result: Role, flow: Flow) -> Asked:
 
 @rule("CumSum")
 def _cumsum(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    # positions of a text are often counted from its mask
-    yield step.operand(0), UNSURE if result.kind == "index" else PLAIN
+    # positions of a text are often counted from its mask; what is searched has to grow
+    grows = domain(0, math.inf, "added up to what is searched") if result.rising else PLAIN
+    yield step.operand(0), UNSURE if result.kind == "index" else grows
 
 
 # the same of every operator of a kind
