@@ -310,8 +310,9 @@ class ErrorModel:
         if name in self._folded or self._graph.is_constant(name):
             return True
         node = self._graph.producer(name)
-        # a layer of a NeuralNetwork that reads nothing gives out the weight it holds
-        return node is not None and not node.inputs and bool(node.parameters)
+        # a layer of a NeuralNetwork that reads nothing gives out the weight it holds, and so does a node of an older ONNX export
+        holds = node is not None and (bool(node.parameters) or canonical_op(node.operator) == "constant")
+        return node is not None and not node.inputs and holds
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)

@@ -309,6 +309,9 @@ def _within(result: Role, low: float, high: float) -> Role:
         return _held(result.moved(), low, high)
     if result.kind != "number":
         return result.moved()
+    # a least number so small keeps a count, a size or a weight from zero: none of these is negative
+    if result.nonzero and 0 < low < _LEAST:
+        return domain(0, result.high, result.why)
     if low > result.low or (low == result.low and not result.above):
         result = replace(result, low=-math.inf, above=False, nonzero=result.nonzero and not low > 0)
     if high < result.high or (high == result.high and not result.below):
@@ -316,6 +319,10 @@ def _within(result: Role, low: float, high: float) -> Role:
     if result.nonzero and (low > 0 or high < 0):
         result = replace(result, nonzero=False)
     return result
+
+
+_LEAST = 1e-3
+"""A denominator that is held above a number below this is nothing that may be negative."""
 
 
 def _held(result: Role, low: float, high: float) -> Role:
