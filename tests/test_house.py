@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -73,24 +74,40 @@ def imports_of(path: Path) -> list[tuple[int, str]]:
     return [(line, f"{module}.{name}" if module == "coreproof" else module) for line, module, name in imported(path)]
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    """What a file says, read once."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class Said:
+    """What is asked of a file: its imports, strings with a point in them, public classes, whether it says what it is for."""
+
+    imports: tuple[tuple[int, str, str], ...]
+    words: frozenset[str]
+    classes: tuple[str, ...]
+    documented: bool
 
 
 @cache
-def imported(path: Path) -> list[tuple[int, str, str]]:
+def said(path: Path) -> Said:
+    """A file, read once; its tree is let go: with all of them in memory each collection of garbage would walk through them."""
     package = name_of(path).split(".") if path.name == "__init__.py" else name_of(path).split(".")[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: list[tuple[int, str, str]] = []
-    for node in ast.walk(tree(path)):
+    words: set[str] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             found += [(node.lineno, module, alias.name) for alias in node.names]
-    return [(line, module, name) for line, module, name in found if module.split(".")[0] == "coreproof"]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            words.add(node.value.partition(":")[0])
+    imports = tuple((line, module, name) for line, module, name in found if module.split(".")[0] == "coreproof")
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    return Said(imports, frozenset(words), tuple(classes), bool((ast.get_docstring(tree) or "").strip()))
+
+
+def imported(path: Path) -> tuple[tuple[int, str, str], ...]:
+    """(line, module, name) of every import of coreproof in a file."""
+    return said(path).imports
 
 
 NAMES = {name_of(path) for path in FILES}
@@ -120,8 +137,7 @@ def files_needed(path: Path) -> set[str]:
         next((m for m in (f"{module}.{name}", module) if m in NAMES), module) for module, name in names_imported(path)
     }
     if room_of(name_of(path)) not in DOORS:
-        words = (n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant))
-        found |= {word.partition(":")[0] for word in words if isinstance(word, str) and "." in word}
+        found |= said(path).words
     return found & NAMES - {name_of(path)}
 
 
@@ -161,7 +177,7 @@ def test_a_file_begins_with_what_it_is_for() -> None:
     unsaid = [
         relative(path)
         for path in FILES
-        if not path.read_text(encoding="utf-8").startswith('"""') or not (ast.get_docstring(tree(path)) or "").strip()
+        if not path.read_text(encoding="utf-8").startswith('"""') or not said(path).documented
     ]
     assert not unsaid, "the first line is the docstring that says what the file is for"
 
@@ -176,9 +192,8 @@ def test_a_file_stays_short_or_says_why() -> None:
 def test_no_class_name_means_two_things() -> None:
     homes: dict[str, list[str]] = {}
     for path in FILES:
-        for node in tree(path).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(relative(path))
+        for name in said(path).classes:
+            homes.setdefault(name, []).append(relative(path))
     assert not {name: files for name, files in homes.items() if len(files) > 1}
 
 

@@ -1,4 +1,4 @@
-"""What ``make test`` leaves to ``make test-thorough``: never a whole sweep; CI runs both, a sixth of the latter at a time."""
+"""What ``make test`` leaves to ``make test-thorough``: never a whole sweep; CI runs both, a twelfth of the latter at a time."""
 
 from __future__ import annotations
 
@@ -98,5 +98,5 @@ def test_ci_runs_the_tests_and_its_table_names_its_parts_in_their_order() -> Non
     (numbers,) = re.findall(r'^COREPROOF_THOROUGH="(.*)" part test-thorough$', script, re.M)
     computed = re.fullmatch(r"\$\(\(0x\$\{commit:0:7\} % (\d+) \+ 1\)\)/(\d+)", numbers)
     assert computed is not None
-    assert computed[1] == computed[2] == "6", "each share has its turn"
+    assert computed[1] == computed[2] == "12", "each share has its turn"
     assert sum(float(minutes) for _, minutes in rows) <= 25

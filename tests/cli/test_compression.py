@@ -16,6 +16,7 @@ from tests.precision.test_compression import X, source
 Run = Callable[..., Ran]
 
 
+@pytest.mark.thorough
 def test_a_compressed_model_its_table_and_its_proof(tmp_path: Path, coreproof: Run) -> None:
     model, out, proof, fed = (tmp_path / name for name in ("m.onnx", "m.mlpackage", "proof.json", "x.npz"))
     source().save(model)

@@ -227,7 +227,7 @@ def on_two(left: Path, right: Path) -> list[tuple[tuple[object, ...], int]]:
     ]
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell that closes streams is POSIX's here")
 @pytest.mark.parametrize(("closed", "which"), [(">&-", 0), ("2>&-", 1), ("<&-", 2), ("<&- >&- 2>&-", 3)])
 def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(
@@ -247,7 +247,7 @@ def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(
         assert load(tmp_path / "made.mlmodel").graph.nodes, "nothing that was printed went into the file"
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.skipif(not FORKS, reason="without a fork a shell closes the streams, in the test above")
 @pytest.mark.parametrize("closed", [(1,), (2,), (0,), (0, 1, 2)])
 def test_every_verb_leaves_its_own_code_without_a_stream(

@@ -99,6 +99,7 @@ def test_a_lost_constant_is_not_guessed(shared_data: Path) -> None:
     assert diagnosis.repaired is None
 
 
+@pytest.mark.thorough
 def test_labels_are_not_guessed_but_taken(shared_data: Path) -> None:
     model, source, told = the("labelcount_torch110_oc040", shared_data)
     for known in (None, source):

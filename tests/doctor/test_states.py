@@ -55,6 +55,7 @@ def test_given_inputs_are_handed_in_beside_what_is_remembered(tmp_path: Path) ->
     assert found.healthy
 
 
+@pytest.mark.thorough
 def test_lengths_that_are_declared_free_are_tried_with_what_is_remembered() -> None:
     made = cp.convert(growing(), "mlprogram", shapes={"mask": "1x1x1..8"})
     assert cp.diagnose(made).healthy

@@ -372,7 +372,7 @@ TAILS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("tails", "entries", "size"),
     [
@@ -391,7 +391,7 @@ def test_numbers_that_became_the_nearest_vector_of_a_table_are_right_however_few
     assert not explains(now, np.roll(weight, 64, 0), steps)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("tails", TAILS)
 @pytest.mark.parametrize("entries", [16, 64])
 def test_a_row_of_vectors_that_is_larger_or_another_is_told(tails: str, entries: int) -> None:

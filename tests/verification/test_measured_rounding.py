@@ -89,6 +89,7 @@ def test_the_bound_says_that_it_was_measured() -> None:
     assert not verify(made, recurrent(*held, more=more)).proves
 
 
+@pytest.mark.thorough
 def test_a_long_sequence_that_is_right_stays_right() -> None:
     held = drawn(3)
     source = recurrent(*held, steps=40, more=", linear_before_reset=1")

@@ -88,7 +88,7 @@ def compressed(model: Any, scheme: Any, precision: Any) -> Any:
     return cp.convert(model, "mlprogram", precision=precision, compress=scheme, target="iOS18", check=False)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("layer", "affine", "scheme", "precision"),
     [

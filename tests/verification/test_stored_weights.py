@@ -190,7 +190,7 @@ def test_recurrent_weights_are_exchanged_in_whatever_order_their_gates_stand(
     assert not verify(source, cp.convert(swapped, "mlprogram", precision="fp32", compress=scheme)).agrees
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("scheme", ["linear:8", "palettize:4"])
 @pytest.mark.parametrize("gates", [(0, 1, 2), (2, 0, 1)])
 def test_gates_that_are_written_out_step_by_step_are_exchanged_too(gates: tuple[int, ...], scheme: Any) -> None:

@@ -142,6 +142,7 @@ def test_the_larger_of_two_lengths() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_windows_that_slide_over_any_size_and_come_back() -> None:
     def back(x: Any, kernel: Any, **how: Any) -> Any:
         return functional.fold(functional.unfold(x, kernel, **how), x.shape[2:], kernel, **how)
@@ -194,6 +195,7 @@ def _unrolled(x: Any) -> Any:
     return y.permute(0, 2, 4, 1, 3, 5).reshape(-1, 16, height * width, channels).amax(1)
 
 
+@pytest.mark.thorough
 def test_six_dimensions_of_a_picture_of_any_size() -> None:
     check(
         [

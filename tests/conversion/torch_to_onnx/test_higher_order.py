@@ -118,6 +118,7 @@ def test_each_way_is_taken_as_the_module_takes_it(name: str) -> None:
                 assert np.allclose(value, known.numpy(), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_branch_within_free_lengths_is_converted() -> None:
     model = cp.convert(Cond(), "mlprogram", precision="fp32", example=(X,), shapes={"x": [(1, 8), 4]})
     for fed in (np.ones((3, 4), np.float32), -np.ones((5, 4), np.float32)):

@@ -58,7 +58,7 @@ def test_a_diagonal_that_is_written_to(name: str) -> None:
         assert cp.verify(source, model)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("mode", "border", "aligned"), [*itertools.product((0, 1), (0, 1, 2), (False, True))])
 def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None:
     draw = torch.Generator().manual_seed(1)
@@ -72,7 +72,7 @@ def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None
     np.testing.assert_allclose(found, module(x, grid).numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("place", [0, 1, -1, -2])
 def test_a_slice_that_is_written_to(axis: int, place: int) -> None:
@@ -163,7 +163,7 @@ def test_rrelu_takes_the_middle_of_its_slopes() -> None:
     np.testing.assert_allclose(found, np.where(x.numpy() >= 0, x.numpy(), slope * x.numpy()), rtol=1e-6)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["causal", "another", "fed"])
 def test_a_decoder_with_a_mask_is_traced_whatever_the_mask_holds(kind: str) -> None:
     """PyTorch asks whether the mask is causal, for a faster kernel, and the trace would end there."""

@@ -56,7 +56,7 @@ FORMS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 @pytest.mark.parametrize(("lengths", "how"), FORMS, ids=str)
 def test_a_model_answers_as_its_module(lengths: tuple[int, ...], how: dict[str, Any], mode: str) -> None:
@@ -69,7 +69,7 @@ def test_a_model_answers_as_its_module(lengths: tuple[int, ...], how: dict[str, 
         np.testing.assert_array_equal(found, module(x).numpy())
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 @pytest.mark.parametrize(
     "how",

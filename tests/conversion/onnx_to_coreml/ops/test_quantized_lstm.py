@@ -41,7 +41,7 @@ def operands(directions: int, *, signed: bool, columns: bool) -> tuple[dict[str,
     return inputs, constants
 
 
-@pytest.mark.sweep(1)  # each direction and each kind of weights once
+@pytest.mark.thorough
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize(("signed", "columns"), [(True, False), (False, False), (True, True)])
 def test_states_are_quantised_at_each_step(direction: str, signed: bool, columns: bool) -> None:
