@@ -345,3 +345,18 @@ def test_what_float16_does_at_other_lengths_is_called_so_and_not_baked_in() -> N
     assert "float16 makes another answer" in str(told.value)
     assert "baked in" not in str(told.value)
     assert "likewise" in converted(Piled(), {"x": [1, (4, 64), 4]}).notes[-1]
+
+
+class Cut(torch.nn.Module):
+    """The larger half stays, as of a sampling what is likely does: among zeros in the middle a sort decides which."""
+
+    def forward(self, x: Any) -> Any:
+        rows = x.flatten(1)
+        order = rows.argsort(descending=True)
+        behind = (torch.arange(rows.shape[1]) >= rows.shape[1] // 2).expand(order.shape[0], -1)
+        return rows.masked_fill(torch.zeros_like(behind).scatter(1, order, behind), -1.0)
+
+
+def test_which_of_equal_numbers_is_cut_off_hangs_on_no_length() -> None:
+    made = converted(Cut(), {"x": [(1, 6), 16, 4]})
+    assert "likewise" in made.notes[-1]

@@ -63,14 +63,13 @@ class ConvertedPair:
     rounded: Callable[[Sample, Sample, Mapping[str, object]], Rounded]
 
     def drawn(self, shapes: Shapes) -> tuple[Sample, Sample]:
-        """One draw of these lengths for both, without equal numbers where an output is whole: it may be a place among them.
+        """One draw of these lengths for both, without equal numbers.
 
-        Equal numbers have no order (``choices``), and nothing of that hangs on lengths.
+        Those have no order (``choices``): which of them comes first in a sort, and is cut off behind it, hangs on no length.
         """
         graphs = [self.source.graph, self.made.graph]
-        whole = any((f.dtype or "").startswith(("int", "uint")) for f in self.taken.outputs)
         source_sample, made_sample = random_sample(
-            self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs, clean=whole
+            self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs, clean=True
         )
         return self.handed(source_sample), made_sample
 
