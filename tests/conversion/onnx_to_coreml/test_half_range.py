@@ -43,6 +43,8 @@ GUARDED = {
     "power": "a = Abs(x) m = Add(a, e) y = Pow(m, half)",
     "root": "a = Abs(x) m = Add(a, e) y = Sqrt(m)",
     "share of a sum": "a = Abs(x) s = ReduceSum<keepdims=1>(a, axis) m = Clip(s, e) y = Div(a, m)",
+    "scale of eight bits": "a = Abs(x) n = ReduceMax<axes=[1]>(a) m = Clip(n, e) s = Div(m, many) y = Div(x, s)",
+    "scale by a product": "a = Abs(x) n = ReduceMax<axes=[1]>(a) m = Add(n, e) s = Mul(m, part) y = Div(x, s)",
     "nothing counted as something": "(float[4,3] x) => (bool[4,3] y) { a = Abs(x) y = Less(a, e) }",
     "layer norm": "y = LayerNormalization<epsilon=1e-12>(x, ones)",
     "instance norm": "(float[1,4,3,2,2] x) => (float[1,4,3,2,2] y) { y = InstanceNormalization<epsilon=1e-12>(x, four, four) }",
@@ -50,6 +52,8 @@ GUARDED = {
 WEIGHTS = {
     "two": np.float32(2),
     "half": np.float32(0.5),
+    "many": np.float32(127),
+    "part": np.float32(1 / 127),
     "axis": np.array([1]),
     "ones": np.ones(3, np.float32),
     "four": np.ones(4, np.float32),

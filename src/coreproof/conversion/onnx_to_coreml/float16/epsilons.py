@@ -140,6 +140,10 @@ def _to_what_is_guarded(
             found += [reader, *further] if further else []
         elif reader.op_type == "Log":
             found.append(reader)
+        elif _shrinks(reader, at, constants):
+            # a scale, ``amax(abs(x)).clamp(min=1e-8) / 127``: of what a bound is raised to nothing is left
+            further = _to_what_is_guarded(reader, constants, summed=True, rooted=rooted)
+            found += [reader, *further] if further else []
         elif reader.op_type == "Div" and (logarithms := to_operators(reader.outputs[0], "Log")):
             found += [reader, *logarithms]
         elif reader.op_type == "Sqrt" or _exponent(reader, at, constants) == 0.5:
@@ -157,6 +161,18 @@ def _to_what_is_guarded(
             if summed or (inverse and not only_factor):
                 found += [reader, *(factors if inverse else [])]
     return found
+
+
+def _shrinks(node: ir.Node, at: int, constants: Mapping[str, Array]) -> bool:
+    """Whether it makes a smaller number of what it reads, by a constant."""
+    if node.op_type not in ("Mul", "Div") or len(node.inputs) != 2 or (node.op_type == "Div" and at != 0):
+        return False
+    other = node.inputs[1 - at]
+    known = constants.get(other.name or "") if other is not None else None
+    if known is None or known.dtype.kind != "f" or not known.size or not np.all(known):
+        return False
+    smallest, largest = (float(end(np.abs(known))) for end in (np.min, np.max))
+    return smallest > 1 if node.op_type == "Div" else largest < 1
 
 
 def _exponent(node: ir.Node, at: int, constants: Mapping[str, Array]) -> float | None:
