@@ -15,8 +15,9 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.float16.limits import LOST, share_lost
 from coreproof.conversion.onnx_to_coreml.lowering import Array
-from coreproof.conversion.onnx_to_coreml.paths import is_shaped, names_of, to_operators
-from coreproof.model.numbers import FLOAT16_MAX
+from coreproof.conversion.onnx_to_coreml.paths import is_shaped, leading_to, names_of, to_operators
+from coreproof.conversion.operators import meaning
+from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF
 
 _SQUARED = ("Pow", "Mul", "ReduceSumSquare")
 _TO_SQUARES = ("Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub", *_SQUARED)
@@ -42,6 +43,28 @@ def guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
             # squares of small numbers vanish in float16 before the epsilon reaches them
             squares = before if any(n.op_type in _SQUARED for n in before) else []
             yield from names_of((node, *squares, *path))
+
+
+def beyond_edges(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """Comparisons with what a small number was added to, so that it lies beyond an edge, with all from the sum on.
+
+    The last edge of a spline's bins is moved by 1e-6, so that its end belongs to the last bin. In float16 1 stays 1: the end
+    then has a bin of its own, which there is not.
+    """
+    for node in graph:
+        if node.op_type in ("Add", "Sub") and any(_is_slight(constants.get(v.name or "")) for v in node.inputs if v):
+            path = leading_to(
+                node.outputs[0],
+                lambda use: [use.node] if meaning(use.node.op_type).get("compares") else [],
+                lambda use: "hands_on" in meaning(use.node.op_type) or use.node.op_type == "Concat",
+            )
+            if path:
+                yield from names_of((node, *path))
+
+
+def _is_slight(stored: Array | None) -> bool:
+    """Whether float16 makes nothing of adding it to 1."""
+    return stored is not None and stored.size == 1 and 0 < abs(float(stored.reshape(-1)[0])) < UNIT_ROUNDOFF["float16"]
 
 
 def at_edges(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.float16.epsilons import at_edges, guarded
+from coreproof.conversion.onnx_to_coreml.float16.epsilons import at_edges, beyond_edges, guarded
 from coreproof.conversion.onnx_to_coreml.float16.exponentials import counted_steps, logarithms_of_exponentials
 from coreproof.conversion.onnx_to_coreml.float16.faint_epsilons import faint_epsilons
 from coreproof.conversion.onnx_to_coreml.float16.faint_factors import faint_factors, fine_steps
@@ -24,7 +24,7 @@ from coreproof.conversion.onnx_to_coreml.paths import is_shaped
 from coreproof.model.formats.onnx import nested_ir
 
 _KEEPS_WIDE = (
-    *(guarded, faint_epsilons, at_edges, fine_steps, faint_factors, integer_sums, large_angles),
+    *(guarded, beyond_edges, faint_epsilons, at_edges, fine_steps, faint_factors, integer_sums, large_angles),
     *(roots_of_powers, logarithms_of_exponentials, counted_steps, scales_at_run_time, whole_parts, phases),
 )
 """Each reads a graph for itself; what one keeps in float32 does not hide it from the others."""
