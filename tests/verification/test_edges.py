@@ -105,3 +105,16 @@ def test_one_of_a_thousand_numbers_away_from_every_edge_is_a_fault(operator: str
         candidate = cp.convert(Rounds.net(operator, wrong), "mlprogram", precision=precision, check=False)
         found = cp.verify(Rounds.net(operator, False), candidate, {"x": x})
         assert bool(found) is not wrong, found.summary()
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_a_step_that_is_added_to_a_number_is_rounded_with_it(size: int) -> None:
+    """What the sum, or the smaller of both, is off by in float16 is no step, wherever what was rounded lies."""
+    generator = np.random.default_rng(0)
+    stored = {name: generator.standard_normal(64).astype(np.float32) for name in ("b", "c")}
+    text = "net (float[64] x) => (float[64] y) { n = Min(x, c)  r = Floor(n)  m = Min(b, r)  y = Add(b, m) }"
+    net = graph_model(text, **stored)
+    fed = {"x": size * generator.standard_normal(64).astype(np.float32)}
+    found = cp.verify(net, cp.convert(net, "mlprogram", precision="fp16", check=False), fed)
+    assert found.agrees, found
+    assert any(row.tolerance.step and row.judgement.max_error for row in found.rows)

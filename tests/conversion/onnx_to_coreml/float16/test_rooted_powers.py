@@ -7,7 +7,7 @@ import pytest
 
 import coreproof as cp
 from tests.build import onnx_model
-from tests.conversion.onnx_to_coreml.test_half_range import HEAD, both
+from tests.conversion.onnx_to_coreml.float16.test_half_range import HEAD, both
 
 WEIGHTS = {
     "two": np.float32(2),
