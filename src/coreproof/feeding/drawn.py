@@ -241,7 +241,9 @@ class Draft:
             # behind a sum or beside an axis the numbers fed are not those of the rows
             if counted is None or (role.low, role.high) != (0, int(counted[1].replace(",", "")) - 1):
                 continue
-            named = np.unique(np.concatenate([np.asarray(sample[a.name]).reshape(-1) for sample in samples]))
+            named = np.unique(np.concatenate([_keys(sample[a.name]) for sample in samples]))
+            if named.dtype.kind not in "iu":
+                continue
             rows = int(counted[1].replace(",", ""))
             many = int(np.count_nonzero((named >= 0) & (named < rows)))
             if many < rows:
@@ -303,6 +305,11 @@ class Draft:
             {**reference, **{name: np.zeros_like(np.asarray(reference[name])) for name, _ in zeroed}},
             {**candidate, **{name: np.zeros_like(np.asarray(candidate[name])) for _, name in zeroed}},
         )
+
+
+def _keys(indices: object) -> np.ndarray:
+    """What names rows: numbers, or the keys of a dictionary."""
+    return np.asarray(list(indices) if isinstance(indices, Mapping) else indices).reshape(-1)
 
 
 def _wider(own: Role, both: Role) -> Role | None:
