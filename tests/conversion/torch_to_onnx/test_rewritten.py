@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import coreproof as cp
+from coreproof.errors import ConversionError
 from tests.conversion.torch_to_onnx.test_forms import Called
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -55,7 +56,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     **{f"cdist {p}": (lambda a, b, p=p: torch.cdist(a, b, p=p), points()) for p in (0.0, 0.5, 1.0, 2.0, 3.0, np.inf)},
     "extremes of all": (lambda x: x - x.amax() + x.amin(keepdim=True), PICTURE),
     "extremes of whole numbers and truths": (
-        lambda x: (x.amax(), (x > 0).amin(1).int() + (x > 99).amax().int()),
+        lambda x: x.amax() + (x > 0).amin(1).int() + (x > 99).amax().int(),
         WHOLE[:1],
     ),
     "sum of windows": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=1), PICTURE),
@@ -87,6 +88,10 @@ def test_each_format_computes_what_pytorch_computes(name: str) -> None:
     source = cp.convert(cp.Source(module, tensors), "onnx", check=False)
     fed = dict(zip((f.name for f in source.signature.inputs), (t.numpy() for t in tensors), strict=True))
     for to, options in (("onnx", {}), ("mlprogram", {"precision": "fp32"}), ("neuralnetwork", {})):
+        if (name, to) == ("mean of integers", "neuralnetwork"):  # which has no way to look for a sum beyond 32 bits
+            with pytest.raises(ConversionError, match="may not fit the 32 bits"):
+                cp.convert(source, to, check=False)
+            continue
         made = source if to == "onnx" else cp.convert(source, to, check=False, **options)  # type: ignore[arg-type]
         with cp.session(made) as running:
             found = np.asarray(next(iter(running.run(fed).values())))

@@ -57,7 +57,7 @@ GIVEN: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
             torch.vander,
             lambda x: torch.vander(x, 3),
             lambda x: torch.vander(x, 4, increasing=True),
-            torch.combinations,
+            lambda x: torch.combinations(x),  # by its name in torch, as networks call it
             lambda x: torch.combinations(x, 3, with_replacement=True),
             lambda x: torch.combinations(x, 1),
         ],
