@@ -277,10 +277,8 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
             if set(options) != {(length, length)}:
                 said = next((o.name for o in options if isinstance(o, NamedRange)), None)
                 key: object = (axis, length, options) if said is None else said
-                if said is not None:
-                    named.setdefault(key, free_name(said, min(*(o[0] for o in options), length)))
                 # the first dimension is the batch, which inputs that nobody asked about share
-                called = "batch" if axis == 0 and not named else f"free_{len(named)}"
+                called = said or ("batch" if axis == 0 and not named else f"free_{len(named)}")
                 low = min(*(o[0] for o in options), length)
                 free[name][axis] = named.setdefault(key, free_name(called, low))
     first = next((name for name, axes in free.items() if 0 in axes), None)

@@ -45,15 +45,33 @@ def leading_to(
 ) -> list[ir.Node]:
     """The operators on the ways from ``value`` to where ``ends`` gives nodes, with these, through those that ``passes`` allows.
 
-    None where no way ends so, or more than ``depth`` operators lie between.
+    None where no way ends so, or more than ``depth`` operators lie between. Each operator is looked at once, however many ways
+    come to it: of a value that is joined with itself again and again there are too many to walk.
     """
-    found: list[ir.Node] = []
-    for use in value.uses() if depth else ():
-        if ended := ends(use):
-            found += ended
-        elif passes(use) and (further := leading_to(use.node.outputs[0], ends, passes, depth - 1)):
-            found += [use.node, *further]
-    return found
+    before: dict[ir.Node, list[ir.Node]] = {}
+    front: list[tuple[ir.Value, ir.Node | None]] = [(value, None)]
+    ended: dict[ir.Node, None] = {}
+    leading: list[ir.Node] = []
+    for _ in range(depth):
+        behind: list[tuple[ir.Value, ir.Node | None]] = []
+        for made, maker in front:
+            makers = [] if maker is None else [maker]
+            for use in made.uses():
+                if nodes := ends(use):
+                    ended.update(dict.fromkeys(nodes))
+                    leading += makers
+                elif passes(use):
+                    if use.node not in before:
+                        behind.append((use.node.outputs[0], use.node))
+                    before.setdefault(use.node, []).extend(makers)
+        front = behind
+    found: dict[ir.Node, None] = {}
+    while leading:
+        node = leading.pop()
+        if node not in found:
+            found[node] = None
+            leading += before[node]
+    return [*found, *ended]
 
 
 def to_operators(value: ir.Value, *operators: str) -> list[ir.Node]:

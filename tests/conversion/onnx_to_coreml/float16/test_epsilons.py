@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 
 import coreproof as cp
+from coreproof.conversion.onnx_to_coreml.float16.half_range import half_range
 from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
@@ -33,3 +34,11 @@ def test_the_end_of_the_last_bin_belongs_to_it(precision: str, by: float) -> Non
     [expected] = onnxruntime.InferenceSession(source.stored()).run(None, fed)
     assert expected.tolist() == [3, 7, 11]
     assert list(cp.session(made).run(fed)["y"]) == expected.tolist()
+
+
+def test_a_value_that_is_joined_with_itself_again_and_again_is_walked_once() -> None:
+    """There are 2^28 ways through it."""
+    joined = " ".join(f"c{n + 1} = Concat<axis=0>(c{n}, c{n})" for n in range(28))
+    text = f"{HEAD} (float[2] x) => (bool[n] y) {{ c0 = Add(x, eps) {joined} y = Less(c28, zero) }}"
+    made = half_range(onnx_model(text, eps=np.float32(1e-6), zero=np.float32(0)).ir.graph)
+    assert {"c0", "c1", "c28", "y"} <= made.wide
