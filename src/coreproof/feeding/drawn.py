@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,7 +30,6 @@ Inputs: TypeAlias = Sample | Sequence[Sample]
 Pair: TypeAlias = tuple[Sample, Sample]
 Sessions: TypeAlias = tuple[Session, Session | None]
 SEED = 20180607
-_INDICES = re.compile(r"indices of ([\d,]+) rows of ")
 
 
 def random_sample(
@@ -237,16 +235,14 @@ class Draft:
         """In words, of how many rows of a table the reference's samples name one, where it is not all: what differs in others."""
         for a, _ in self.matched:
             role = self.roles.get(a.name, PLAIN)
-            counted = _INDICES.match(role.why) if role.kind == "index" and role.tables is None else None
             # behind a sum or beside an axis the numbers fed are not those of the rows
-            if counted is None or (role.low, role.high) != (0, int(counted[1].replace(",", "")) - 1):
+            if not role.rows or role.tables is not None or (role.low, role.high) != (0, role.rows - 1):
                 continue
             named = np.unique(np.concatenate([_keys(sample[a.name]) for sample in samples]))
             if named.dtype.kind not in "iu":
                 continue
-            rows = int(counted[1].replace(",", ""))
-            many = int(np.count_nonzero((named >= 0) & (named < rows)))
-            if many < rows:
+            many = int(np.count_nonzero((named >= 0) & (named < role.rows)))
+            if many < role.rows:
                 yield f"{many:,} of {role.why.removeprefix('indices of ')} fed"
 
     def _planned(self) -> Iterator[_Plan]:

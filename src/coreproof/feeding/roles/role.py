@@ -34,6 +34,7 @@ class Role:
     one by one; 0 stands for one that nothing is known of. ``symbol`` names the free dimension that bounds an index. ``distinct``:
     an index that is written to more than once has no defined result. ``rising``: sorted along the last axis, as what is
     searched. ``reach``: so far whole numbers have to go that what reads them shows (``x // 3600`` is 0 for all small ones).
+    ``rows``: how many rows the table has that an index picks from, 0 where it picks along another axis.
     ``why`` says in words who asks.
     """
 
@@ -51,6 +52,7 @@ class Role:
     rising: bool = False
     among: frozenset[float] = frozenset()
     reach: float = 0.0
+    rows: int = 0
     choices: tuple[int | str, ...] = ()
     why: str = ""
 
@@ -145,6 +147,7 @@ def merged(one: Role | None, other: Role) -> Role:
         rising=rising,
         among=among,
         reach=reach,
+        rows=tighter.rows,
         why=tighter.why or first.why or second.why,
     )
 

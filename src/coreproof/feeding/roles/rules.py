@@ -152,12 +152,18 @@ def picks(flow: Flow, table: str, axis: int, *, distinct: bool = False) -> Role:
     length = flow.length(table, axis)
     symbol = length if isinstance(length, str) else None
     high = length - 1 if isinstance(length, int) else math.inf if symbol else 0
-    return Role("index", 0, high, symbol=symbol, distinct=distinct, why=_of(flow, table, axis, length))
+    rows = length if isinstance(length, int) and _has_rows(flow, table, axis) else 0
+    return Role("index", 0, high, symbol=symbol, distinct=distinct, rows=rows, why=_of(flow, table, axis, length))
+
+
+def _has_rows(flow: Flow, table: str, axis: int) -> bool:
+    """Whether it is a stored table, of which rows are picked."""
+    return table in flow.static and axis == 0
 
 
 def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
     many = f"{length:,} " if isinstance(length, int) else ""
-    if table in flow.static and axis == 0:
+    if _has_rows(flow, table, axis):
         return f"indices of {many}rows of `{flow.title(table)}`"
     return f"indices of {many or 'the '}entries of `{flow.title(table)}` along axis {axis}"
 
