@@ -284,7 +284,7 @@ class ProgramBuilder:
             if self.keep_fp32:
                 # what is kept in float32 reads an input as it is fed, not as float16 took it
                 raw = [self._unrounded.get(id(o), o) if wide else o for o in raw]
-                raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
+                raw = context.raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
             if context.dtype == np.float16 and ONNX.traits(node.op_type).get("guards", False):
                 raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,15 @@ X = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float32)
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
 
 
-def check(text: str, *samples: Mapping[str, Any], precision: str = "fp32", rtol: float = 1e-5) -> set[str]:
+def check(
+    text: str, *samples: Mapping[str, Any], precision: str = "fp32", rtol: float = 1e-5, keep_fp32: Collection[str] = ()
+) -> set[str]:
     """Converts the model, compares each sample with ONNX Runtime, and says which operations of MIL were made."""
     proto = onnx.parser.parse_model(HEADER + text)
     onnx.checker.check_model(proto, full_check=True)
     judge = onnxruntime.InferenceSession(proto.SerializeToString())
-    made = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="agraph"), precision=precision)  # type: ignore[arg-type]
+    source = OnnxModel(ir.from_proto(proto), name="agraph")
+    made = onnx_to_coreml(source, precision=precision, keep_fp32=keep_fp32)  # type: ignore[arg-type]
     with session(made, "onnxruntime") as running:
         for sample in samples:
             expected = judge.run(None, dict(sample))
@@ -107,6 +110,21 @@ def test_many_rounds_are_a_loop(precision: str, monkeypatch: pytest.MonkeyPatch)
     text = COUNTED.format(count=6)
     rtol = 1e-5 if precision == "fp32" else 2e-2
     assert "while_loop" in check(text, {"x": X[0]}, {"x": X[1]}, precision=precision, rtol=rtol)
+
+
+def test_a_loop_in_float16_starts_from_what_is_kept_in_float32() -> None:
+    text = """
+    agraph (int64 count, float[3] x) => (float[3] last, float[n, 3] all)
+    <bool yes = {1}>
+    {
+        wide = Exp (x)
+        last, all = Loop (count, yes, wide) < body = b (int64 i, bool c, float[3] v) => (bool c, float[3] w, float[3] row) {
+            w = Add (v, x)
+            row = Identity (v)
+        } >
+    }"""
+    samples = [{"count": np.array(n), "x": X[0]} for n in (2, 5)]
+    assert "while_loop" in check(text, *samples, precision="fp16", rtol=1e-2, keep_fp32=["wide"])
 
 
 def test_a_count_that_is_fed_and_a_condition_that_is_computed_end_the_loop() -> None:
