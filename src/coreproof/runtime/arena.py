@@ -70,6 +70,11 @@ def failed_to_optimise(error: Exception) -> bool:
     return _REWRITING.search(str(error)) is not None
 
 
+def lacks_kernel(error: Exception) -> bool:
+    """Whether ONNX Runtime has an operator, and no kernel of it for the types that it found there."""
+    return "Failed to find kernel" in str(error)
+
+
 def engine_error(problem: str, error: Exception, where: str, made: str = "") -> Exception:
     """What ONNX Runtime said, as an error of ours.
 

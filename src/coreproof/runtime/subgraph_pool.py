@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from coreproof.model.onnx.omitted_outputs import name_omitted
 from coreproof.model.onnx.read import in_memory, stored_tensors
-from coreproof.runtime.arena import engine_error, failed_to_optimise, open_within_budget
+from coreproof.runtime.arena import engine_error, failed_to_optimise, lacks_kernel, open_within_budget
 from coreproof.runtime.custom_layers import CustomParts, Runnable, has_custom_layers, layers_of
 from coreproof.runtime.exact_integers import add_exactly
 from coreproof.runtime.executable import Executable
@@ -81,23 +81,27 @@ class SubgraphPool:
         shared = add_exactly(part, self._supply(part))
         message = part.SerializeToString()
 
-        def opened(*, optimised: bool) -> Runnable:
-            running: Runnable = open_within_budget(
-                message, self._options(shared, optimised=optimised), self._weight_bytes
-            )
+        def opened(*, optimised: bool, moved: bool = True) -> Runnable:
+            options = self._options(shared, optimised=optimised, moved=moved)
+            running: Runnable = open_within_budget(message, options, self._weight_bytes)
             return running
 
         try:
             try:
                 return opened(optimised=optimised)
             except Exception as error:  # onnxruntime's exceptions share no base class
-                if not optimised or not failed_to_optimise(error):
+                if optimised and failed_to_optimise(error):
+                    return opened(optimised=False)
+                if not lacks_kernel(error):
                     raise
-                return opened(optimised=False)
+                # moved weights beside int8 activations: it has no such product, and adds that of the two as stored exactly
+                return opened(optimised=optimised, moved=False)
         except Exception as error:
             raise engine_error("ONNX Runtime refuses the model", error, self.executable.name) from error
 
-    def _options(self, shared: Mapping[str, ort.OrtValue], *, optimised: bool) -> ort.SessionOptions:
+    def _options(
+        self, shared: Mapping[str, ort.OrtValue], *, optimised: bool, moved: bool = True
+    ) -> ort.SessionOptions:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -106,7 +110,7 @@ class SubgraphPool:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         # what optimising joins to products of integers is added exactly as well: see exact_integers
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.add_session_config_entry("session.x64quantprecision", str(int(moved)))
         if not optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_external_initializers(list(shared), list(shared.values()))

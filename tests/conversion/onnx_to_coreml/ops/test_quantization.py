@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import coreproof as cp
+from tests.build import onnx_model
 from tests.conversion.onnx_to_coreml.one_node import check_node
 
 RNG = np.random.default_rng(0)
@@ -262,3 +263,18 @@ def test_a_range_that_is_found_while_the_model_runs(shift: float) -> None:
     assert np.abs(results["y"].astype(np.int64) - expected[0].astype(np.int64)).max() <= 1
     np.testing.assert_allclose(np.asarray(results["scale"]).reshape(()), expected[1], rtol=1e-6)
     assert np.asarray(results["zero"]).item() == expected[2]
+
+
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp16"), ("mlprogram", "fp32"), ("neuralnetwork", None)])
+@pytest.mark.parametrize("zero", [0, 7])
+def test_a_quantised_number_without_axes_is_a_constant_of_the_program(to: Any, precision: Any, zero: int) -> None:
+    """ONNX Runtime's quantiser stores an attention's factor so; in float16 it stood in a product as float32: refused."""
+    stored = {"q": np.int8(127), "s": np.float32(0.0027838), "z": np.int8(zero)}
+    head = '<ir_version: 9, opset_import: ["": 17]> net (float[2,3] x) => (float[2,3] y)'
+    proto = onnx_model(f"{head} {{ c = DequantizeLinear(q, s, z) y = Mul(x, c) }}", **stored)
+    x = X[:, :, 0]
+    with cp.session(cp.convert(proto, to, precision=precision)) as running:
+        found = np.asarray(running.run({"x": x})["y"])
+    np.testing.assert_allclose(
+        found, x * np.float32((127 - zero) * 0.0027838), rtol=2e-3 if precision == "fp16" else 1e-6
+    )

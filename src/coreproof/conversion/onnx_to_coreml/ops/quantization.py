@@ -374,7 +374,8 @@ def _single(ctx: Context, x: Operand, zero: Operand | None, raw: Operand | None 
 def _shifted(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
     """Integers with their zero point taken off; of constants in 64 bits, which no difference of theirs leaves."""
     if isinstance(x, np.ndarray) and isinstance(zero, np.ndarray | None):
-        return x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
+        # of two numbers without axes NumPy makes no array
+        return np.asarray(x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64)))
     whole = ctx.mb.cast(x=x, dtype="int32") if is_bytes(x) else x
     return whole if zero is None or _is_zero(zero) else ctx.mb.sub(x=whole, y=zero)
 
