@@ -144,3 +144,49 @@ def test_whole_numbers_are_rounded_nowhere_and_another_comparison_is_a_fault(
         right = verify(source, onnx_to_coreml(source, to), fed)
         assert right, right.summary()
         assert not verify(source, onnx_to_coreml(compared(operator, limit), to), fed)
+
+
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp16"), ("mlprogram", "fp32"), ("neuralnetwork", "fp32")])
+@pytest.mark.parametrize("made", ["h = Relu(m)", "h = Neg(x)"])
+def test_numbers_that_are_equal_on_both_sides_leave_a_comparison_no_choice(to: Any, precision: Any, made: str) -> None:
+    """``>=`` for ``>`` behind an activation and on what was fed: zeros are equal on both sides, whatever is rounded elsewhere."""
+
+    def compared(operator: str) -> Any:
+        text = f"(float[4,6] x) => (float[4,6] y) {{ m = MatMul(x, w) {made} c = {operator}(h, zero)"
+        text += " f = Cast<to=1>(c) y = Add(f, m) }"
+        w = np.random.default_rng(2).normal(size=(6, 6)).astype(np.float32)
+        return onnx_model(f"{HEAD} {text}", w=w, zero=np.float32(0))
+
+    x = np.random.default_rng(3).normal(size=(4, 6)).astype(np.float32)
+    x[1, 2:4] = 0
+    right, wrong = (
+        onnx_to_coreml(compared(operator), to, precision=precision) for operator in ("Greater", "GreaterOrEqual")
+    )
+    assert verify(compared("Greater"), right, {"x": x})
+    found = verify(compared("Greater"), wrong, {"x": x})
+    assert not found
+    assert found.first_divergence is not None
+    assert found.first_divergence.candidate in ("c", "f")
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp16"), ("neuralnetwork", "fp32")])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_mask_of_lengths_that_is_one_place_too_long_is_a_fault(to: Any, precision: Any, wrong: bool) -> None:
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+    class Masked(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, wrong: bool) -> None:
+            super().__init__()
+            self.wrong = wrong
+
+        def forward(self, x: Any, lengths: Any) -> Any:
+            places = torch.arange(12)[None]
+            mask = places <= lengths[:, None] if self.wrong else places < lengths[:, None]
+            return (x * mask[..., None]).sum(1) + (x > 0).sum(1)
+
+    def source(wrong: bool) -> Any:
+        return cp.Source(Masked(wrong).eval(), (torch.randn(2, 12, 6), torch.tensor([5, 12])))
+
+    made = cp.convert(source(wrong), to, precision=precision)
+    assert bool(verify(source(False), made)) is not wrong

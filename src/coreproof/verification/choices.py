@@ -3,7 +3,8 @@
 Two equal numbers have no order: each engine names the one that it meets first. And numbers that are apart by less than rounding
 explains change places. So where two indices differ, the numbers that they name are compared: the candidate's own values at both
 places must not be further apart than the errors that were found there make them. So it is with ``a > b`` where both are all but
-equal.
+equal; where the two stand to each other as they do on the other side (both equal, or the first the larger), another answer is
+another comparison.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from coreproof.conversion.operators import default, meaning
 from coreproof.errors import CoreproofError
-from coreproof.model.graph import Node
+from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF
+from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.verification.match_by_value import arrange
 from coreproof.verification.row import Row
@@ -31,7 +34,7 @@ class _Choice:
     """An index row, the values among which it chooses, and along which axis; of a comparison both values, and no axis."""
 
     row: Row
-    data: tuple[str, ...]
+    data: tuple[str | float, ...]
     axis: int | None
 
 
@@ -60,20 +63,39 @@ def _choice(run: VerificationRun, row: Row) -> _Choice | None:
     graph, classes = run.candidate.graph, run.candidate_session.signature
     if row.candidate == classes.predicted_label and classes.scores is not None:
         return _Choice(row, (classes.scores,), -1)
-    name, node = row.candidate, graph.producer(row.candidate)
-    # casts and reshapes of indices: what was chosen among stands before them
-    while node is not None and meaning(node.operator).get("keeps_order", False) and node.inputs:
-        name = node.inputs[0]
-        node = graph.producer(name)
+    name, node = _maker(graph, row.candidate)
     # an input, or a constant: nothing was chosen
     if node is None or not node.inputs:
         return None
-    if meaning(node.operator).get("compares", False) and len(node.inputs) == 2:
-        return _Choice(row, tuple(node.inputs), None)
+    if compared := _compared(node):
+        return _Choice(row, compared, None)
     place = meaning(node.operator).get("indices")
     if place is None or place >= len(node.outputs) or node.outputs[place] != name:
         return None
     return _Choice(row, (node.inputs[0],), _axis(node))
+
+
+def _maker(graph: Graph, name: str) -> tuple[str, Node | None]:
+    """What makes a value, and under which name, before casts and reshapes: these choose nothing."""
+    node = graph.producer(name)
+    while node is not None and meaning(node.operator).get("keeps_order", False) and node.inputs:
+        name = node.inputs[0]
+        node = graph.producer(name)
+    return name, node
+
+
+def _compared(node: Node) -> tuple[str | float, ...]:
+    """The two values that a comparison compares, one of which may be a number among its settings; else nothing."""
+    if not meaning(node.operator).get("compares", False):
+        return ()
+    if len(node.inputs) == 2:
+        return node.inputs
+    numbers = [v for v in node.attributes.values() if isinstance(v, int | float) and not isinstance(v, bool)]
+    return (*node.inputs, float(numbers[0])) if len(node.inputs) == len(numbers) == 1 else ()
+
+
+def _numbers(name: str | float, fed: Mapping[str, object], made: Mapping[str, object]) -> Array:
+    return np.asarray(name) if isinstance(name, float) else as_array(fed[name] if name in fed else made[name])
 
 
 def _axis(node: Node) -> int:
@@ -89,9 +111,12 @@ def _switched_count(run: VerificationRun, choice: _Choice, sample: int, rows: Ma
     pair = next(p for p in run.pairs if p.candidate == row.candidate)
     fed = run.feeds[sample][1]
     made = run.candidate_session.run(
-        fed, taps_of(run.candidate_session, [row.candidate, *(name for name in choice.data if name not in fed)])
+        fed,
+        taps_of(
+            run.candidate_session, [row.candidate, *(n for n in choice.data if isinstance(n, str) and n not in fed)]
+        ),
     )
-    data = [as_array(fed[name] if name in fed else made[name]) for name in choice.data]
+    data = [_numbers(name, fed, made) for name in choice.data]
     candidate, reference = as_array(made[row.candidate]), arrange(reference_values[row.reference], pair.axes)
     classes = run.candidate_session.signature
     if row.candidate == classes.predicted_label:
@@ -103,16 +128,19 @@ def _switched_count(run: VerificationRun, choice: _Choice, sample: int, rows: Ma
         data = [values.reshape(-1) for values in data]
     apart = max(_apart(run, name, values, rows) for name, values in zip(choice.data, data, strict=True))
     if choice.axis is None:
-        return _between_near(reference, candidate, data[0], data[1], apart)
+        alike = _stand_alike(run, choice, sample, pair, data)
+        return _between_near(reference, candidate, data[0], data[1], apart, alike)
     return _between_equals(reference, candidate, data[0], choice.axis, apart)
 
 
-def _apart(run: VerificationRun, name: str, data: Array, rows: Mapping[str, Row]) -> float:
+def _apart(run: VerificationRun, name: str | float, data: Array, rows: Mapping[str, Row]) -> float:
     """How far two of these numbers may be apart and still change places.
 
     Twice the largest error that was found among them: who is first on one side is not further behind on the other. Where they
     have no partner, twice what storing them rounds; nothing where rounding may change half of the value.
     """
+    if isinstance(name, float):
+        return 0.0
     known = rows.get(name)
     if known is not None:
         return 2 * known.judgement.max_error if known.agrees and known.weakness is None else 0.0
@@ -121,7 +149,33 @@ def _apart(run: VerificationRun, name: str, data: Array, rows: Mapping[str, Row]
     return 2 * UNIT_ROUNDOFF.get(stored, 0.0) * float(np.max(np.abs(data), initial=0.0))
 
 
-def _between_near(reference: Array, candidate: Array, a: Array, b: Array, apart: float) -> int | None:
+def _stand_alike(
+    run: VerificationRun, choice: _Choice, sample: int, pair: Pair, data: Sequence[Array]
+) -> npt.NDArray[np.bool_] | None:
+    """Where the reference's two numbers stand to each other as the candidate's do, which leaves a comparison no choice.
+
+    None where the reference compares in another way, or not here.
+    """
+    _, node = _maker(run.reference.graph, choice.row.reference)
+    compared = () if node is None or pair.axes is not None else _compared(node)
+    if not compared:
+        return None
+    fed = run.feeds[sample][0]
+    try:
+        (made,) = run.reference_values(sample, [[n for n in compared if isinstance(n, str) and n not in fed]])
+    except CoreproofError:  # a value that the engine cannot bring out
+        return None
+    ours, others = _signs(*data), _signs(*(_numbers(name, fed, made) for name in compared))
+    return np.asarray(ours == others, np.bool_) if ours.size == others.size else None
+
+
+def _signs(a: Array, b: Array) -> Array:
+    return np.asarray(np.sign(a.astype(np.float64) - b.astype(np.float64))).reshape(-1)
+
+
+def _between_near(
+    reference: Array, candidate: Array, a: Array, b: Array, apart: float, alike: npt.NDArray[np.bool_] | None
+) -> int | None:
     if reference.size != candidate.size or a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
         return None
     gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
@@ -130,6 +184,8 @@ def _between_near(reference: Array, candidate: Array, a: Array, b: Array, apart:
     other = reference.reshape(-1).astype(np.float64) != candidate.reshape(-1).astype(np.float64)
     # numbers that both sides have to the last digit stand to each other as they do: equal ones leave no choice
     near = gap <= apart if apart else np.zeros_like(gap, bool)
+    if alike is not None and alike.size == near.size:
+        near &= ~alike
     if gap.size != other.size or not np.all(near[other]):
         return None
     return int(np.count_nonzero(other))
