@@ -15,7 +15,7 @@ from coreproof.model.coreml.compressed import gaps
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.layer_weights import layer_weights
 from coreproof.verification.compressed_weights import compressed_weights
-from coreproof.verification.rounded_weights import altered, explains
+from coreproof.verification.rounded_weights import altered, explains, torn
 from coreproof.verification.verify import verify
 from tests.build import graph_model, inner_product, mil, network, weights
 
@@ -403,3 +403,47 @@ def test_a_row_of_vectors_that_is_larger_or_another_is_told(tails: str, entries:
     now, steps = in_vectors(exchanged(weight), entries, 2)
     assert not explains(now, weight, steps)
     assert "row" in altered(now, weight, steps)
+
+
+@pytest.mark.parametrize(("form", "target"), [(eight_bits, "iOS16"), (table, "iOS16"), (four_bits_a_block, "iOS18")])
+def test_a_single_number_that_is_another_is_a_fault(form: Callable[..., Any], target: str, tmp_path: Path) -> None:
+    """The rms of a long row hides one number of it, of which a tool that rounds to the nearest makes no other."""
+    changed = WEIGHT.copy()
+    changed[5, 7] = -0.5 * changed.max() if changed[5, 7] > 0 else 0.5 * changed.max()
+    changed[5, 7] = np.clip(changed[5, 7], WEIGHT[5, :].min(), WEIGHT[5, :].max())
+    for weight, agrees in ((WEIGHT, True), (changed, False)):
+        made = program(tmp_path / str(agrees), form(weight), target)
+        found = verify(whole(), made)
+        assert bool(found and found.proves) is agrees, found.summary()
+    assert any("[5, 7]" in words for words in found.compressed.unexplained.values())
+
+
+def rounded(weight: np.ndarray, bits: int, share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """What each row of a weight is in steps of its own, the largest numbers cut off at a share of the row's range; the steps."""
+    last = 2 ** (bits - 1) - 1
+    steps = share * np.abs(weight).max(1, keepdims=True) / last * np.ones_like(weight)
+    return (np.rint(weight / steps).clip(-last, last) * steps).astype(np.float64), steps.astype(np.float64)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("share", [1.0, 0.7])
+def test_large_numbers_that_are_cut_off_were_not_changed(bits: int, share: float) -> None:
+    weight = np.random.default_rng(4).normal(size=(16, 576)).astype(np.float64)
+    now, steps = rounded(weight, bits, share)
+    assert torn(now, weight, steps).size == 0
+    now[3, 100] += 4 * steps[3, 100] * (-1 if now[3, 100] > 0 else 1)
+    np.testing.assert_array_equal(torn(now, weight, steps), [[3, 100]])
+    assert not explains(now, weight, steps)
+    assert altered(now, weight, steps).startswith("the number at [3, 100] is ")
+
+
+def test_errors_that_are_spread_over_neighbours_were_not_changed_one_by_one() -> None:
+    """As GPTQ does: what a number is off by is taken from the next ones."""
+    weight = np.random.default_rng(5).normal(size=(16, 200))
+    now, steps = rounded(weight, 4)
+    owed = np.zeros(16)
+    for at in range(200):
+        wanted = weight[:, at] + owed
+        now[:, at] = np.rint(wanted / steps[:, at]).clip(-7, 7) * steps[:, at]
+        owed = wanted - now[:, at]
+    assert torn(now, weight, steps).size == 0

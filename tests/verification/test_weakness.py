@@ -14,6 +14,7 @@ from onnx import helper
 
 import coreproof as cp
 from coreproof.model.weakness import Weakness, qualified
+from coreproof.verification.content import Content
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
 from tests.build import onnx_model, onnx_proto
@@ -41,6 +42,11 @@ VACUOUS: dict[str, tuple[Callable[[], onnx.ModelProto], str, str]] = {
     "infinity": (lambda: chain(("Exp",), ("Div", "none"), none=0), "not-finite", "infinite on both sides"),
     "zero": (lambda: chain(("Sub", "big"), ("Relu",), big=1e4), "zero", "all zero on both sides"),
     "constant": (lambda: chain(("Clip", "low", "high"), low=1e6, high=2e6), "constant", "1e+06 everywhere"),
+    "constant but for rounding": (
+        lambda: chain(("Mul", "third"), ("Div", "x"), third=1 / 3),
+        "constant",
+        "0.3333 everywhere",
+    ),
     "rounding": (lambda: chain(("Add", "big"), ("Sub", "big"), big=1.2e7), "rounding", "may change half of output 'y'"),
 }
 """What an output may be of which agreement proves nothing: the model, the kind of weakness, words of the verdict."""
@@ -268,3 +274,17 @@ def test_a_comparison_that_float16_turns_into_another_constant_is_told_by_what_r
     assert found
     assert not found.proves
     assert "rounding before it changes output 'y'" in found.summary()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.500002), (16777216.0, 16777217.0), (1.0, 2.0)])
+def test_numbers_that_differ_by_more_than_rounding_are_no_constant(low: float, high: float) -> None:
+    assert Content(1, 4, 0, 0, 0, low, high).kind is None
+    assert Content(1, 4, 0, 0, 0, low, low).kind == "constant"
+
+
+def test_one_number_that_float32_came_to_in_several_ways_is_a_constant() -> None:
+    weights = np.random.default_rng(0).normal(size=(64, 1000)).astype(np.float32)
+    shares = np.exp(weights) / np.exp(weights).sum(1, keepdims=True)
+    sums = shares.sum(1)
+    assert sums.min() < sums.max()
+    assert Content(1, sums.size, 0, 0, 0, float(sums.min()), float(sums.max())).kind == "constant"

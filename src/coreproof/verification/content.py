@@ -10,6 +10,9 @@ import numpy as np
 from coreproof.model.weakness import Kind
 from coreproof.verification.tolerance import LOST, VACUOUS, Judgement
 
+_ROUNDED = 2.0**-20
+"""The share by which one number may differ that float32 came to by several ways: weights that add up to 1, x / x."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -88,9 +91,16 @@ class Content:
         if self.with_nan == self.samples or (self.nan + self.infinite) >= VACUOUS * self.elements:
             return "not-finite"
         # at least two elements a sample: a single number may be what it is by chance
-        if self.elements > self.samples and self.finite > 1 and self.low == self.high:
-            return "zero" if self.low == 0 else "constant"
+        if self.elements > self.samples and self.finite > 1 and self._is_one_number:
+            return "zero" if self.low == self.high == 0 else "constant"
         return None
+
+    @property
+    def _is_one_number(self) -> bool:
+        """Whether it holds the same everywhere, but for rounding; whole numbers are not rounded."""
+        if self.low == self.high or (self.low.is_integer() and self.high.is_integer()):
+            return self.low == self.high
+        return self.high - self.low <= _ROUNDED * max(abs(self.low), abs(self.high))
 
 
 class Contents:

@@ -47,6 +47,9 @@ _CLEARLY = 0.2
 _ODD = 2
 """Numbers of a slice that may have become another than the nearest where hardly any of the others did."""
 
+_BESIDE = 1.5
+"""Steps that lie between a number and the next but nearest that is stored, at most."""
+
 _TELLING = 0.15
 """The share of numbers that have to be further from another slice's than from the nearest, for a table to tell slices apart."""
 
@@ -63,7 +66,7 @@ _LARGEST_TABLE = 256
 """Entries of the largest table, of 8 bits."""
 
 _TOLD = 4
-"""Slices of a weight that are told of those that are another's."""
+"""Slices, or numbers, of a weight that are told of those that are another's."""
 
 
 def explains(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) -> bool:
@@ -75,7 +78,8 @@ def explains(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0
     show, and so has each slice of which not every number is the nearest: a row in another's place is further from its own than
     zeros. A slice that is much further off, in steps, than the others are was not rounded as they were. Of numbers that are left
     out each is to hold less than half of what one that is kept holds, in squares. And the weight as a whole is neither larger nor
-    shifted, which each number's step would hide. ``unsure``: by which share each number of ``meant`` may be off itself.
+    shifted, which each number's step would hide, and no single number is ``torn``. ``unsure``: by which share each number of
+    ``meant`` may be off itself.
     """
     kept = np.isfinite(steps)
     if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)) and not _became_nearest(now, meant, steps, 0).all():
@@ -83,7 +87,7 @@ def explains(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0
     # pruning takes the small ones; where large ones are gone, they got lost
     if kept.any() and not kept.all() and rms(meant[~kept]) > math.sqrt(0.5) * rms(meant[kept]):
         return False
-    if _is_moved(now, meant, steps):
+    if _is_moved(now, meant, steps) or torn(now, meant, steps, unsure).size:
         return False
     # axes that hold channels: the first two; a vector is one slice
     return all(
@@ -152,6 +156,40 @@ def _further(
             one, other, distance = (side[at][told] for side in sides[:3])
             found[at][told] = _beyond_nearest(one, other, distance, clearly)
         yield found[0] if axis is None else np.moveaxis(found, 0, axis)
+
+
+def torn(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) -> npt.NDArray[np.intp]:
+    """The places, [count, rank], of numbers that lie further from their source than the two nearest that are stored.
+
+    A tool that makes of each number the nearest, and of a few the one beside it, makes none of these: they were changed.
+    None, where a tool rounds otherwise, or where tables of slices differ.
+    """
+    kept = np.isfinite(steps)
+    meant = meant.clip(now.min(), now.max())
+    off = np.abs(now - meant) - (SAME + _SURE * unsure) * np.abs(meant)
+    if _are_even(steps):
+        nearest, beside = steps / 2, _BESIDE * steps
+    else:
+        table = np.unique(now[kept])
+        if not 1 < table.size <= _LARGEST_TABLE:
+            return np.empty((0, now.ndim), np.intp)
+        after = np.searchsorted(table, meant).clip(1, table.size - 1)
+        gaps = np.sort(np.abs(table[np.stack([after - 1, after])] - meant), axis=0)
+        nearest, beside = gaps[0], gaps[1]
+    with np.errstate(invalid="ignore"):  # of what is left out
+        others = kept & (off > nearest * (1 + _CLEARLY))
+        far = kept & (off > beside * (1 + _CLEARLY))
+    if not far.any() or others.sum() > max(_FEW_OTHERS * kept.sum(), _ODD):
+        return np.empty((0, now.ndim), np.intp)
+    return np.array([at for at in np.argwhere(far) if not _is_last(now, meant, steps, tuple(at))], np.intp).reshape(
+        -1, now.ndim
+    )
+
+
+def _is_last(now: Array, meant: Array, steps: Array, at: tuple[int, ...]) -> bool:
+    """Whether a number became the last that its slice, or block, can store, with its source beyond that."""
+    same = now[steps == steps[at]]
+    return bool(now[at] == (same.max() if meant[at] > now[at] else same.min()))
 
 
 def _are_even(steps: Array) -> bool:
@@ -310,6 +348,10 @@ def altered(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0)
     these hold something else, another row of the source's or a multiple of their own.
     """
     meant = np.broadcast_to(meant, now.shape)
+    if 0 < len(places := torn(now, meant, steps, unsure)) <= _TOLD:
+        return ", ".join(
+            f"the number at {list(at)} is {now[at]:.3g}, not {meant[at]:.3g}" for at in map(tuple, places.tolist())
+        )
     for axis, what in ((0, "row"), (1, "column")) if now.ndim > 1 else ():
         wrong = np.flatnonzero(~_explained(now, meant, steps, axis, unsure))
         rest = (np.delete(array, wrong, axis) for array in (now, meant, steps))
