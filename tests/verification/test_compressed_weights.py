@@ -426,15 +426,38 @@ def rounded(weight: np.ndarray, bits: int, share: float = 1.0) -> tuple[np.ndarr
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("share", [1.0, 0.7])
+@pytest.mark.parametrize("share", [1.0, 0.85])
 def test_large_numbers_that_are_cut_off_were_not_changed(bits: int, share: float) -> None:
     weight = np.random.default_rng(4).normal(size=(16, 576)).astype(np.float64)
     now, steps = rounded(weight, bits, share)
     assert torn(now, weight, steps).size == 0
-    now[3, 100] += 4 * steps[3, 100] * (-1 if now[3, 100] > 0 else 1)
-    np.testing.assert_array_equal(torn(now, weight, steps), [[3, 100]])
-    assert not explains(now, weight, steps)
-    assert altered(now, weight, steps).startswith("the number at [3, 100] is ")
+    changed = now.copy()
+    changed[3, 100] += 4 * steps[3, 100] * (-1 if now[3, 100] > 0 else 1)
+    np.testing.assert_array_equal(torn(changed, weight, steps), [[3, 100]])
+    assert not explains(changed, weight, steps)
+    assert altered(changed, weight, steps).startswith("the number at [3, 100] is ")
+
+
+@pytest.mark.parametrize(("rows", "entries"), [(32, 256), (32, 16), (8, 16), (1, 8)])
+def test_a_number_of_another_entry_of_a_table_was_changed(rows: int, entries: int) -> None:
+    """Tables of the whole weight, of groups of rows, and of each row; their entries are means that were moved once more."""
+    weight = np.random.default_rng(6).normal(size=(32, 128)).astype(np.float64)
+    now, steps = np.empty_like(weight), np.empty_like(weight)
+    for start in range(0, 32, rows):
+        part = weight[start : start + rows]
+        table = np.quantile(part, (np.arange(entries) + 0.5) / entries)
+        for _ in range(30):
+            nearest = np.abs(part[..., None] - table).argmin(-1)
+            table = np.sort([part[nearest == k].mean() if (nearest == k).any() else table[k] for k in range(entries)])
+        now[start : start + rows], steps[start : start + rows] = table[nearest], gaps(table[:, None])[nearest, 0]
+    assert torn(now, weight, steps).size == 0
+    assert explains(now, weight, steps)
+    changed, other = now.copy(), steps.copy()
+    at = np.unravel_index(np.abs(weight[9] - 0.5).argmin(), 128)[0]
+    low = now[9].argmin()
+    changed[9, at], other[9, at] = now[9, low], steps[9, low]
+    np.testing.assert_array_equal(torn(changed, weight, other), [[9, at]])
+    assert not explains(changed, weight, other)
 
 
 def test_errors_that_are_spread_over_neighbours_were_not_changed_one_by_one() -> None:

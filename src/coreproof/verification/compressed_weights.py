@@ -400,10 +400,19 @@ class _Fit(NamedTuple):
 
 def _nearest_first(weight: _Weight, source: _Source, now: Array, steps: Array) -> list[_Fit]:
     """A few bits explain a weight without the factors that are in it as well: what is nearest, number by number too."""
-    fits = list(_fits(now, source.meant, steps, weight.scales, source.weight.scales))
+    held = source.weight.reference
+    # of integers that both sides keep as they are, every scale is multiplied on elsewhere, and none is in them
+    mine = weight.scales._replace(unknown=weight.scales.unknown and not _is_raw(held, steps))
+    other = source.weight.scales._replace(unknown=source.weight.scales.unknown and not _is_raw(held, steps))
+    fits = list(_fits(now, source.meant, steps, mine, other))
     if len(fits) > 1:
         fits.sort(key=lambda f: rms(now - f.meant) * f.handicap * (1 + off_steps(now, f.meant, steps, f.unsure)))
     return fits
+
+
+def _is_raw(weight: WeightRef, steps: Array) -> bool:
+    """Whether a weight holds integers without a scale, and one with these steps as well."""
+    return "int" in weight.dtype and weight.steps is None and bool(np.all(steps == 1))
 
 
 def _fits(now: Array, meant: Array, steps: Array, mine: Scales, other: Scales) -> Iterator[_Fit]:

@@ -162,28 +162,47 @@ def torn(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0) ->
     """The places, [count, rank], of numbers that lie further from their source than the two nearest that are stored.
 
     A tool that makes of each number the nearest, and of a few the one beside it, makes none of these: they were changed.
-    None, where a tool rounds otherwise, or where tables of slices differ.
+    None, where a tool rounds otherwise.
     """
+    none = np.empty((0, now.ndim), np.intp)
     kept = np.isfinite(steps)
     meant = meant.clip(now.min(), now.max())
     off = np.abs(now - meant) - (SAME + _SURE * unsure) * np.abs(meant)
-    if _are_even(steps):
-        nearest, beside = steps / 2, _BESIDE * steps
-    else:
-        table = np.unique(now[kept])
-        if not 1 < table.size <= _LARGEST_TABLE:
-            return np.empty((0, now.ndim), np.intp)
-        after = np.searchsorted(table, meant).clip(1, table.size - 1)
-        gaps = np.sort(np.abs(table[np.stack([after - 1, after])] - meant), axis=0)
-        nearest, beside = gaps[0], gaps[1]
     with np.errstate(invalid="ignore"):  # of what is left out
-        others = kept & (off > nearest * (1 + _CLEARLY))
-        far = kept & (off > beside * (1 + _CLEARLY))
-    if not far.any() or others.sum() > max(_FEW_OTHERS * kept.sum(), _ODD):
-        return np.empty((0, now.ndim), np.intp)
-    return np.array([at for at in np.argwhere(far) if not _is_last(now, meant, steps, tuple(at))], np.intp).reshape(
-        -1, now.ndim
-    )
+        suspects = np.argwhere(kept & (off > steps))
+    most = max(_FEW_OTHERS * kept.sum(), _ODD)
+    if not 0 < len(suspects) <= most:
+        return none
+    if _are_even(steps):
+        others = kept & (off > math.sqrt(_NEAREST) * (1 + _CLEARLY) * np.where(kept, steps, 0.0))
+        far = [
+            at for at in map(tuple, suspects) if off[at] > _BESIDE * steps[at] and not _is_last(now, meant, steps, at)
+        ]
+        return np.array(far, np.intp) if far and others.sum() <= most else none
+    for axis in (None, *range(min(2, now.ndim))):
+        if axis == 0 and any(
+            further.mean() <= _FEW_OTHERS for further, _, _ in _vectors(*_spread(now, meant, steps, None)[:3])
+        ):
+            return none
+        slices = [()] if axis is None else np.unique(suspects[:, axis])[:_PLACES].tolist()
+        places = [(...,) if axis is None else (*[slice(None)] * axis, at) for at in slices]
+        found = [_beyond_both(now[at], meant[at], off[at], kept[at]) for at in places]
+        if all(told is not None for told in found):
+            whole = np.zeros(now.shape, np.bool_)
+            for at, told in zip(places, found, strict=True):
+                whole[at] = told
+            return np.argwhere(whole)
+    return none
+
+
+def _beyond_both(now: Array, meant: Array, off: Array, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    """Which numbers lie further off than the two nearest of the table that these are of; None where they are of none."""
+    table = np.unique(now[kept])
+    if not 1 < table.size <= _LARGEST_TABLE or kept.sum() < _MANY:
+        return None
+    after = np.searchsorted(table, meant).clip(1, table.size - 1)
+    nearest, beside = np.sort(np.abs(table[np.stack([after - 1, after])] - meant), axis=0) * (1 + _CLEARLY)
+    return None if (kept & (off > nearest)).sum() > _FEW_OTHERS * kept.sum() else kept & (off > beside)
 
 
 def _is_last(now: Array, meant: Array, steps: Array, at: tuple[int, ...]) -> bool:
