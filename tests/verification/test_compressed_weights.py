@@ -460,6 +460,17 @@ def test_a_number_of_another_entry_of_a_table_was_changed(rows: int, entries: in
     assert not explains(changed, weight, other)
 
 
+def test_a_number_that_became_the_last_of_an_even_table_was_changed() -> None:
+    weight = np.random.default_rng(7).uniform(-1, 1, (16, 64))
+    changed = weight.copy()
+    changed[3, 5] = 1.4
+    table = np.linspace(-1, 1.4, 16)
+    nearest = np.abs(changed[..., None] - table).argmin(-1)
+    now, steps = table[nearest], gaps(table[:, None])[nearest, 0]
+    assert nearest.max() == 15
+    np.testing.assert_array_equal(torn(now, weight, steps), [[3, 5]])
+
+
 def test_errors_that_are_spread_over_neighbours_were_not_changed_one_by_one() -> None:
     """As GPTQ does: what a number is off by is taken from the next ones."""
     weight = np.random.default_rng(5).normal(size=(16, 200))

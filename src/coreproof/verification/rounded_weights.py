@@ -208,6 +208,8 @@ def _beyond_both(now: Array, meant: Array, off: Array, kept: npt.NDArray[np.bool
 def _is_last(now: Array, meant: Array, steps: Array, at: tuple[int, ...]) -> bool:
     """Whether a number became the last that its slice, or block, can store, with its source beyond that."""
     same = now[steps == steps[at]]
+    if same.min() == same.max():  # the last of a table has a step of its own
+        same = now
     return bool(now[at] == (same.max() if meant[at] > now[at] else same.min()))
 
 
