@@ -481,3 +481,38 @@ def test_errors_that_are_spread_over_neighbours_were_not_changed_one_by_one() ->
         now[:, at] = np.rint(wanted / steps[:, at]).clip(-7, 7) * steps[:, at]
         owed = wanted - now[:, at]
     assert torn(now, weight, steps).size == 0
+
+
+def cut_off_table(weight: np.ndarray, gain: float = 1.0) -> Callable[[Any], Any]:
+    """A table of 16 integers for each row, times its scale: means of the row's integers, their fractions cut off."""
+    scale = np.abs(weight).max(1, keepdims=True) / 127
+    whole = gain * np.rint(weight / scale)
+    order = np.sort(whole, axis=1).reshape(len(weight), 16, -1)
+    lut = np.trunc(order.mean(-1)).astype(np.int8)
+    indices = np.abs(whole[:, :, None] - order.mean(-1)[:, None]).argmin(-1).astype(np.uint8)
+
+    def form(mb: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        nibble = types.nptype_from_builtin(types.string_to_builtin("uint4"))
+        scales = scale.reshape(-1, 1, 1, 1).astype(np.float32)
+        table = mb.constexpr_blockwise_shift_scale(data=lut.reshape(len(weight), 1, 16, 1), scale=scales)
+        return mb.constexpr_lut_to_dense(indices=indices.astype(nibble), lut=table)
+
+    return form
+
+
+@pytest.mark.parametrize(("gain", "agrees"), [(1.0, True), (0.93, False)])
+def test_a_table_of_integers_that_were_cut_off_is_explained(gain: float, agrees: bool, tmp_path: Path) -> None:
+    """As coremltools makes it of a weight in 8 bits (joint_compression): all of it is smaller by half an integer."""
+    weight = np.random.default_rng(8).normal(size=(24, 320)).astype(np.float32)
+    made = mil(
+        tmp_path,
+        lambda mb, x: mb.linear(x=mb.relu(x=x), weight=cut_off_table(weight, gain)(mb), name="y"),
+        (6, 320),
+        target="iOS18",
+    )
+    text = "agraph (float[6,320] x) => (float[6,24] y) {\n s = Relu(x)\n y = Gemm<transB=1>(s, w, b)\n}"
+    source = graph_model(text, w=weight, b=np.zeros(24, np.float32))
+    found = verify(source, made)
+    assert bool(found and found.proves) is agrees, found.summary()

@@ -12,7 +12,7 @@ import numpy as np
 
 from coreproof.errors import CoreproofError, InputError, UnreadableModelError
 from coreproof.model.base import Model
-from coreproof.model.coreml.compressed import DECOMPRESS, steps_of
+from coreproof.model.coreml.compressed import DECOMPRESS, grain_of, steps_of
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import (
     WeightsError,
@@ -52,6 +52,8 @@ class WeightRef:
     """The bytes that it takes in the file, of a compressed one with all that unpacks it; None where that is not known."""
     constant: str | None = field(default=None, compare=False)
     """What holds it, where that is one plain constant of floats, to be exchanged by ``with_weights``."""
+    grain: Callable[[], Array | None] | None = field(default=None, repr=False, compare=False)
+    """Of a table whose entries are rounded themselves the steps of these, at each number; nothing for others."""
 
     @property
     def size(self) -> int:
@@ -264,6 +266,9 @@ def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: _
         lambda: np.asarray(_decompressed(model, operation, constants)[position]),
         lambda: _steps(model, operation, constants),
         _stored(model, operation, constants),
+        grain=lambda: grain_of(
+            operation.type, _compressed(model, operation, constants), _inner_steps(model, operation, constants)
+        ),
     )
 
 
@@ -319,13 +324,19 @@ def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Co
 
 
 def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Array:
+    inner = _inner_steps(model, operation, constants)
+    return steps_of(operation.type, _compressed(model, operation, constants), inner)
+
+
+def _inner_steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, Array]:
+    """The steps of those arguments that are compressed themselves."""
     inner = {}
     for key, argument in operation.inputs.items():
         maker = constants.get(argument.arguments[0].name)
         # a mask says where numbers stand; it has no steps
         if maker is not None and maker.type != "const" and "mask" not in key:
             inner[key] = _steps(model, maker, _before(constants, operation))
-    return steps_of(operation.type, _compressed(model, operation, constants), inner)
+    return inner
 
 
 def _before(constants: _Constants, operation: MIL_pb2.Operation) -> _Constants:

@@ -405,6 +405,10 @@ def _nearest_first(weight: _Weight, source: _Source, now: Array, steps: Array) -
     mine = weight.scales._replace(unknown=weight.scales.unknown and not _is_raw(held, steps))
     other = source.weight.scales._replace(unknown=source.weight.scales.unknown and not _is_raw(held, steps))
     fits = list(_fits(now, source.meant, steps, mine, other))
+    # coremltools cuts a table's entries off where they are integers, which makes them smaller by half of one on the average
+    if weight.reference.grain is not None and (grain := weight.reference.grain()) is not None:
+        sizes = np.abs(source.meant) - np.minimum(grain / 2, np.abs(source.meant))
+        fits.append(_Fit(np.copysign(sizes, source.meant)))
     if len(fits) > 1:
         fits.sort(key=lambda f: rms(now - f.meant) * f.handicap * (1 + off_steps(now, f.meant, steps, f.unsure)))
     return fits

@@ -129,6 +129,14 @@ def steps_of(operator: str, arguments: Mapping[str, Array], inner: Mapping[str, 
     return _STEPS[operator](arguments, inner)
 
 
+def grain_of(operator: str, arguments: Mapping[str, Array], inner: Mapping[str, Array]) -> Array | None:
+    """The steps to which the entries of a table were rounded, at each number of its weight; None where they are floats."""
+    if operator != "constexpr_lut_to_dense" or "lut" not in inner or "shape" in arguments:
+        return None
+    rest = {k: v for k, v in arguments.items() if k in ("indices", "vector_axis")}
+    return lut_to_dense(lut=inner["lut"], **rest)  # type: ignore[arg-type]
+
+
 def gaps(table: Array) -> Array:
     """How far each entry of a look-up table [..., entries, vector] lies from those around it, a number of its vector.
 
