@@ -149,7 +149,7 @@ def test_what_has_no_module_has_nothing_to_freeze(
     assert f"{option}: for PyTorch modules alone" in ran.err
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.usefixtures("nets")
 @pytest.mark.parametrize(
     ("model", "option"),
@@ -204,6 +204,7 @@ def test_a_picture_that_takes_the_frozen_branches_checks_a_model_that_takes_pict
     assert "a picture that takes the branches as the example inputs do" in ran.out
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("nets")
 def test_photos_that_take_another_branch_than_the_frozen_one_show_it(coreproof: Callable[..., Ran]) -> None:
     from PIL import Image

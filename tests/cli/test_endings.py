@@ -143,6 +143,7 @@ def test_ctrl_c_while_the_verbs_are_imported_leaves_no_traceback(tmp_path: Path)
     assert err == "interrupted; what was finished is kept\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_what_a_library_makes_of_an_interrupt_is_still_one(tmp_path: Path) -> None:
     program = """

@@ -49,6 +49,7 @@ def test_on_a_cluster_of_its_own() -> None:
     assert "2 passed" in ran.stdout
 
 
+@pytest.mark.thorough
 def test_a_worker_with_another_model_file_is_refused(photos: Path, tmp_path: Path) -> None:
     from coreproof.comparison.lineup import lineup_of
     from coreproof.comparison.plan import Slice

@@ -68,6 +68,7 @@ def test_a_model_that_comes_later_is_the_only_one_that_runs(photos: Path, tmp_pa
     assert shown(seen, TWO, photos, store)[1] == {}
 
 
+@pytest.mark.thorough
 def test_photos_that_come_change_and_go(photos: Path, tmp_path: Path, seen: dict[str, int]) -> None:
     store = tmp_path / "store"
     shown(seen, TWO, photos, store)
@@ -90,6 +91,7 @@ def test_photos_that_come_change_and_go(photos: Path, tmp_path: Path, seen: dict
     alike(comparison, compare(TWO, photos))
 
 
+@pytest.mark.thorough
 def test_a_photo_that_was_away_when_a_model_came_is_seen_when_it_is_back(
     photos: Path, tmp_path: Path, seen: dict[str, int]
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_photo_that_was_away_when_a_model_came_is_seen_when_it_is_back(
     assert shown(seen, three, photos, store)[1] == {}
 
 
+@pytest.mark.thorough
 def test_a_photo_that_could_not_be_read_for_a_while_is_seen_afterwards(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_photo_that_could_not_be_read_for_a_while_is_seen_afterwards(
     alike(comparison, compare(three, photos))
 
 
+@pytest.mark.thorough
 def test_a_photo_that_vanishes_between_listing_and_reading_is_skipped_and_said(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +282,7 @@ def test_a_store_on_a_path_with_every_sign(photos: Path, tmp_path: Path, seen: d
     assert shown(seen, TWO, photos, store)[1] == {}
 
 
+@pytest.mark.thorough
 def test_two_runs_at_once_on_one_store(photos: Path, tmp_path: Path, seen: dict[str, int]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -140,6 +140,7 @@ def test_the_photos_of_a_list_say_what_was_seen_on_them() -> None:
         np.testing.assert_array_equal(seen.top_values, whole.top_values[k])
 
 
+@pytest.mark.thorough
 def test_skipped_photos_are_counted_and_a_thousand_named() -> None:
     tally = tallied(pieces(drawn(NAMED + 5), (1,)))
     assert (tally.skipped_count, len(tally.skipped)) == (NAMED + 5, NAMED)

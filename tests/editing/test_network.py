@@ -136,6 +136,7 @@ def there_and_back(model: Model) -> list[Edit]:
     ]
 
 
+@pytest.mark.thorough
 def test_what_is_done_and_undone_leaves_the_file_as_it_was(shared_data: Path, tmp_path: Path) -> None:
     for file in networks(shared_data):
         model = cp.load(file)

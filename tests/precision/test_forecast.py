@@ -92,6 +92,7 @@ def _check_repair(case: Case, report: Float16Report) -> None:
         assert case.error(fewer) > 0.05, f"{unit} need not stay"
 
 
+@pytest.mark.thorough
 def test_weights_scaled_up_and_down_again() -> None:
     case = _scaled()
     report = forecast(case.exported, case.feed)
@@ -124,6 +125,7 @@ def test_the_epsilon_of_a_normalisation() -> None:
     _check_repair(case, report)
 
 
+@pytest.mark.thorough
 def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> None:
     harmless = Case("Masked", *_sequences(padded=False))
     report = forecast(harmless.exported, harmless.feed)

@@ -102,6 +102,7 @@ def test_other_inputs_are_said(tmp_path: Path) -> None:
     assert [line.what for line in found.lines if line.holds is False] == ["arrays"]
 
 
+@pytest.mark.thorough
 def test_photos_are_fed_as_they_were(coreproof: Run, tmp_path: Path) -> None:
     classifier(tmp_path)
     (tmp_path / "photos").mkdir()

@@ -64,7 +64,7 @@ def test_a_session_takes_its_weights_with_it(tmp_path: Path, to: Literal["mlprog
     assert not any(weight() is not None for weight in weights)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("to", FORMATS)
 def test_a_verification_leaves_nothing_behind(tmp_path: Path, to: Literal["mlprogram", "neuralnetwork"]) -> None:
     path = written(tmp_path, to)

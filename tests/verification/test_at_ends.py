@@ -182,6 +182,7 @@ class Spectrum(torch.nn.Module):
         return torch.stft(x[:, :, 0].repeat(1, 20), 32, 8, window=torch.hann_window(32), return_complex=True).abs()
 
 
+@pytest.mark.thorough
 def test_what_rounding_leaves_between_the_lines_of_a_spectrum_is_no_difference() -> None:
     torch.manual_seed(0)
     module = (Spectrum().eval(), (torch.randn(1, 12, 8),))
@@ -237,6 +238,7 @@ class Halved(torch.nn.Module):
         return x.reshape(1, x.shape[1] // 2, 2, 4).sum(2)
 
 
+@pytest.mark.thorough
 def test_lengths_between_that_the_source_does_not_take_are_left_out_and_said() -> None:
     made = converted(Halved(), {"x": [1, (4, 32), 4]})
     assert "the source itself does not run at x 1x5x4" in made.notes[-1]
@@ -255,6 +257,7 @@ class Attending(torch.nn.Module):
         return (query @ key.transpose(1, 2)).softmax(-1) @ value
 
 
+@pytest.mark.thorough
 def test_a_float16_program_of_a_free_length_becomes_onnx() -> None:
     """What its float16 rounds at the high end is no length that is baked in."""
     program = cp.convert((Attending().eval(), (torch.ones(1, 16, 4),)), "mlprogram", shapes={"x": [1, (2, 16), 4]})
@@ -326,6 +329,7 @@ class Turning(torch.nn.Module):
         return torch.acos(torch.nn.functional.normalize(flat, dim=-1)[..., 0]) * 5
 
 
+@pytest.mark.thorough
 def test_what_rounding_explains_at_other_lengths_is_no_difference() -> None:
     made = converted(Turning(), {"x": [1, (4, 32), 4]}, "fp16")
     assert "likewise" in made.notes[-1], made.notes
@@ -339,6 +343,7 @@ class Piled(torch.nn.Module):
         return (high * high).cumsum(1)[:, -1]
 
 
+@pytest.mark.thorough
 def test_what_float16_does_at_other_lengths_is_called_so_and_not_baked_in() -> None:
     with pytest.raises(ConversionError) as told:
         converted(Piled(), {"x": [1, (4, 64), 4]}, "fp16")

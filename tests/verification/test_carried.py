@@ -355,6 +355,7 @@ def _routed() -> object:
     return Routed().eval()
 
 
+@pytest.mark.thorough
 def test_lengths_that_the_data_decides_are_values_of_a_traced_program() -> None:
     torch = pytest.importorskip("torch", reason="needs the torch extra")
     from coreproof.runtime.torch import TorchPart, TorchSession
@@ -380,6 +381,7 @@ def test_lengths_that_the_data_decides_are_values_of_a_traced_program() -> None:
     np.testing.assert_allclose(np.asarray(made[last]), np.asarray(whole[last]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_mixture_whose_sort_has_ties_agrees() -> None:
     """PyTorch sorts equal numbers in any order: what is gathered by it follows, and comes back to the same places."""
     torch = pytest.importorskip("torch", reason="needs the torch extra")

@@ -65,6 +65,7 @@ def test_nodes_run_in_proportion_to_the_layers_whatever_the_memory(opened: list[
     assert max(opened[1:]) <= 11  # ten values, and the output with the last of them
 
 
+@pytest.mark.thorough
 def test_few_values_at_a_time_give_the_rows_that_all_at_once_give() -> None:
     left, right = cp.load(chain(200)), cp.load(chain(200, odd=NEGATED))
     whole, bit_by_bit = verify(left, right), verify(left, right, memory=7 * 4 * 32)

@@ -207,7 +207,7 @@ def recurrent(w: np.ndarray, r: np.ndarray) -> Any:
     return graph_model(text, W=w, R=r)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("compress", ["linear:8", "palettize:4"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_layer_that_is_written_out_step_by_step_proves_nothing_with_rows_exchanged(
@@ -391,7 +391,7 @@ def test_numbers_that_became_the_nearest_vector_of_a_table_are_right_however_few
     assert not explains(now, np.roll(weight, 64, 0), steps)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("tails", TAILS)
 @pytest.mark.parametrize("entries", [16, 64])
 def test_a_row_of_vectors_that_is_larger_or_another_is_told(tails: str, entries: int) -> None:

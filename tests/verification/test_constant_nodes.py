@@ -29,6 +29,7 @@ def test_the_end_of_a_slice_excuses_nothing_behind_it(to: Any) -> None:
     assert not cp.verify(net, cp.convert(other, to, precision="fp32", check=False))
 
 
+@pytest.mark.thorough
 def test_attention_of_a_module_proves_something_and_another_scale_is_a_fault() -> None:
     torch = pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -67,6 +67,7 @@ def test_numbers_that_lie_at_an_edge_may_come_out_on_either_side(to: str, precis
     assert found, found.summary()
 
 
+@pytest.mark.thorough
 def test_a_module_that_rounds_otherwise_is_told_apart_by_what_is_drawn() -> None:
     torch = pytest.importorskip("torch", reason="needs the torch extra")
 

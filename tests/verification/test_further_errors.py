@@ -145,7 +145,7 @@ def test_a_long_sum_of_constants_is_folded_by_other_kernels(to: Any, options: An
     assert not cp.verify(onnx_model(text, c=c * np.float32(1.0001), w=w), made)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("operator", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("length", [8, 3137, 20000])
 def test_a_softmax_along_a_long_axis_agrees_with_pytorch(operator: str, length: int) -> None:

@@ -113,6 +113,7 @@ def test_a_harmonic_mean_proves_something() -> None:
     assert not cp.verify(source, cp.convert(wrong, "mlprogram", precision="fp16", check=False))
 
 
+@pytest.mark.thorough
 def test_what_is_only_cast_from_an_explained_value_is_explained() -> None:
     """A focal loss: near 0 its power is small and its logarithm large, and the output is the product in float32."""
     text = """(float[4,8] x, float[4,8] t) => (float[4,8] z) {

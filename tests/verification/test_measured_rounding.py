@@ -56,7 +56,7 @@ WRITTEN_OUT = [
 ]
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(("operator", "gates", "more"), WRITTEN_OUT)
 @pytest.mark.parametrize("to", ["mlprogram", "coreai"])
 def test_rows_exchanged_within_a_recurrent_layer_are_no_rounding(operator: str, gates: int, more: str, to: Any) -> None:
@@ -72,6 +72,7 @@ def test_rows_exchanged_within_a_recurrent_layer_are_no_rounding(operator: str, 
             assert not verify(source, made).proves, (which, fault.__name__)
 
 
+@pytest.mark.thorough
 def test_the_bound_says_that_it_was_measured() -> None:
     held = drawn(3)
     more = ", linear_before_reset=1"

@@ -32,7 +32,7 @@ def test_what_is_further_off_stays_off_and_what_moves_by_its_half_excuses_nothin
 NEAR = torch.tensor([[-7.9506, 1.7, -3.973, 0.3], [-0.98, 2.5, -5.02, 0.7]])
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("off", [0.0, 1e-3])
 def test_an_operator_near_its_pole_agrees_with_what_it_is_written_out_as(n: int, off: float) -> None:

@@ -72,6 +72,7 @@ def test_what_would_be_frozen_is_refused_by_both_in_the_same_words_and_verified_
     assert "frozen branches" in found.inputs
 
 
+@pytest.mark.thorough
 def test_a_number_that_python_rounds_is_refused_by_convert_and_where_it_is_frozen_found_by_verify(
     tmp_path: Path,
 ) -> None:

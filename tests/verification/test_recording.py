@@ -382,6 +382,7 @@ def test_a_recorded_classifier_keeps_its_scores(shared_data: Path, tmp_path: Pat
     assert row.judgement.max_error == 0
 
 
+@pytest.mark.thorough
 def test_a_run_on_apples_engine_is_compared_where_there_is_none(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def test_last_states_are_no_false_alarm(kind: type[torch.nn.Module], length: int
     assert cp.verify(source, cp.convert(source, "mlprogram", precision="fp32")).agrees
 
 
+@pytest.mark.thorough
 def test_a_wrong_last_state_is_found() -> None:
     class Layer(torch.nn.Module):
         def __init__(self, factor: float) -> None:

@@ -18,7 +18,7 @@ def _source(then: Any) -> tuple[Any, Any]:
     return Reads(then).eval(), (torch.rand(2, 4, generator=torch.Generator().manual_seed(3)),)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("then", [tight, within_limits])
 def test_it_is_verified_and_proved(then: Any, tmp_path: Path) -> None:
     source = _source(then)

@@ -112,7 +112,7 @@ def test_a_normalisation_in_a_compressed_weight_is_the_source_s(
             assert wrong.unexplained, name
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["palettize:4", "palettize:2", "linear:8"])
 @pytest.mark.parametrize("layer", ["conv2d", "transposed", "product"])
 def test_verify_agrees_with_the_source_s_factors_alone(layer: str, scheme: str) -> None:

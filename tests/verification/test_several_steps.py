@@ -50,7 +50,7 @@ def nets() -> tuple[Any, Any]:
         return tuple(quantization.convert(each) for each in (net, other))  # type: ignore[return-value]
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_network_that_eager_mode_quantised_agrees_and_another_does_not(nets: tuple[Any, Any], precision: Any) -> None:

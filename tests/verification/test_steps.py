@@ -60,6 +60,7 @@ def test_a_decoder_of_other_weights_diverges_at_the_first_token_and_its_layer_is
     assert "values diverge at token 1 of 6, first 'linear_3' (linear in " in found.summary()
 
 
+@pytest.mark.thorough
 def test_the_first_token_that_diverges_is_named_and_not_the_first_of_all() -> None:
     class Held(Counter):
         def forward(self, x: Any) -> Any:

@@ -134,6 +134,7 @@ def test_what_is_wrong_besides_is_not_hidden_by_the_compression(scheme: str) -> 
     assert [(f.layer, f.repaired) for f in diagnosis.faults] == [(layer, True)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", ["onnx", "mlprogram", "neuralnetwork"])
 def test_other_numbers_are_what_a_model_runs_with_and_the_given_one_keeps_its_own(target: Any) -> None:
     module = source("square")
@@ -173,7 +174,7 @@ def _recurrent(operator: str, gates: tuple[int, ...]) -> OnnxModel:
     return graph_model(text, **stored)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["palettize:4+linear:8", "prune:0.5+linear:8"])
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", (0, 1, 2, 3)), ("GRU", (0, 1, 2))])
 def test_recurrent_weights_are_exchanged_in_whatever_order_their_gates_stand(
@@ -190,7 +191,7 @@ def test_recurrent_weights_are_exchanged_in_whatever_order_their_gates_stand(
     assert not verify(source, cp.convert(swapped, "mlprogram", precision="fp32", compress=scheme)).agrees
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["linear:8", "palettize:4"])
 @pytest.mark.parametrize("gates", [(0, 1, 2), (2, 0, 1)])
 def test_gates_that_are_written_out_step_by_step_are_exchanged_too(gates: tuple[int, ...], scheme: Any) -> None:

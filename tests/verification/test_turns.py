@@ -33,7 +33,7 @@ def phases(wave: Any) -> Any:
     return torch.abs(lines), torch.angle(lines)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(("to", "precision"), FORMATS)
 def test_the_phases_of_a_spectrum_agree_in_every_verb(to: Any, precision: Any) -> None:
     source = cp.Source(Called(phases), SPECTRUM)

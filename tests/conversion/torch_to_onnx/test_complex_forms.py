@@ -78,7 +78,7 @@ CASES: dict[str, Any] = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_complex_numbers_are_what_pytorch_computes_and_are_compared_inside(name: str) -> None:
     function = CASES[name]

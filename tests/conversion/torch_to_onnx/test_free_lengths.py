@@ -45,6 +45,7 @@ def _listed(made: Any) -> list[Any]:
     return list(made) if isinstance(made, tuple) else [made]
 
 
+@pytest.mark.thorough
 def test_running_products_and_extrema() -> None:
     ties = drawn(1, 9, 4).round()
     check(
@@ -59,6 +60,7 @@ def test_running_products_and_extrema() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_what_stands_in_the_middle() -> None:
     holes = drawn(1, 7, 4)
     holes[0, 2, 1] = holes[0, 5, 1] = holes[0, 0, 3] = torch.nan
@@ -92,6 +94,7 @@ def test_adaptive_pooling(free: str) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_triangles_of_any_length() -> None:
     """Causal masks as they are written inside forward: beyond the main diagonal, of infinities, of truths, at a computed one."""
     inf = float("inf")
@@ -111,6 +114,7 @@ def test_triangles_of_any_length() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_equal_steps_as_many_as_an_axis_is_long() -> None:
     check(
         [
@@ -209,6 +213,7 @@ def test_six_dimensions_of_a_picture_of_any_size() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_the_largest_of_windows_and_where_they_stand() -> None:
     check(
         [
@@ -230,11 +235,13 @@ def _back_in_place(x: Any) -> Any:
     return functional.max_unpool2d(largest * 2, places, 2, output_size=x.shape)
 
 
+@pytest.mark.thorough
 def test_what_was_largest_goes_back() -> None:
     sizes = [(1, 2, 8, 6), (1, 2, 4, 4), (1, 2, 10, 20)]
     check([_back_in_place], sizes, [drawn(*size) for size in sizes])
 
 
+@pytest.mark.thorough
 def test_pools_along_one_axis() -> None:
     check(
         [
@@ -249,6 +256,7 @@ def test_pools_along_one_axis() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_diagonals() -> None:
     check(
         [
@@ -263,6 +271,7 @@ def test_diagonals() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_spectra_of_other_lengths_than_the_axis() -> None:
     fft = torch.fft
     check(
@@ -282,6 +291,7 @@ def test_spectra_of_other_lengths_than_the_axis() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_frames_and_back_over_a_free_length() -> None:
     window = torch.hann_window(8)
 
@@ -323,6 +333,7 @@ def test_whole_parts_of_lengths() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_what_is_looked_up_along_free_lengths() -> None:
     table = torch.from_numpy(np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32))
 

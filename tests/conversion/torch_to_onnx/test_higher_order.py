@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Any, list[tuple[Any, ...]], str, str | None]] = {
 }
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_each_way_is_taken_as_the_module_takes_it(name: str) -> None:
     module, feeds, onnx, mil = CASES[name]

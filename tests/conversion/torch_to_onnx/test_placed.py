@@ -42,7 +42,7 @@ DIAGONALS: dict[str, Any] = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", DIAGONALS)
 def test_a_diagonal_that_is_written_to(name: str) -> None:
     x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -106,6 +106,7 @@ class FourierLayer(torch.nn.Module):  # type: ignore[misc,name-defined]
         return torch.fft.irfft2(torch.einsum("bihw,iohw->bohw", low, self.weight), s=(8, 8))
 
 
+@pytest.mark.thorough
 def test_a_padded_spectrum_between_turned_axes_runs() -> None:
     """ONNX Runtime moves transposes past a Pad, and failed on one that names its axes."""
     module, x = FourierLayer().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -127,7 +128,7 @@ class WrittenFourierLayer(FourierLayer):
         return torch.fft.irfft2(mixed + torch.ones(5, dtype=torch.cfloat), s=(8, 8))
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [None, "1-3"])
 def test_a_spectrum_that_is_written_into(batch: str | None) -> None:
     module, x = WrittenFourierLayer().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))

@@ -59,7 +59,7 @@ ALIASES: dict[str, Any] = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ALIASES)
 def test_an_alias_is_promoted_as_what_it_is(name: str) -> None:
     """The exporter has its rules by first names: the two operands stayed of two types."""

@@ -30,6 +30,7 @@ def test_sums_of_8_bit_products_are_exact() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.thorough
 def test_a_program_with_quantisers_stays_quantised_and_agrees() -> None:
     """What convert_pt2e leaves: int8 weights that are dequantised, activations that are quantised and dequantised."""
     __import__("torch.ao.quantization.fx._decomposed")

@@ -120,6 +120,7 @@ def test_each_is_what_pytorch_computes(name: str) -> None:
             np.testing.assert_allclose(got.reshape(want.shape), want, rtol=apart, atol=apart * scale, err_msg=told)
 
 
+@pytest.mark.thorough
 def test_lengths_that_are_free() -> None:
     check(
         [
@@ -151,6 +152,7 @@ class Codes(torch.nn.Module):  # type: ignore[misc,name-defined]
         return F.one_hot(nearest, num_classes=6).float() @ self.code.weight
 
 
+@pytest.mark.thorough
 def test_classes_are_counted_without_asking_for_them() -> None:
     x = drawn(5, 4)
     module = Codes().eval()

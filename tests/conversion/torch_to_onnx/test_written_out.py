@@ -150,6 +150,7 @@ def test_an_inverse_of_erf_ends_in_infinities() -> None:
         np.testing.assert_array_equal(next(iter(running.run({name: x.numpy()}).values())), [-np.inf, np.inf])
 
 
+@pytest.mark.thorough
 def test_rows_are_multiplied_with_the_matrix_of_their_expert() -> None:
     """With an operator of transformers, which calls it in its mixtures of experts; here it stands for that."""
     library = torch.library.Library("transformers", "FRAGMENT")

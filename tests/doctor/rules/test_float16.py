@@ -85,6 +85,7 @@ def test_weights_scaled_up_and_down_again_with_the_source() -> None:
     assert wide == {"relu_fp32", "conv2d_1_fp32", "relu_1_fp32", "conv2d_2_fp32", "output"}
 
 
+@pytest.mark.thorough
 def test_weights_scaled_up_and_down_again_without_the_source() -> None:
     case = _converted("Scaled")
     repaired = _repaired(diagnose(case.program))
@@ -92,6 +93,7 @@ def test_weights_scaled_up_and_down_again_without_the_source() -> None:
     assert 1e-3 < case.error(repaired) < 2e-2
 
 
+@pytest.mark.thorough
 def test_weights_that_were_clipped_come_from_the_source() -> None:
     case = _converted("Scaled", factor=1e7)
     repaired = _repaired(diagnose(case.program, case.source))
@@ -134,6 +136,7 @@ def _masked() -> Converted:
     return case
 
 
+@pytest.mark.thorough
 def test_an_infinite_mask_that_was_finite_is_made_finite_again() -> None:
     case = _masked()
     assert case.error(case.program) == np.inf

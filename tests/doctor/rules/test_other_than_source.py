@@ -201,6 +201,7 @@ def test_a_folded_weight_is_worked_out(healthy: dict[str, Model], source: OnnxMo
     assert "with 'to_n' folded in" in diagnosis[0].evidence
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("no_twin")
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_turned_square_weight_is_worked_out(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:

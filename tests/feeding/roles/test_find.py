@@ -351,7 +351,7 @@ def test_one_tensor_given_twice_stays_two_inputs() -> None:
     assert {"a", "b"} <= read
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("sorter", [False, True])
 def test_what_is_searched_rises(sorter: bool) -> None:
     """In what does not, a search finds whatever its steps come by."""
@@ -375,6 +375,7 @@ def test_what_is_searched_rises(sorter: bool) -> None:
     assert in_words(feature, found["table"]).startswith("numbers" if sorter else "rising numbers (searched")
 
 
+@pytest.mark.thorough
 def test_shares_that_are_added_up_and_searched_are_not_negative() -> None:
     """A NeRF's finer samples: where the share of each interval, added up, passes a number."""
 

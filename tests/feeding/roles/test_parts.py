@@ -49,6 +49,7 @@ def test_a_part_may_have_any_length_that_is_there(body: str, low: int, high: int
     assert found, found.summary()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("strided", [False, True])
 def test_a_length_that_is_divided_first_counts_along_its_own_axis(axis: int, strided: bool) -> None:

@@ -17,6 +17,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.thorough
 def test_every_file_is_stored_again_byte_for_byte(shared_data: Path, tmp_path: Path) -> None:
     for file in [*sorted(shared_data.glob("coreml/*")), *sorted(shared_data.glob("legacy/*/*.mlmodel"))]:
         saved = load_coreml(file).save(tmp_path / file.name)

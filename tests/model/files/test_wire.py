@@ -22,6 +22,7 @@ def spec_files(folder: Path) -> list[Path]:
     return [*sorted(folder.glob("coreml/*.mlmodel")), *packages, *legacy]
 
 
+@pytest.mark.thorough
 def test_unchanged_files_are_the_same_bytes(shared_data: Path) -> None:
     """Field by field too, and not only because the whole message is found equal."""
     for path in spec_files(shared_data):

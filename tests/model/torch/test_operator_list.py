@@ -17,6 +17,7 @@ def functions(registry: Any) -> dict[Any, list[Any]]:
     return {name: [meta.onnx_function for meta in metas] for name, metas in registry.functions.items()}
 
 
+@pytest.mark.thorough
 def test_the_list_is_read_once_and_is_the_one_that_pytorch_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.onnx._internal.exporter import _registration
 
@@ -31,6 +32,7 @@ def test_the_list_is_read_once_and_is_the_one_that_pytorch_reads(monkeypatch: py
     assert second.opset_version == anew.opset_version
 
 
+@pytest.mark.thorough
 def test_no_source_is_parsed_for_what_a_function_says_without(monkeypatch: pytest.MonkeyPatch) -> None:
     from onnxscript._internal import values
     from torch.onnx._internal.exporter import _registration
@@ -141,7 +143,7 @@ class Taken(torch.nn.Module):  # type: ignore[misc,name-defined]
         return torch.einsum("bhik,bhjk->bij", seen, heads).movedim(0, -1).softmax(-1), x.flatten(1).type_as(self.mask)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("free", [False, True])
 def test_what_is_answered_only_where_tensors_can_lie_is_traced_as_it_would_be(free: bool) -> None:
     def traced() -> list[str]:

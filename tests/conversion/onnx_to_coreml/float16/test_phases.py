@@ -69,6 +69,7 @@ def test_what_is_fed_is_turned_in_float32(case: str) -> None:
     np.testing.assert_allclose(got, module(x).numpy(), atol=2e-3 if "phase" in case else 5e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("then", [_rotated, _rotated_by_products])
 def test_positions_of_a_free_length_are_turned_in_float32(then: Callable[..., Any]) -> None:
     module = Module(then).eval()
@@ -104,6 +105,7 @@ def test_what_a_layer_gives_stays_in_float16(text: str) -> None:
     assert not half_range(onnx_model(f"{HEAD} (float[3,8] x) => (float[3,8] y) {{ {text} }}", **used).ir.graph).wide
 
 
+@pytest.mark.thorough
 def test_a_frequency_that_is_off_is_found_in_float16() -> None:
     """The fifth of eight, which is a hundredth of the first: beside that an error of 3% is small."""
     module = Module(_steps).eval()

@@ -54,6 +54,7 @@ def test_states_are_quantised_at_each_step(direction: str, signed: bool, columns
     check_microsoft("DynamicQuantizeLSTM", inputs, constants, order, targets=FULL, **described)
 
 
+@pytest.mark.thorough
 def test_in_float16_a_state_lies_a_step_off_at_most() -> None:
     inputs, constants = operands(2, signed=True, columns=False)
     check_microsoft(

@@ -109,6 +109,7 @@ def test_sequences_of_their_own_lengths(
     assert ("while_loop" in made) == (written_out == 1)
 
 
+@pytest.mark.thorough
 @EACH
 def test_weights_that_are_fed(kind: str) -> None:
     assert kind.lower() not in _check(kind, {"B", "initial_h"}, {"W", "R", "B", "initial_h"}, direction="bidirectional")
