@@ -10,11 +10,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps coremltools' progress bars and warnings off the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    """Keeps coremltools' progress bars and warnings off the terminal, and out of the caller's log."""
+    # its logger alone: logging.disable would take the messages of whatever else the caller runs, and a millisecond each time
+    logger = logging.getLogger("coremltools")
+    propagates, logger.propagate = logger.propagate, False
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
     finally:
-        logging.disable(level)
+        logger.propagate = propagates
