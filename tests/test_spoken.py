@@ -25,6 +25,7 @@ def test_a_verification_prints_its_summary(tmp_path: Path) -> None:
     assert found.summary().splitlines()[0] in plain(found)
 
 
+@pytest.mark.thorough
 def test_other_results_do_likewise(photos: Path, tmp_path: Path) -> None:
     net = network(tmp_path / "net.onnx")
     proof = cp.prove(net, photos, tmp_path / "out", feeding=FED, witness=False)

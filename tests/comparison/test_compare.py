@@ -65,6 +65,7 @@ def test_counts_are_those_of_the_models(photos: Path) -> None:
     assert comparison.predictions("a", best)[0][1] == pytest.approx(value)
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "SLICES", ((1000, 4),))
     models = {"a": classifier(0), "b": classifier(1)}

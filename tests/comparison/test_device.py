@@ -62,6 +62,7 @@ def test_the_phone_is_one_more_model(photos: Path, tmp_path: Path) -> None:
     assert described["a"].engine != described["iPhone15,2 CPU"].engine
 
 
+@pytest.mark.thorough
 def test_a_phone_that_proved_two_models_and_two_phones_of_a_kind(photos: Path, tmp_path: Path) -> None:
     tiny = device_json(photos, tmp_path / "tiny.json", ["p00.png"])
     other = device_json(photos, tmp_path / "other.json", ["p00.png"], name="Other")

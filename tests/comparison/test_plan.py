@@ -178,6 +178,7 @@ def test_a_copied_folder_is_recognised_and_read_only_once(folder: Path, store: S
     assert (fresh(list(again.slices())), again.photos, source.reads) == ([], 8, 8)
 
 
+@pytest.mark.thorough
 def test_two_folders_in_turn_on_one_store(folder: Path, store: Store, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write(other, **{name: f"other {name}" for name in "abxyz"})

@@ -193,6 +193,7 @@ def test_parts_of_the_agreement_are_made_anew_by_other_code(
     assert len(list((store / "agreement").iterdir())) == 2
 
 
+@pytest.mark.thorough
 def test_another_model_file_is_noticed(photos: Path, tmp_path: Path, seen: dict[str, int]) -> None:
     store, file = tmp_path / "store", tmp_path / "model.onnx"
 
@@ -226,6 +227,7 @@ def test_damaged_files_of_the_store_are_made_again(
     assert {p for p in store.rglob("*.*") if p.is_file() and not {"timings", ".writing"} & set(p.parts)} == set(kept)
 
 
+@pytest.mark.thorough
 def test_a_shard_with_a_changed_byte_is_named(photos: Path, tmp_path: Path, seen: dict[str, int]) -> None:
     store = tmp_path / "store"
     whole, _ = shown(seen, TWO, photos, store)
@@ -242,6 +244,7 @@ def test_a_shard_with_a_changed_byte_is_named(photos: Path, tmp_path: Path, seen
     alike(again, whole)
 
 
+@pytest.mark.thorough
 def test_a_model_that_fails_on_one_slice_loses_no_other(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +266,7 @@ def test_a_model_that_fails_on_one_slice_loses_no_other(
     alike(comparison, compare(TWO, photos))
 
 
+@pytest.mark.thorough
 def test_one_photo_and_one_model(photos: Path, tmp_path: Path, seen: dict[str, int]) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -301,6 +305,7 @@ def test_two_runs_at_once_on_one_store(photos: Path, tmp_path: Path, seen: dict[
     assert shown(seen, TWO, photos, store)[1] == {}
 
 
+@pytest.mark.thorough
 def test_a_store_that_is_deleted_meanwhile_is_said(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +334,7 @@ def test_a_store_that_cannot_be_written_is_said_before_anything_runs(
     assert seen == {}
 
 
+@pytest.mark.thorough
 def test_a_store_that_can_only_be_read_answers_what_it_knows(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

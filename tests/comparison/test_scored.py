@@ -163,6 +163,7 @@ def test_each_sample_of_a_batch_counts(form: str, tmp_path: Path) -> None:
     assert "(6 inputs" in proof.text or "6 inputs)" in proof.text
 
 
+@pytest.mark.thorough
 def test_rows_of_an_open_batch_are_samples_of_models_that_take_one(tmp_path: Path) -> None:
     cp.convert(source(Row(largest=0.0)), "onnx", shapes={"x": ["1..16", 5]}).save(tmp_path / "net.onnx")
     np.savez(tmp_path / "rows.npz", x=ROWS)
@@ -183,12 +184,14 @@ def test_a_mask_of_classes_beside_them_makes_scores_no_less_so() -> None:
     assert kinds(cp.compare_inputs({"net": net}, given))["one-class"]
 
 
+@pytest.mark.thorough
 def test_one_input_is_no_comparison(tmp_path: Path) -> None:
     proof = proved(Row(), tmp_path / "out", rows=ROWS[:1])
     assert proof.proves
     assert proof.over_inputs is None
 
 
+@pytest.mark.thorough
 def test_the_command_line_says_so_of_a_file(tmp_path: Path, coreproof: Callable[..., Ran]) -> None:
     cp.convert(source(Row()), "onnx").save(tmp_path / "net.onnx")
     np.savez(tmp_path / "rows.npz", x=ROWS)
@@ -199,6 +202,7 @@ def test_the_command_line_says_so_of_a_file(tmp_path: Path, coreproof: Callable[
     assert coreproof(*line, "--allow-weak").code == 0
 
 
+@pytest.mark.thorough
 def test_photos_of_an_embedding_are_compared_by_their_values(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -154,7 +154,7 @@ def test_parts_joined_are_the_whole() -> None:
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("photos", [2000, 2001, 3500])
 def test_comparison_json_of_few_and_of_many_photos(photos: int, tmp_path: Path) -> None:
     whole = drawn(photos, ties=1000)

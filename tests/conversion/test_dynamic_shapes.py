@@ -26,7 +26,7 @@ def dims(model: Any) -> list[list[str]]:
     return [[str(d) for d in f.shape] for f in model.signature.inputs]
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("form", ["by name", "in order", "as lists"])
 def test_lengths_are_free_as_torch_export_says_it(form: str) -> None:
     batch, length = torch.export.Dim("batch", min=1, max=8), torch.export.Dim("length", min=2, max=64)

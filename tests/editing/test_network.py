@@ -77,6 +77,7 @@ def output_of(model: Model, case: dict[str, Any], folder: Path) -> tuple[np.ndar
     return np.asarray(values, np.float32).reshape(-1), expected
 
 
+@pytest.mark.thorough
 def test_the_known_repairs_give_what_torch_gave(shared_data: Path, tmp_path: Path) -> None:
     """Loaded, operated on, stored, loaded again, run."""
     repaired = 0

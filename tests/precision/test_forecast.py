@@ -108,6 +108,7 @@ def test_weights_scaled_up_and_down_again() -> None:
     _check_repair(case, report)
 
 
+@pytest.mark.thorough
 def test_squares_and_an_epsilon_that_become_zero() -> None:
     case = Case("Variance", _vectors(), guarded=False)
     report = forecast(case.exported, case.feed)
@@ -141,7 +142,7 @@ def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> 
     _check_repair(padded, broken)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("factor", [80.0, 1e6])
 def test_pictures_fed_without_scale(factor: float) -> None:
     case = Case("Squares", _picture(factor), guarded=False)
@@ -153,6 +154,7 @@ def test_pictures_fed_without_scale(factor: float) -> None:
     assert forecast(case.exported, {"x": case.feed["x"] / factor / 10})
 
 
+@pytest.mark.thorough
 def test_an_ordinary_network_raises_no_alarm() -> None:
     case = Case("Healthy", _picture())
     report = forecast(case.exported, case.feed)
@@ -167,6 +169,7 @@ def test_an_ordinary_network_raises_no_alarm() -> None:
     assert "safe" in report.summary()
 
 
+@pytest.mark.thorough
 def test_a_stored_program_is_judged_as_it_is() -> None:
     case = _padded()
     report = forecast(case.program(), case.feed)

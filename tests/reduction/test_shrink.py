@@ -134,6 +134,7 @@ def test_what_keeps_a_model_from_running_is_what_is_left(shared_data: Path, case
     assert [node.name for node in search.run().graph.nodes] == left
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("case", "left"),
     [

@@ -49,6 +49,7 @@ def test_both_ends_are_run_and_told() -> None:
     assert "at x 1x32x4 likewise" in made.notes[-1]
 
 
+@pytest.mark.thorough
 def test_a_high_end_that_the_source_does_not_take_is_refused() -> None:
     with pytest.raises(
         ConversionError, match=r"at the high end of the declared lengths \(x 1x64x4\) the source itself"
@@ -79,6 +80,7 @@ def test_a_high_end_beyond_the_memory_budget_is_reduced_and_said(monkeypatch: py
     assert "the high end of the declared lengths was reduced, for memory" in made.notes[-1]
 
 
+@pytest.mark.thorough
 def test_verify_holds_the_module_against_both_ends() -> None:
     from coreproof.model.torch.model import TorchModel
 
@@ -168,6 +170,7 @@ class Folded(torch.nn.Module):
         return (cut * 2).view(-1, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, h, w, c) + x
 
 
+@pytest.mark.thorough
 def test_a_free_batch_may_be_one_in_the_example() -> None:
     torch.manual_seed(0)
     module = (Folded().eval(), (torch.ones(1, 4, 4, 2),))
@@ -210,7 +213,7 @@ class InTheMiddle(torch.nn.Module):
         return x.mean(1) if 10 < x.shape[1] < 30 else x.sum(1)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("module", "length", "shapes"),
     [
@@ -264,7 +267,7 @@ def test_a_float16_program_of_a_free_length_becomes_onnx() -> None:
     assert cp.convert(program, "onnx").notes[-1].startswith("checked: ran once on drawn input")
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("example", "shapes"),
     [((2, 12), [(1, 12), (8, 12)]), ((1, 16), "1x20..32"), ((1, 40), "1x20..32"), ((1, 16), "1x16..32")],
@@ -362,6 +365,7 @@ class Cut(torch.nn.Module):
         return rows.masked_fill(torch.zeros_like(behind).scatter(1, order, behind), -1.0)
 
 
+@pytest.mark.thorough
 def test_which_of_equal_numbers_is_cut_off_hangs_on_no_length() -> None:
     made = converted(Cut(), {"x": [(1, 6), 16, 4]})
     assert "likewise" in made.notes[-1]

@@ -64,6 +64,7 @@ def test_a_saved_run_judges_as_the_live_model_does(saved: Recording, fault: str)
     assert "saved run" in replayed.inputs
 
 
+@pytest.mark.thorough
 def test_a_saved_run_is_judged_as_the_live_model_is(tmp_path: Path) -> None:
     half, exact = as_half(residual_net(half=True)), residual_net()
     live, replayed = verify(exact, half), verify(exact, record(half, tmp_path / "half.npz"))
@@ -167,6 +168,7 @@ def test_a_file_cut_short_is_told(saved: Recording, tmp_path: Path, kept: float)
         load(cut)
 
 
+@pytest.mark.thorough
 def test_no_single_changed_byte_passes_unseen(tmp_path: Path) -> None:
     """Every change either is told, or leaves every value as it was."""
     saved = record(OnnxModel(conv_relu_onnx(), name="small"), tmp_path / "run.npz")

@@ -88,7 +88,7 @@ def compressed(model: Any, scheme: Any, precision: Any) -> Any:
     return cp.convert(model, "mlprogram", precision=precision, compress=scheme, target="iOS18", check=False)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("layer", "affine", "scheme", "precision"),
     [
@@ -164,6 +164,7 @@ def test_known_products_are_the_only_ones(beside: str, into: Callable[..., np.nd
     assert compressed_weights(source, candidate(np.where(np.arange(24) == 2, 1.6, 1.0))).unexplained
 
 
+@pytest.mark.thorough
 def test_a_factor_that_is_not_stored_is_guessed_and_its_doubt_alone_is_carried_on() -> None:
     """Its weight is run with the candidate's numbers all the same, so that a channel that is wrong shows in the value."""
     w, k = 0.2 * weights(64, 48, seed=4), np.geomspace(0.4, 2.5, 48).astype(np.float32)

@@ -32,6 +32,7 @@ def package(source: Any) -> Any:
     return cp.convert(source, "mlprogram")
 
 
+@pytest.mark.thorough
 def test_a_decoder_equals_its_module_token_by_token(source: Any, package: Any) -> None:
     made = package
     assert [f.name for f in made.signature.states] == [f"layers_{i}_{n}_cache" for i in (0, 1) for n in "kv"]

@@ -88,6 +88,7 @@ def test_dequantisation_makes_a_step_as_small_as_what_it_scales(to: str) -> None
     assert (found.outputs[0].tolerance.typical or 1.0) < 0.05
 
 
+@pytest.mark.thorough
 def test_a_fault_deep_in_a_quantised_network_is_found() -> None:
     found = verify(deep(9), onnx_to_coreml(deep(9, 0.0404), "mlprogram", precision="fp32"), {"x": IMAGE})
     assert not found

@@ -108,7 +108,7 @@ def test_every_format_of_the_source_is_judged_by_rounding_alone(
     assert verify(held, translate(module, "mlprogram")).loss is None
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 def test_the_doctor_comes_to_the_same_conclusion(compressed: tuple[TorchModel, Model]) -> None:
     module, made = compressed
     found, diagnosis = verify(translate(module, "onnx"), made), cp.diagnose(made, module)
@@ -120,7 +120,7 @@ def test_the_doctor_comes_to_the_same_conclusion(compressed: tuple[TorchModel, M
     assert diagnosis.verification.loss.share == pytest.approx(found.loss.share, rel=1e-3)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["prune:0.5", "palettize:4"])
 def test_what_is_wrong_besides_is_not_hidden_by_the_compression(scheme: str) -> None:
     module = source("square")

@@ -19,6 +19,7 @@ ARRAYS = hnp.arrays(
 )
 
 
+@pytest.mark.thorough
 @given(ARRAYS)
 @settings(max_examples=50, deadline=None)
 def test_a_value_agrees_with_itself_whatever_it_holds(array: np.ndarray) -> None:

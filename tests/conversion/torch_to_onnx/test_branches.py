@@ -88,6 +88,7 @@ def test_it_is_kept_as_the_example_took_it_where_that_is_wanted(case: str) -> No
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("of_array", [np.max, lambda a: np.percentile(a, 50)])
 def test_numpys_functions_are_computed_anew_where_the_exporter_follows_them(of_array: Any) -> None:
     class Scaled(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -135,6 +136,7 @@ def test_an_assert_that_the_exporter_follows_is_named_as_left_out(checks: bool) 
     assert not any("training mode" in note for note in made.notes)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("name", "lines"),
     [

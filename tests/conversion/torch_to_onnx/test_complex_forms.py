@@ -154,6 +154,7 @@ def test_the_exponential_of_a_matrix(scale: float) -> None:
 EDGES = [0.0, -0.0, 1.0, -1.0, 1e-20, -1e-20, np.inf, -np.inf, np.nan]
 
 
+@pytest.mark.thorough
 def test_angles_of_every_quarter_with_zeros_that_have_a_sign_and_infinities() -> None:
     """The spectrum of real numbers is real at both ends: a negative number there has the angle pi, where -pi was written."""
     y, x = (torch.from_numpy(v.astype(np.float32).reshape(-1)) for v in np.meshgrid(EDGES, EDGES))

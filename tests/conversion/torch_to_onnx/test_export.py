@@ -114,6 +114,7 @@ def test_a_model_that_no_exporter_takes_is_refused_and_nothing_is_printed(capfd:
     assert "".join(capfd.readouterr()) == ""
 
 
+@pytest.mark.thorough
 def test_bounds_that_the_exporter_forgets_are_in_the_graph() -> None:
     """Its rewrites merge clips that follow each other, twice in one graph."""
 

@@ -134,6 +134,7 @@ def _as_tensorflow_pads(x: Any) -> Any:
     return functional.max_pool2d(padded, 3, 2)
 
 
+@pytest.mark.thorough
 def test_the_larger_of_two_lengths() -> None:
     check(
         [

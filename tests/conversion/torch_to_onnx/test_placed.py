@@ -72,7 +72,7 @@ def test_a_volume_that_is_sampled(mode: int, border: int, aligned: bool) -> None
     np.testing.assert_allclose(found, module(x, grid).numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("place", [0, 1, -1, -2])
 def test_a_slice_that_is_written_to(axis: int, place: int) -> None:

@@ -124,7 +124,7 @@ class Packed(torch.nn.Module):
         return padded, last[0] if isinstance(last, tuple) else last
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])

@@ -79,7 +79,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_each_format_computes_what_pytorch_computes(name: str) -> None:
     function, tensors = CASES[name]

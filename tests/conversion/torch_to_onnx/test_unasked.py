@@ -97,7 +97,7 @@ GIVEN: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", GIVEN)
 def test_each_is_what_pytorch_computes(name: str) -> None:
     functions, tensors = GIVEN[name]

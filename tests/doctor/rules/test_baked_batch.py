@@ -132,7 +132,7 @@ def heads_source() -> OnnxModel:
     )
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [2, 4, 8])
 def test_a_silent_one_is_seen_with_the_source(batch: int) -> None:
     source = heads_source()

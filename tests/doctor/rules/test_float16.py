@@ -172,6 +172,7 @@ def test_pixels_without_a_scale() -> None:
     assert case.error(repaired, pixels) < 1e-3
 
 
+@pytest.mark.thorough
 def test_healthy_models_are_left_alone() -> None:
     from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 

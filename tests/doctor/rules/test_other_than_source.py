@@ -220,6 +220,7 @@ def test_a_missing_bias_is_worked_out(healthy: dict[str, Model], source: OnnxMod
     assert_repaired(broken, healthy[style], "bias", node.name, source)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("no_twin")
 def test_an_axis_is_worked_out_though_nothing_runs(healthy: dict[str, Model], source: OnnxModel) -> None:
     node = place(healthy["mlprogram"], "softmax")

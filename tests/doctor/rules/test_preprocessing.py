@@ -95,7 +95,7 @@ def test_a_right_one_is_left_alone(to: str, photos: tuple[list[Path], list[int]]
     assert diagnose(converted(to, RIGHT), photos=files, classes=classes).healthy
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
 @pytest.mark.parametrize("fault", ["nothing at all", "channels swapped"])
 def test_by_accuracy_without_a_source(to: str, fault: str, photos: tuple[list[Path], list[int]]) -> None:
@@ -108,6 +108,7 @@ def test_by_accuracy_without_a_source(to: str, fault: str, photos: tuple[list[Pa
     assert finding.repaired, diagnosis.to_json()
 
 
+@pytest.mark.thorough
 def test_a_model_of_numbers_is_told_how_it_should_be_fed(photos: tuple[list[Path], list[int]]) -> None:
     """The file is right, the feeding is not: said with the accuracy that each gives, and the file stays as it is."""
     files, classes = photos

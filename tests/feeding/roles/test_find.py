@@ -303,7 +303,7 @@ def attention() -> TorchModel:
     return TorchModel(Attention(), examples, name="attention")
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("to", ["torch", "onnx", "mlprogram", "neuralnetwork"])
 def test_every_format_tells_the_same(to: Any) -> None:
     source = attention()

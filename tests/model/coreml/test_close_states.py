@@ -38,6 +38,7 @@ def test_a_buffer_that_changes_becomes_a_state(precision: str) -> None:
         assert [running.run({"x": one}, state=state)["output"][0, 0] for _ in range(3)] == [2.0, 4.0, 6.0]
 
 
+@pytest.mark.thorough
 def test_coremltools_reads_the_states_that_were_written(tmp_path: Path) -> None:
     path = _counter().save(tmp_path / "counter.mlpackage")
     with warnings.catch_warnings():
@@ -52,6 +53,7 @@ def test_coremltools_reads_the_states_that_were_written(tmp_path: Path) -> None:
     assert "coreml_update_state" in kinds or "write_state" in kinds
 
 
+@pytest.mark.thorough
 def test_a_counter_of_whole_numbers_stays_an_input_and_an_output() -> None:
     made = _counter(net={"counts": True})
     assert [f.name for f in made.signature.states] == ["total"]
@@ -72,6 +74,7 @@ def test_below_ios_18_what_is_remembered_comes_in_and_goes_out() -> None:
     assert found.steps == 4
 
 
+@pytest.mark.thorough
 def test_a_neural_network_hands_on_what_it_remembers() -> None:
     made = cp.convert((Counter().eval(), X), "neuralnetwork")
     assert [f.name for f in made.signature.outputs] == ["output", "total_after"]

@@ -116,6 +116,7 @@ def test_a_model_is_written_with_its_weights(tmp_path: Path) -> None:
     assert all(np.array_equal(stored[name], held[name]) for name in held)
 
 
+@pytest.mark.thorough
 def test_a_conversion_holds_little_more_than_what_it_writes(tmp_path: Path) -> None:
     _saved(tmp_path / "warm.onnx", 8)
     convert(tmp_path / "warm.onnx", "mlprogram")  # imports

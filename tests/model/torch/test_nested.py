@@ -73,6 +73,7 @@ def test_arguments_by_position_may_be_nested_too() -> None:
     assert [f.name for f in source.signature.outputs] == ["output_0", "output_1_0", "output_1_1_0"]
 
 
+@pytest.mark.thorough
 def test_a_program_keeps_its_arguments_by_name(tmp_path: Path) -> None:
     given = example()
     program = torch.export.export(Nested().eval(), (), given)
@@ -165,6 +166,7 @@ def test_complex_inputs_are_taken_as_pairs(dtype: torch.dtype) -> None:
     np.testing.assert_allclose(found["size"], z.abs().numpy(), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_free_lengths_reach_what_is_nested() -> None:
     class Sum(torch.nn.Module):
         def forward(self, ids=None, mask=None):  # type: ignore[no-untyped-def]

@@ -214,6 +214,7 @@ class Calls(torch.nn.Module):  # type: ignore[misc,name-defined]
         return self.function(x.sin()) + 1
 
 
+@pytest.mark.thorough
 def test_a_scripted_function_stays_a_branch() -> None:
     model = cp.convert(Calls(), "mlprogram", precision="fp32", example=(X,))
     assert any(node.operator == "cond" for node in model.graph.nodes)

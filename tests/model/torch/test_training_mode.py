@@ -39,7 +39,7 @@ def judged(module: torch.nn.Module) -> np.ndarray[Any, Any]:
         return copy.deepcopy(module).eval()(X).numpy()
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize("as_given", ["example", "pair", "source"])
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork", "onnx"])
 def test_a_module_in_training_mode_is_converted_as_after_eval_and_left_as_it_was(to: Any, as_given: str) -> None:
@@ -134,6 +134,7 @@ class Frozen(torch.nn.Module):
         return self.inner(self.linear(self.drop(self.norm(x))))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("form", ["modes", "untrained", "within"])
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_train_that_only_sets_modes_is_no_reason_to_leave_another_mode(form: str, by_hand: bool) -> None:

@@ -248,6 +248,7 @@ def test_half_precision_weights_are_widened_with_a_note(write: Callable[..., str
     torch.testing.assert_close(model.example_outputs["output"], expected)
 
 
+@pytest.mark.thorough
 def test_a_half_precision_program_is_run_or_refused(tmp_path: Path) -> None:
     for dtype in (torch.float16, torch.bfloat16):
         program = torch.export.export(torch.nn.Linear(4, 3).to(dtype), (torch.ones(1, 4, dtype=dtype),))

@@ -151,7 +151,7 @@ def test_what_is_masked_once_outweighs_what_is_masked_twice() -> None:
     np.testing.assert_allclose(got, want, atol=1e-3)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("low", [-1e9, LOW])
 @pytest.mark.parametrize("scores", [[0.5, -1, 2, 3], [-20, -25, -30, -31]])
 def test_a_mask_that_is_fed_still_masks(low: float, scores: list[float]) -> None:

@@ -168,7 +168,7 @@ def test_group_query_attention(said: dict[str, Any]) -> None:
     grouped(GROUPED, [S - 1] * B, S, **said)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("said", [{}, {"local_window_size": 3}])
 def test_group_query_attention_behind_a_past(said: dict[str, Any]) -> None:
     one = {n: a[:, :1] for n, a in GROUPED.items()}
@@ -182,7 +182,7 @@ def test_a_shorter_sequence_goes_on_behind_its_own_end() -> None:
     grouped({n: a[:, :1] for n, a in GROUPED.items()} | PAST, [5, 3], 6, compared=1)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("interleaved", [0, 1])
 def test_group_query_attention_turns_what_it_reads(interleaved: int) -> None:
     said = {"do_rotary": 1, "rotary_interleaved": interleaved}

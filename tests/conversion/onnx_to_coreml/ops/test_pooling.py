@@ -45,7 +45,7 @@ def test_the_norm_of_a_window_that_reaches_over_the_end() -> None:
     check_node("LpPool", {"x": X}, expected, opset=18, kernel_shape=[2, 2], strides=[2, 2], p=3, ceil_mode=1)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("kernel", [2, 3, 4])
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("dilation", [1, 2])

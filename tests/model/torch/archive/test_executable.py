@@ -214,6 +214,7 @@ def test_names_that_would_become_python_source_are_refused(tmp_path: Path, good:
     refused(rewritten(good, tmp_path / "config.pt2", weights("weights", config)), executed, "mkdir")
 
 
+@pytest.mark.thorough
 def test_guards_and_notes_of_a_program_are_not_run(tmp_path: Path, good: Path, executed: Path) -> None:
     """Guards are Python source in the file; a note with a carriage return would end the comment that PyTorch makes of it."""
 

@@ -38,6 +38,7 @@ def test_programs_with_computed_sizes_are_opened_without_trust(tmp_path: Path, f
     assert [f.shape for f in cp.load(path).signature.inputs] == [(6, 4)]
 
 
+@pytest.mark.thorough
 def test_programs_with_free_pictures_and_branches_are_opened_without_trust(tmp_path: Path) -> None:
     class Resized(torch.nn.Module):
         def forward(self, x: Any) -> Any:
