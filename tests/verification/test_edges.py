@@ -119,3 +119,24 @@ def test_a_step_that_is_added_to_a_number_is_rounded_with_it(size: int) -> None:
     found = cp.verify(net, cp.convert(net, "mlprogram", precision="fp16", check=False), fed)
     assert found.agrees, found
     assert any(row.tolerance.step and row.judgement.max_error for row in found.rows)
+
+
+@pytest.mark.parametrize("operator", ["Floor", "Round"])
+def test_an_output_in_large_steps_of_which_one_moved_over_an_edge_proves_something(operator: str) -> None:
+    """``round(x * 2) / 2``: a half is as large as most numbers, and float16 brings one of many over an edge."""
+
+    def stepped(operator: str, factor: float = 0.5) -> Any:
+        text = f"t = MatMul(x, w) d = Mul(t, two) r = {operator}(d) y = Mul(r, half)"
+        w = (np.eye(16) + np.random.default_rng(1).normal(size=(16, 16)) / 40).astype(np.float32)
+        made = f"net (float[256,16] x) => (float[256,16] y) {{ {text} }}"
+        return graph_model(made, w=w, two=np.float32(2), half=np.float32(factor))
+
+    x = np.random.default_rng(2).normal(size=(256, 16)).astype(np.float32)
+    made_right = cp.convert(stepped(operator), "mlprogram", precision="fp16", check=False)
+    found = cp.verify(stepped(operator), made_right, {"x": x})
+    last = found.rows[-1]
+    assert last.judgement.max_error == pytest.approx(0.5)
+    assert found.proves, found.summary()
+    for wrong in (stepped("Ceil"), stepped(operator, 0.55)):
+        other = cp.convert(wrong, "mlprogram", precision="fp16", check=False)
+        assert not cp.verify(stepped(operator), other, {"x": x})

@@ -42,6 +42,15 @@ def step_after(node: Node, read: Sequence[ErrorState]) -> float:
     return max((s.step for s in read), default=0.0) if kept else 0.0
 
 
+def coarse_after(node: Node, read: Sequence[ErrorState], step: float, counted: float | None) -> float:
+    """What a step is in the result, which a known factor, or one of dequantisation (``counted``), makes larger or smaller."""
+    if step or len(read) != 1:
+        return step
+    kept = error_class(operation_of(node)) in ("move", "add") or canonical_op(node.operator) == "cast"
+    factor = counted if counted is not None else 1.0 if kept else scale_factor(node)
+    return read[0].coarse * (factor or 0.0)
+
+
 def quantisation_steps(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float | None:
     """How many steps a unit is where an operator quantises by itself, and what a step is where one dequantises; None for others.
 

@@ -13,6 +13,7 @@ from coreproof.model.numbers import UNIT_ROUNDOFF, dtype_name, share_of
 from coreproof.pairing.operators import exponent_of, interpolates, makes_steps, scale_factor, summand_count
 from coreproof.verification.arriving import (
     carried_error,
+    coarse_after,
     exponent_error,
     gain_of_sum,
     level_after,
@@ -145,7 +146,8 @@ class ErrorModel:
                 return Tolerance(
                     WORST * min(beside * uneven, most), 0.0, TYPICAL * beside, why=_why(beside, unit), filled=whole
                 )
-        return Tolerance(whole[0], 0.0, whole[1], why=_why(share, unit))
+        coarse = known.coarse if known is not None else 0.0
+        return Tolerance(whole[0], 0.0, whole[1], why=_why(share, unit), coarse=coarse)
 
     def measured(self, name: str) -> Measured | None:
         """What was measured of the value ``name`` for its tolerance, that need not be measured again to judge it."""
@@ -294,6 +296,7 @@ class ErrorModel:
             ordinary=part,
             noise=noise,
             unsure=unsure,
+            coarse=coarse_after(node, read, step, counted),
         )
 
     def _operands(self, node: Node, output: str) -> tuple[list[ErrorState], list[ErrorState]]:

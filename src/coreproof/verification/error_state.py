@@ -27,7 +27,8 @@ class ErrorState(NamedTuple):
     ``ordinary``: the elements beside its fills, and what they err by; None where it holds none.
     ``ends``: the smallest and the largest element, where all are finite and that is known.
     ``noise``: what rounding its terms and the result alone makes of it, more than its scale where terms cancel.
-    ``unsure``: what was rounded to steps may be off by so much, as a share of its own scale.
+    ``unsure``: what was rounded to steps may be off by so much, as a share of its own scale. ``coarse``: what one such step has
+    become here, times known factors (0: no step).
     """
 
     error: float
@@ -47,6 +48,7 @@ class ErrorState(NamedTuple):
     ends: tuple[float, float] | None = None
     noise: float = 0.0
     unsure: float = 0.0
+    coarse: float = 0.0
 
 
 def measure(array: np.ndarray) -> ErrorState:

@@ -11,6 +11,9 @@ from coreproof.model.weakness import Kind
 from coreproof.verification.content import Content
 from coreproof.verification.tolerance import VACUOUS, Judgement, Tolerance
 
+_ONE_STEP = 1.25
+"""Steps that an element may be off by that is one step off, and rounded besides."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -78,6 +81,8 @@ class Row:
         """
         derived = self.judgement.agrees and self.tolerance.typical is not None and not self.tolerance.step
         if self.how != "output" or not derived or self.switched or "float" not in self.dtype:
+            return 0.0
+        if self.judgement.max_error <= _ONE_STEP * self.tolerance.coarse:
             return 0.0
         relative = self.judgement.required_relative if self.content is None else self.content.strayed
         return relative if math.isfinite(relative) else 0.0

@@ -108,7 +108,8 @@ class Tolerance:
     ``typical`` bounds the root-mean-square error relative to the scale; None leaves it unjudged. ``step``: the value is rounded
     to multiples of it, and an element at the edge between two may come out as either; ``typical`` says how many may. ``why``
     says in words where the numbers come from. ``filled`` is (relative, typical) for all of a value that holds fills; the other
-    bounds are then for its ordinary elements, by their own scale. None: it is judged once.
+    bounds are then for its ordinary elements, by their own scale. None: it is judged once. ``coarse``: what one step of a value
+    before it is here, where known factors alone lie between: an element that is so far off is one step off.
     """
 
     relative: float = 0.0
@@ -117,6 +118,7 @@ class Tolerance:
     why: str = "given by the caller"
     step: float = 0.0
     filled: tuple[float, float | None] | None = None
+    coarse: float = 0.0
 
     @property
     def of_whole(self) -> Tolerance:
