@@ -9,6 +9,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import InputError
+from coreproof.model.coreml.model import CoreMLModel
 from tests.build import conv_relu_onnx, graph_model
 
 
@@ -29,6 +30,14 @@ def test_convert_names_the_list_of_an_argument_outside_it(argument: str, value: 
         cp.convert(conv_relu_onnx(), **given)
     assert argument in caught.value.problem
     assert repr(value) in caught.value.problem
+
+
+def test_without_another_word_it_is_an_ml_program_in_float16() -> None:
+    made, said = cp.convert(conv_relu_onnx()), cp.convert(conv_relu_onnx(), "mlprogram", precision="fp16")
+    assert isinstance(made, CoreMLModel)
+    assert isinstance(said, CoreMLModel)
+    assert made.is_program
+    assert [n.operator for n in made.graph.nodes] == [n.operator for n in said.graph.nodes]
 
 
 @pytest.mark.parametrize("argument", ["engine", "precision"])

@@ -40,7 +40,7 @@ Make = Callable[..., Model]
 @lowered_once()
 def convert(
     model: Model | str | Path | object,
-    to: Target,
+    to: Target = "mlprogram",
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
@@ -68,8 +68,8 @@ def convert(
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
 
-    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
-    (through ONNX); "coreai" (with ``coreproof[coreai]``) takes ML Programs as they are, and all others through one.
+    ``to`` "mlprogram", the default, and "neuralnetwork" take ONNX and PyTorch models (through ONNX); "onnx" takes PyTorch and
+    Core ML models; "coreai" (with ``coreproof[coreai]``) takes ML Programs as they are, and all others through one.
     ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
     "float16" and "float32" are other names of the two.
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput; True:

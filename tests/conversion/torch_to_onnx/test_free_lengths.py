@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from math import log, sqrt
 from typing import Any
 
 import numpy as np
 import pytest
 
 import coreproof as cp
+from coreproof.errors import ConversionError
 from tests.conversion.torch_to_onnx.test_forms import Called
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -332,6 +334,53 @@ def test_whole_parts_of_lengths() -> None:
         [2, 3, (4, 30)],
         [drawn(2, 3, 13), drawn(2, 3, 4), drawn(2, 3, 30)],
     )
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("name", ["sqrt", "log", "log2", "log10", "log1p"])
+def test_numbers_that_are_computed_of_a_length(name: str) -> None:
+    check(
+        [lambda x: x / getattr(math, name)(x.shape[-1]), lambda x: getattr(math, name)(x.shape[-1] / 2) + x],
+        [2, 3, (4, 30)],
+        [drawn(2, 3, 13), drawn(2, 3, 4), drawn(2, 3, 30)],
+    )
+
+
+@pytest.mark.thorough
+def test_further_numbers_that_are_computed_of_a_length() -> None:
+    def scaled(x: Any) -> Any:
+        assert log(8, 2) == 3.0
+        assert round(2.25, 1) == 2.2
+        return (x.transpose(1, 2) @ x * log(x.shape[-1], 7) / sqrt(x.shape[1])).softmax(-1)
+
+    check(
+        [
+            scaled,
+            lambda x: x * math.exp(-x.shape[-1] / 10),
+            lambda x: x[..., : int(math.sqrt(x.shape[-1]))],
+            lambda x: x[..., : round(x.shape[-1] / 3)],
+            lambda x: functional.interpolate(x, size=round(x.shape[-1] * 0.5)),
+            lambda x: functional.interpolate(x, size=round(x.shape[-1] * 1.25) + round(1.4)),
+        ],
+        [2, 3, (4, 30)],
+        [drawn(2, 3, n) for n in (13, 4, 30, 5, 6, 9, 10, 16, 25)],
+    )
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x * math.ceil(math.log2(x.shape[-1])),
+        lambda x: x[..., : int(math.log(x.shape[-1]))],
+        lambda x: x if math.exp(x.shape[-1] / 10) > 3 else -x,
+        lambda x: x[..., : round(x.shape[-1] * 0.3)],
+    ],
+    ids=["levels of a pyramid", "cut off", "a branch", "rounded"],
+)
+def test_whole_numbers_that_rounding_decides_are_refused(compute: Any) -> None:
+    with pytest.raises(ConversionError):
+        cp.convert(cp.Source(Called(compute).eval(), (drawn(2, 3, 13),)), shapes={"input_0": [2, 3, (4, 30)]})
 
 
 @pytest.mark.thorough

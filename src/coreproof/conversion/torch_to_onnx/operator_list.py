@@ -17,6 +17,7 @@ from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.losses import loss_operators
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
+from coreproof.conversion.torch_to_onnx.of_lengths import length_operators
 from coreproof.conversion.torch_to_onnx.operands import operand_operators
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.picked import picking_operators
@@ -77,4 +78,5 @@ def _of_real_numbers() -> Written:
         **placing_operators(),
         **picking_operators(),
         **quantised_operators(),
+        **length_operators(),
     }

@@ -1,16 +1,17 @@
-"""``int(x.shape[2] * 0.5)`` and ``float(x.shape[1])`` of free lengths in a module's own code, which a trace holds fixed.
+"""``int(x.shape[2] * 0.5)``, ``math.log(x.shape[1])`` and the like of free lengths, which a trace holds fixed.
 
-Python's own types take the number of the example out of what they are given, without a word.
+Python's own types and functions take the number of the example out of what they are given, without a word.
 """
 
 from __future__ import annotations
 
 import builtins
 import inspect
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from types import BuiltinFunctionType, FunctionType
+from typing import TYPE_CHECKING, Any, SupportsIndex, SupportsRound
 from unittest.mock import patch
 
 from coreproof.model.torch.user_code import is_foreign
@@ -21,14 +22,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def lengths_kept_free(module: torch.nn.Module) -> Iterator[None]:
-    """While PyTorch traces, ``int`` and ``float`` in the files of the module's parts compute with free lengths.
+    """While PyTorch traces, ``int``, ``float``, ``round`` and ``math`` compute with free lengths in the files of the module.
 
-    They are the types that they were to all that asks: ``isinstance``, ``==``, ``int.from_bytes``.
+    The types are those that they were to all that asks: ``isinstance``, ``==``, ``int.from_bytes``.
     """
+    functions = {name: _of_a_length(getattr(math, name), compute) for name, compute in _functions().items()}
+    by_own = {getattr(math, name): stands_in for name, stands_in in functions.items()}
     with ExitStack() as patched:
         for names in _files(module):
-            stands_in = {"int": _Int, "float": _Float}
-            patched.enter_context(patch.dict(names, {k: v for k, v in stands_in.items() if k not in names}))
+            stands_in: dict[str, object] = {"int": _Int, "float": _Float, "round": _round}
+            ours = {k: v for k, v in stands_in.items() if k not in names}
+            # from math import sqrt
+            ours |= {k: by_own[v] for k, v in names.items() if isinstance(v, BuiltinFunctionType) and v in by_own}
+            patched.enter_context(patch.dict(names, ours))
+        for name, function in functions.items():
+            patched.enter_context(patch.object(math, name, function))
         yield
 
 
@@ -87,6 +95,43 @@ class _Int(int, metaclass=_Whole):
 
 class _Float(float, metaclass=_Fraction):
     own = builtins.float
+
+
+def _round(number: SupportsRound[object], ndigits: SupportsIndex | None = None) -> object:
+    import torch
+
+    if isinstance(number, torch.SymFloat) and (ndigits is not None or not _is_exact(number)):
+        number = builtins.float(number)
+    return builtins.round(number) if ndigits is None else builtins.round(number, ndigits)
+
+
+def _functions() -> dict[str, Callable[..., Any]]:
+    """Those of ``math`` that stay free, by their name.
+
+    The root is a number, which may be cut off to a whole one: of a square it is exact. The others may lie on either side of the
+    whole number that they should be, log2(8) too, and are tensors: whoever asks one for its whole part, or goes by it, is told.
+    """
+    import torch
+
+    def of_a_tensor(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+        return lambda length: function(torch.scalar_tensor(length, dtype=torch.get_default_dtype()))
+
+    def log(length: float, *base: float) -> torch.Tensor:
+        whole = of_a_tensor(torch.log)
+        return whole(length) / whole(base[0]) if base else whole(length)
+
+    of_tensors = {"log2": torch.log2, "log10": torch.log10, "log1p": torch.log1p, "exp": torch.exp}
+    return {"sqrt": torch.sym_sqrt, "log": log, **{k: of_a_tensor(v) for k, v in of_tensors.items()}}
+
+
+def _of_a_length(own: Callable[..., Any], compute: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
+    def computed(*given: object) -> object:
+        free = any(isinstance(n, torch.SymInt | torch.SymFloat) for n in given)
+        return compute(*given) if free else own(*given)
+
+    return computed
 
 
 _HELD = 1024
