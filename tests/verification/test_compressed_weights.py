@@ -435,7 +435,7 @@ def test_large_numbers_that_are_cut_off_were_not_changed(bits: int, share: float
     changed[3, 100] += 4 * steps[3, 100] * (-1 if now[3, 100] > 0 else 1)
     np.testing.assert_array_equal(torn(changed, weight, steps), [[3, 100]])
     assert not explains(changed, weight, steps)
-    assert altered(changed, weight, steps).startswith("the number at [3, 100] is ")
+    assert altered(changed, weight, steps).startswith("the numbers at [3, 100] are ")
 
 
 @pytest.mark.parametrize(("rows", "entries"), [(32, 256), (32, 16), (8, 16), (1, 8)])

@@ -371,7 +371,7 @@ def altered(now: Array, meant: Array, steps: Array, unsure: Array | float = 0.0)
     meant = np.broadcast_to(meant, now.shape)
     if 0 < len(places := torn(now, meant, steps, unsure)) <= _TOLD:
         return ", ".join(
-            f"the number at {list(at)} is {now[at]:.3g}, not {meant[at]:.3g}" for at in map(tuple, places.tolist())
+            f"the numbers at {list(at)} are {now[at]:.3g} and {meant[at]:.3g}" for at in map(tuple, places.tolist())
         )
     for axis, what in ((0, "row"), (1, "column")) if now.ndim > 1 else ():
         wrong = np.flatnonzero(~_explained(now, meant, steps, axis, unsure))
