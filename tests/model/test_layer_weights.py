@@ -221,3 +221,105 @@ def test_the_steps_of_a_dequantised_onnx_weight() -> None:
         s=np.array([0.5, 0.25], np.float32),
     )
     np.testing.assert_array_equal(layer_steps(model, "to_y")["w"], [[0.5] * 3, [0.25] * 3])
+
+
+@pytest.mark.parametrize(
+    ("bits", "zeros", "columns"),
+    [(4, None, 64), (4, "packed", 48), (8, "packed", 64), (4, "floats", 40), (2, None, 64)],
+)
+def test_packed_blocks_stand_for_what_onnx_runtime_multiplies_with(bits: int, zeros: str | None, columns: int) -> None:
+    """MatMulNBits of an identity matrix gives its weights; the last block of 48 and of 40 columns is short."""
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    rows, size = 6, 32
+    count = -(-columns // size)
+    rng = np.random.default_rng(bits + columns)
+    stored = {
+        "b": rng.integers(0, 256, (rows, count, size * bits // 8)).astype(np.uint8),
+        "s": rng.uniform(0.01, 0.1, rows * count).astype(np.float32),
+    }
+    if zeros == "packed":
+        stored["z"] = rng.integers(0, 256, (rows, -(-count * bits // 8))).astype(np.uint8)
+    elif zeros == "floats":
+        stored["z"] = rng.uniform(0, 15, (rows, count)).astype(np.float32)
+    node = helper.make_node(
+        "MatMulNBits",
+        ["x", *stored],
+        ["y"],
+        name="product",
+        domain="com.microsoft",
+        K=columns,
+        N=rows,
+        bits=bits,
+        block_size=size,
+    )
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [columns, k]) for n, k in (("x", columns), ("y", rows))]
+    graph = helper.make_graph(
+        [node], "g", ends[:1], ends[1:], [numpy_helper.from_array(v, k) for k, v in stored.items()]
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": np.eye(columns, dtype=np.float32)})[0].T
+    held = all_weights(load(proto))["product"]["b"]
+    assert held.shape == (rows, columns)
+    np.testing.assert_allclose(held.read(), expected, rtol=1e-5, atol=1e-6)
+    assert held.steps is not None
+    np.testing.assert_array_equal(held.steps()[:, 0], stored["s"].reshape(rows, count)[:, 0])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_blocks_of_scales_stand_for_what_onnx_runtime_makes_of_them(axis: int) -> None:
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(axis)
+    shape = (3, 16) if axis == 0 else (12, 4)
+    stored = {
+        "q": rng.integers(-128, 128, (12, 16)).astype(np.int8),
+        "s": rng.uniform(0.01, 0.1, shape).astype(np.float32),
+        "z": rng.integers(-9, 9, shape).astype(np.int8),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=axis, block_size=4),
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [12, k]) for n, k in (("x", 12), ("y", 16))]
+    graph = helper.make_graph(
+        nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(v, k) for k, v in stored.items()]
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": np.eye(12, dtype=np.float32)})[0]
+    held = all_weights(load(proto))["product"]["w"]
+    np.testing.assert_allclose(held.read(), expected, rtol=1e-6)
+    assert held.steps is not None
+    np.testing.assert_array_equal(held.steps(), np.repeat(stored["s"], 4, axis))
+
+
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp16"), ("mlprogram", "fp32")])
+def test_a_block_of_another_scale_is_a_fault_of_packed_products(to: Any, precision: Any) -> None:
+    """Its weight had no partner, so that half of its steps excused whatever stood in it."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    import coreproof as cp
+
+    rng = np.random.default_rng(3)
+    stored = {
+        "b": rng.integers(0, 256, (16, 2, 16)).astype(np.uint8),
+        "s": rng.uniform(0.01, 0.03, 32).astype(np.float32),
+    }
+    wrong = {**stored, "s": stored["s"] * np.where(np.arange(32) == 5, 1.5, 1).astype(np.float32)}
+
+    def model(held: dict[str, np.ndarray]) -> Any:
+        node = helper.make_node(
+            "MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", K=64, N=16, bits=4, block_size=32
+        )
+        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3, k]) for n, k in (("x", 64), ("y", 16))]
+        graph = helper.make_graph(
+            [node], "g", ends[:1], ends[1:], [numpy_helper.from_array(v, k) for k, v in held.items()]
+        )
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        return load(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+
+    assert cp.verify(model(stored), cp.convert(model(stored), to, precision=precision))
+    assert not cp.verify(model(stored), cp.convert(model(wrong), to, precision=precision))

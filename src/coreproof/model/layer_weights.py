@@ -27,6 +27,7 @@ from coreproof.model.formats import classic, coreai, network, onnx, program
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
 from coreproof.model.graph import Node
+from coreproof.model.onnx.packed_weights import blocks_of
 from coreproof.model.other_weights import constant_of
 
 if TYPE_CHECKING:
@@ -408,6 +409,10 @@ def _node_weights(node: ir.Node) -> dict[str, WeightRef]:
     """Initializers and constants that a node reads, by their names; a Constant node's own value by what it makes."""
     read = node.outputs if node.op_type == "Constant" else node.inputs
     known = {value.name: _onnx_constant(value) for value in read if value is not None and value.name}
+    if node.op_type == "MatMulNBits":
+        held = [None if value is None else known.get(value.name or "") for value in node.inputs]
+        if (packed := blocks_of(node, [None if one is None else one.read for one in held])) is not None:
+            known = {name: WeightRef(*packed) if one is held[1] else one for name, one in known.items()}
     return {name: weight for name, weight in known.items() if weight is not None and weight.dtype != "str"}
 
 
@@ -440,17 +445,23 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
         if to in (ir.DataType.UNDEFINED, ir.DataType.STRING) or to not in ir.DataType.__members__.values():
             return None
         return WeightRef(first.dtype, first.shape, lambda: first.read().astype(ir.DataType(to).numpy()), first.steps)
-    # blocked scales (opset 21) are not along one axis
-    if len(operands) < 2 or operands[1] is None or producer.attributes.get("block_size"):
+    if len(operands) < 2 or operands[1] is None:
         return None
-    # DequantizeLinear's default
-    axis = producer.attributes.get_int("axis", 1)
+    # DequantizeLinear's defaults
+    axis, block = producer.attributes.get_int("axis", 1), producer.attributes.get_int("block_size", 0)
     shapes = [o.shape for o in operands[1:] if o is not None]
-    lengths = {math.prod(shape) for shape in shapes}
     channels = first.shape[axis] if -len(first.shape) <= axis < len(first.shape) else 1
-    if not lengths <= {1, channels}:
-        return None  # scales that fit no axis: the engine refuses it
     known = [o for o in operands if o is not None]
+    if block > 0:  # blocked scales (opset 21) are not along one axis
+        rest = [n for at, n in enumerate(first.shape) if at != axis % len(first.shape)]
+        counted = {(*rest[: axis % len(first.shape)], -(-channels // block), *rest[axis % len(first.shape) :])}
+        if set(shapes) != counted:
+            return None
+        known[1:] = [
+            replace(o, shape=first.shape, read=partial(_unblocked, o, axis, block, channels)) for o in known[1:]
+        ]
+    elif not {math.prod(shape) for shape in shapes} <= {1, channels}:
+        return None  # scales that fit no axis: the engine refuses it
     return WeightRef(
         first.dtype,
         first.shape,
@@ -460,8 +471,16 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
     )
 
 
+def _unblocked(blocks: WeightRef, axis: int, size: int, length: int) -> Array:
+    """What lies along an axis once for a block, for each of its places."""
+    spread: Array = np.take(blocks.read(), np.arange(length) // size, axis)
+    return spread
+
+
 def _along(values: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """One number for all, or one for each place along an axis, as it is broadcast over ``shape``."""
+    """One number for all, for each place along an axis, or for each number, as it is broadcast over ``shape``."""
+    if values.shape == shape:
+        return values
     if values.size == 1:
         return values.reshape(())
     return values.reshape([-1 if a == axis % len(shape) else 1 for a in range(len(shape))])
