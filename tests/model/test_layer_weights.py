@@ -268,6 +268,40 @@ def test_packed_blocks_stand_for_what_onnx_runtime_multiplies_with(bits: int, ze
     np.testing.assert_array_equal(held.steps()[:, 0], stored["s"].reshape(rows, count)[:, 0])
 
 
+@pytest.mark.parametrize("zeros", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_table_in_blocks_stands_for_the_rows_that_onnx_runtime_picks(packed: bool, zeros: bool) -> None:
+    import ml_dtypes
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(4)
+    stored = {
+        "d": rng.integers(-8, 8, (9, 32)),
+        "i": np.arange(9),
+        "s": rng.uniform(0.01, 0.1, (9, 2)).astype(np.float32),
+    }
+    if zeros:
+        stored["z"] = rng.integers(-8, 8, (9, 2))
+    for name in {"d", "z"} & set(stored):
+        low, high = (stored[name][:, at::2].astype(np.uint8) & 15 for at in range(2))
+        stored[name] = low | high << 4 if packed else stored[name].astype(ml_dtypes.int4)
+    names = ["d", "i", "s", *(["z"] if zeros else [])]
+    attributes = {"block_size": 16, "gather_axis": 0, "quantize_axis": 1, "domain": "com.microsoft"}
+    node = helper.make_node("GatherBlockQuantized", names, ["y"], name="table", **attributes)
+    tensors = [numpy_helper.from_array(stored[name], name) for name in names]
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [9, 32])
+    graph = helper.make_graph([node], "g", [], [made], tensors)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {})[0]
+    held = all_weights(load(proto))["table"]["d"]
+    assert held.shape == (9, 32)
+    np.testing.assert_allclose(held.read(), expected, rtol=1e-6)
+    assert held.steps is not None
+    np.testing.assert_array_equal(held.steps(), np.repeat(stored["s"], 16, 1))
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_blocks_of_scales_stand_for_what_onnx_runtime_makes_of_them(axis: int) -> None:
     import onnxruntime as ort

@@ -409,10 +409,11 @@ def _node_weights(node: ir.Node) -> dict[str, WeightRef]:
     """Initializers and constants that a node reads, by their names; a Constant node's own value by what it makes."""
     read = node.outputs if node.op_type == "Constant" else node.inputs
     known = {value.name: _onnx_constant(value) for value in read if value is not None and value.name}
-    if node.op_type == "MatMulNBits":
-        held = [None if value is None else known.get(value.name or "") for value in node.inputs]
-        if (packed := blocks_of(node, [None if one is None else one.read for one in held])) is not None:
-            known = {name: WeightRef(*packed) if one is held[1] else one for name, one in known.items()}
+    held = [None if value is None else known.get(value.name or "") for value in node.inputs]
+    shapes = [() if one is None else one.shape for one in held]
+    packed = blocks_of(node, [None if one is None else one.read for one in held], shapes)
+    if packed is not None:
+        known = {name: WeightRef(*packed[1]) if one is held[packed[0]] else one for name, one in known.items()}
     return {name: weight for name, weight in known.items() if weight is not None and weight.dtype != "str"}
 
 
