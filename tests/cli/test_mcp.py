@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from coreproof.errors import InputError
 from coreproof.model.onnx.model import OnnxModel
 from tests.build import conv_relu_onnx
 
-anyio = pytest.importorskip("anyio", reason="the protocol's client is not installed: pip install mcp")
-mcp = pytest.importorskip("mcp", reason="the protocol's client is not installed: pip install mcp")
-from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: E402
+# imported where it is used: it takes seconds, and one worker of several runs these tests
+pytestmark = pytest.mark.skipif(
+    find_spec("mcp") is None, reason="the protocol's client is not installed: pip install mcp"
+)
 
 
 @pytest.fixture
@@ -43,16 +45,21 @@ def project(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def connected(folder: Path, *options: str) -> AsyncIterator[Any]:
     """A client's session with a server of this folder."""
+    from mcp import ClientSession
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
     words = ["-m", "coreproof", "mcp", str(folder), *options]
     async with (
         stdio_client(StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ))) as (read, write),
-        mcp.ClientSession(read, write) as session,
+        ClientSession(read, write) as session,
     ):
         await session.initialize()
         yield session
 
 
 def run(talk: Callable[[], Awaitable[None]]) -> None:
+    import anyio
+
     anyio.run(talk)
 
 
