@@ -40,11 +40,7 @@ def main() -> int:
         settings = settings.replace("paths: [src]", f"paths: [{REPOSITORY / 'src'}]")
         (source / "mkdocs.yml").write_text(settings, encoding="utf-8")
         built = subprocess.run(
-            [sys.executable, "-m", "zensical", "build", "--strict"],
-            cwd=source,
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, "-m", "zensical", "build", "--strict"], cwd=source, capture_output=True, text=True, check=False
         )
         if built.returncode:
             sys.stderr.write(built.stdout + built.stderr)
