@@ -10,7 +10,7 @@ import pytest
 import coreproof as cp
 from coreproof.errors import ConversionError
 from coreproof.feeding.ends import Ends
-from coreproof.model.features import Feature
+from coreproof.model.features import Feature, ShapeRange
 from tests.build import graph_model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -369,3 +369,47 @@ class Cut(torch.nn.Module):
 def test_which_of_equal_numbers_is_cut_off_hangs_on_no_length() -> None:
     made = converted(Cut(), {"x": [(1, 6), 16, 4]})
     assert "likewise" in made.notes[-1]
+
+
+class Upright(torch.nn.Module):
+    """Lays pictures that are higher than wide on their side: at both ends of a range they are square."""
+
+    def forward(self, x: Any) -> Any:
+        return (x.transpose(2, 3) * 2 if x.shape[2] > x.shape[3] else x).mean((2, 3))
+
+
+class Large(torch.nn.Module):
+    """Takes large pictures another way than small ones."""
+
+    def forward(self, x: Any) -> Any:
+        return x.mean((2, 3)) * (2.0 if x.shape[2] > 50 else 3.0)
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("images", [False, True], ids=["numbers", "pictures"])
+@pytest.mark.parametrize("module", [Upright(), Large()], ids=["upright", "large"])
+@pytest.mark.parametrize(
+    "shapes", [[1, 3, (32, 96), (32, 96)], [(1, 3, 32, 32), (1, 3, 64, 48), (1, 3, 96, 96)]], ids=["range", "list"]
+)
+def test_what_hangs_on_the_form_of_a_picture_is_refused(module: Any, shapes: Any, images: bool) -> None:
+    pictures = {"x": cp.ImageInput(scale=1 / 255)} if images else None
+    for to in ("mlprogram", "neuralnetwork"):
+        with pytest.raises(ConversionError, match="declared lengths"):
+            cp.convert(module, to, example=(torch.rand(1, 3, 32, 32),), shapes={"x": shapes}, images=pictures)
+
+
+def test_all_sizes_of_a_picture_are_tried_and_told() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3, 2), torch.nn.AdaptiveAvgPool2d(1))
+    made = cp.convert(
+        module, "mlprogram", example=(torch.rand(1, 3, 32, 32),), shapes={"input": [1, 3, (32, 96), (32, 64)]}, images=True
+        , feeding=cp.Feeding(size=(32, 32), scale=1 / 255),
+    )  # fmt: skip
+    assert str(made.signature.inputs[0]) == "input: RGB image 32..64x32..96"
+    assert "at input 1x3x96x64 likewise, and at 5 shapes between" in made.notes[-1]
+
+
+def test_two_free_lengths_are_tried_one_short_and_one_long() -> None:
+    one = Feature("x", "tensor", "float32", (1, 4, 4), ranges=(ShapeRange(1, 1), ShapeRange(4, 8), ShapeRange(4, 9)))
+    ends = Ends([(Feature("x", "tensor", "float32", None), one)], [])
+    assert [shapes["x"] for shapes in ends.corners()] == [(1, 8, 4), (1, 4, 9)]

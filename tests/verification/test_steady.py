@@ -111,3 +111,90 @@ def test_what_is_frozen_already_is_not_told_to_be_frozen() -> None:
     with pytest.raises(InputError, match="put it into evaluation mode") as told:
         verify(TorchModel(source[0], source[1], name="counts"), made, freeze_state=True)
     assert "--freeze-state" not in str(told.value)
+
+
+class Turned(torch.nn.Module):
+    """Every second call, every fourth, at the first alone: what is kept is a number of Python's."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.calls, self.every = 0, every
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return -x if self.calls % self.every == 0 else x
+
+
+class Keyframe(torch.nn.Module):
+    """Looks at what it is fed at every fifth call alone, and remembers it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.seen = 0, None
+
+    def forward(self, x: Any) -> Any:
+        if self.calls % 5 == 0:
+            self.seen = x * 2
+        self.calls += 1
+        return x + self.seen
+
+
+class Begun(torch.nn.Module):
+    """Answers its first call otherwise than all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = False
+
+    def forward(self, x: Any) -> Any:
+        if self.begun:
+            return x / 2
+        self.begun = True
+        return x
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("module", [Turned(2), Turned(4), Keyframe(), Begun()], ids=["2", "4", "keyframe", "begun"])
+def test_what_changes_at_some_calls_alone_is_not_converted_without_a_word(module: Any) -> None:
+    with pytest.raises(ConversionError, match="called twice in a row"):
+        cp.convert(source(module), "onnx")
+
+
+class Remembers(torch.nn.Module):
+    """Keeps what it did for who looks at it, and what it need not make again; its answers hang on what it is fed alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.weights, self.table = 0, None, None
+        self.log: list[int] = []
+        self.before = torch.zeros(8)
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        self.log.append(self.calls)
+        if self.table is None:
+            self.table = torch.arange(8.0).cos()
+        self.before.copy_(x[0])
+        self.weights = torch.softmax(x * self.table, -1)
+        return self.weights * 2
+
+
+def test_what_a_module_keeps_for_others_is_no_state_and_stays_as_it_was() -> None:
+    module = Remembers()
+    made = cp.convert(source(module), "mlprogram", check=False)
+    assert (module.calls, module.weights, module.table, module.log) == (0, None, None, [])
+    assert not module.before.any()
+    assert verify(source(module), made)
+    assert "checked" in cp.convert(source(module), "mlprogram").notes[-1]
+
+
+def test_what_a_closure_keeps_of_the_trace_is_refused() -> None:
+    kept = [torch.zeros(1, 8)]
+
+    class Closed(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: Any) -> Any:
+            kept[0] = kept[0] + x
+            return kept[0] * 2
+
+    with pytest.raises(ConversionError, match="does not any more"):
+        cp.convert(source(Closed()), "onnx")

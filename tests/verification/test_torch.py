@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+import coreproof as cp
+from coreproof.errors import ConversionError
 from coreproof.verification.verify import verify
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -74,3 +77,27 @@ def test_a_guessed_pair_of_which_no_output_is_made_accuses_nobody(tmp_path: Any)
     assert [row.how for row in found.rows] == ["output"]
     assert len(found.dismissed) == 1
     assert found.agrees
+
+
+class Replaced(torch.nn.Module):
+    """Writes into a buffer by a way that an export drops without a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(2, 4))
+
+    def forward(self, x: Any) -> Any:
+        self.total.data = self.total.data + x
+        return self.total * 1.0
+
+
+def test_what_a_module_was_traced_without_is_no_effect_of_what_arrived() -> None:
+    torch.manual_seed(0)
+    given = (Replaced(), (torch.randn(2, 4),))
+    made = cp.convert(given, "onnx", check=False)
+    fed = {"x": np.ones((2, 4), np.float32), "total": np.full((2, 4), 3, np.float32)}
+    with cp.session(made) as running:
+        assert (running.run(fed)["output"] == 3).all()  # and the module says 4
+    assert not cp.verify(given, made)
+    with pytest.raises(ConversionError, match="does not answer as its source does"):
+        cp.convert(given, "onnx")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from typing import Literal
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.lengths import End, lengths, listed, takes_shape
@@ -61,6 +62,29 @@ class Ends:
         seen, count = [low, high], max(map(len, inside.values()), default=0)
         for at in range(count):
             shapes = {name: those[min(at, len(those) - 1)] if those else low[name] for name, those in inside.items()}
+            if shapes not in seen:
+                seen.append(shapes)
+        return seen[2:]
+
+    def corners(self) -> list[Shapes]:
+        """Where one free length of an input is short and another long, which no end has: ``height > width`` decides there.
+
+        Every other free length of each input at its high end, then those beside them; then every other input.
+        """
+        low, high = self.shapes("low"), self.shapes("high")
+        ranged = {a.name for a, b in self.matched if a.name in low and not listed(a, b) and low[a.name] != high[a.name]}
+
+        def shaped(odd: int, by: Literal["axis", "input"]) -> Shapes:
+            found = dict(low)
+            for at, name in enumerate(n for n in low if n in ranged):
+                free = [axis for axis, ends in enumerate(zip(low[name], high[name], strict=True)) if ends[0] != ends[1]]
+                lifted = [axis for count, axis in enumerate(free) if (count if by == "axis" else at) % 2 == odd]
+                found[name] = tuple(high[name][i] if i in lifted else n for i, n in enumerate(low[name]))
+            return found
+
+        corners = [shaped(odd, "axis") for odd in (0, 1)] + [shaped(odd, "input") for odd in (0, 1)]
+        seen = [low, high]
+        for shapes in corners:
             if shapes not in seen:
                 seen.append(shapes)
         return seen[2:]

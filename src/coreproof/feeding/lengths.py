@@ -26,9 +26,8 @@ def lengths(a: Feature, b: Feature, end: End = "usual") -> tuple[int, ...]:
 
     Raises InputError where no shape is declared.
     """
-    image = a.image or b.image
-    if image is not None:
-        return (1, image.channels, image.height, image.width)
+    if (pictures := _pictures(a, b, end)) is not None:
+        return pictures
     if a.kind in ("double", "int64", "string"):
         return ()
     if a.shape is None and b.shape is None:
@@ -42,6 +41,27 @@ def lengths(a: Feature, b: Feature, end: End = "usual") -> tuple[int, ...]:
     rank = len(a.shape if a.shape is not None else b.shape or ())
     usual = tuple(map(_one_length, _each(a, rank), _each(b, rank), range(rank)))
     return usual if end == "usual" else tuple(_end(a, b, i, rank, usual[i], end) for i in range(rank))
+
+
+def _pictures(a: Feature, b: Feature, end: End) -> tuple[int, ...] | None:
+    """The same of pictures, whose declared sizes are height and width; None where neither side takes one."""
+    feature = a if a.image is not None else b
+    if feature.image is None:
+        return None
+    usual = (1, feature.image.channels, feature.image.height, feature.image.width)
+    if end == "usual" or (a.image is not None and b.image is not None and a.image != b.image):
+        return usual
+    if shapes := listed(a, b):
+        return shapes[-1 if end == "high" else 0]
+    each = [r.low if end == "low" else r.high for r in feature.ranges]
+    size = [usual[2 + axis] if length is None else max(1, length) for axis, length in enumerate(each)]
+    shape = (*usual[:2], *size) if len(size) == len(usual) - 2 else usual
+    return shape if all(_takes_numbers(f, shape) for f in (a, b)) else usual
+
+
+def _takes_numbers(feature: Feature, shape: tuple[int, ...]) -> bool:
+    """Whether a side that takes no picture takes its numbers in this shape; one that takes a picture says so itself."""
+    return feature.image is not None or takes_shape(feature, shape)
 
 
 def _end(a: Feature, b: Feature, axis: int, rank: int, usual: int, end: End) -> int:
@@ -67,7 +87,10 @@ def _one_length(a: tuple[int | None, bool], b: tuple[int | None, bool], axis: in
 def listed(a: Feature, b: Feature) -> list[tuple[int, ...]]:
     """The enumerated shapes of one side that the other takes too, the smallest first; empty where neither side lists any."""
     one, other = (a, b) if a.enumerated else (b, a)
-    return sorted((shape for shape in one.enumerated if takes_shape(other, shape)), key=_by_size)
+    shapes = one.enumerated
+    if one.image is not None:  # of a picture height and width are listed
+        shapes = tuple((1, one.image.channels, *size) for size in shapes if len(shapes) > 1)
+    return sorted((shape for shape in shapes if _takes_numbers(other, shape)), key=_by_size)
 
 
 def _by_size(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:

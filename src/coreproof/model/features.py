@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -74,17 +75,29 @@ class Feature:
 
     def _described(self) -> str:
         if self.image is not None:
-            return f"{self.name}: {self.image.colour} image {self.image.width}x{self.image.height}"
+            return f"{self.name}: {self.image.colour} image {self._sizes(self.image)}"
         if self.kind not in ("tensor", "state"):
             return f"{self.name}: {self.holds or self.kind}"
         shape = "?" if self.shape is None else "x".join("?" if d is None else str(d) for d in self.shape)
         if self.ranges:
             shape = "x".join(str(r) for r in self.ranges)
         elif len(self.enumerated) > 1:
-            options = ["x".join(map(str, option)) for option in self.enumerated]
-            more = len(options) - _SHAPES_TOLD
-            shape = " or ".join(options if more < 2 else [*options[:_SHAPES_TOLD], f"{more} more"])
+            shape = _listed(self.enumerated)
         return f"{self.name}: {self.dtype or '?'}[{shape}]"
+
+    def _sizes(self, image: ImageLayout) -> str:
+        """Width by height of a picture, with all that is declared: files state height before width."""
+        if self.ranges:
+            return "x".join(str(r) for r in reversed(self.ranges))
+        if len(self.enumerated) > 1:
+            return _listed([size[::-1] for size in self.enumerated])
+        return f"{image.width}x{image.height}"
+
+
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    options = ["x".join(map(str, option)) for option in shapes]
+    more = len(options) - _SHAPES_TOLD
+    return " or ".join(options if more < 2 else [*options[:_SHAPES_TOLD], f"{more} more"])
 
 
 @dataclass(frozen=True)

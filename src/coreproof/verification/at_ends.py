@@ -100,18 +100,20 @@ def at_ends(pair: ConvertedPair) -> AtEnds:
     if len(seen) == 1:
         return AtEnds()
     said = f"; at {' and '.join(_in_words(shapes) for shapes in seen[1:])} likewise"
-    inside, unrun = ends.between(), list[str]()
-    for shapes in inside:
+    inside, corners, unrun, tried = ends.between(), ends.corners(), list[str](), 0
+    for shapes in (*inside, *corners):
         try:
             problem = _problem(pair, shapes)
         except _SourceFailsError:
-            unrun.append(_in_words(shapes))
+            # two lengths that have to be equal are not at a corner: nobody misses it
+            unrun += [_in_words(shapes)] if shapes in inside else []
             continue
+        tried += 1
         if problem is not None:
             return AtEnds(
                 f"between the ends of the declared lengths ({_in_words(shapes)}) {_told(pair, shapes, problem)}"
             )
-    if tried := len(inside) - len(unrun):
+    if tried:
         said += f", and at {tried} {'shape' if tried == 1 else 'shapes'} between"
     notes = [*ends.notes, *([f"the source itself does not run at {' and at '.join(unrun)}"] if unrun else [])]
     return AtEnds(None, said + "".join(f"; {note}" for note in notes))

@@ -53,6 +53,13 @@ _AGAIN = ((0, True), (1, False), (2, False))
 """Draws, by number and whether without zeros, for a source that answers the first one with what is not finite."""
 
 
+_KEEPS = "what it keeps of a call belongs into buffers, or has to be handed in and out of forward"
+
+
+class _RunsNoMoreError(Exception):
+    """A module that ran on its example inputs, and does not after it was traced."""
+
+
 @dataclass(frozen=True)
 class ConversionCheck:
     """What came of it: true where nothing speaks against the conversion. ``said`` is one line for a report."""
@@ -102,10 +109,9 @@ def check_conversion(
         return ConversionCheck(True, f"not checked: {_first_line(error)}")
     with reference:
         try:
-            (fed, source_sample, made_sample), answer = _that_runs(
+            (fed, source_sample, made_sample), answer, changing = _asked_again(
                 source, made, reference, signature, roles, (fed, source_sample, made_sample), images or {}
             )
-            changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
             if judge == "auto" and source.is_onnx and isinstance(error, UnsupportedModelError):
                 return _judged_by_standard(
@@ -114,10 +120,8 @@ def check_conversion(
                 )
             return ConversionCheck(True, f"{_UNRUN.format(fed)}{_with_reason(error)})")
         if changing is not None:
-            said = f"the module answers differently when it is called twice in a row: {changing}"
-            return ConversionCheck(
-                frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said
-            )
+            said = f"not checked: its state was frozen as asked, and {changing}" if frozen else changing
+            return ConversionCheck(frozen, said)
         half = _is_half(made)
         try:
             with session(made) as candidate:
@@ -229,6 +233,27 @@ def _drawn(
     return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in drawn.items()}, made_sample
 
 
+def _asked_again(
+    source: Model,
+    made: Model,
+    reference: Session,
+    signature: Signature,
+    roles: Mapping[str, Role],
+    fed: tuple[str, Sample, Sample],
+    images: Images,
+) -> tuple[tuple[str, Sample, Sample], Mapping[str, object], str | None]:
+    """``_that_runs``, and in what a module answers otherwise when it is called again; None where it does not."""
+    try:
+        fed, answer = _that_runs(source, made, reference, signature, roles, fed, images)
+    except _RunsNoMoreError as error:
+        # a module is put back after it was traced: what is left behind is kept by a closure, a class, a global
+        again = f"the module ran on its example inputs before it was traced, and does not any more: {error}"
+        return fed, {}, f"{again}; {_KEEPS}"
+    told = unsteady(source, reference, fed[1], answer)
+    said = "the module answers differently when it is called twice in a row"
+    return fed, answer, None if told is None else f"{said}: {told}"
+
+
 def _that_runs(
     source: Model,
     made: Model,
@@ -256,7 +281,10 @@ def _that_runs(
         if not isinstance(source, TorchModel):
             raise
         fed = "its example inputs", *_example(source, made, images).pairs[0]
-        return fed, reference.run(fed[1])
+        try:
+            return fed, reference.run(fed[1])
+        except RunError as error:
+            raise _RunsNoMoreError(error.found or error.problem) from error
     if fed[0] != _DRAWN or holds(answer):
         return fed, answer
     for number, clean in _AGAIN:

@@ -9,6 +9,7 @@ import numpy as np
 
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
+from coreproof.model.torch.kept import attributes_held
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.session import Session
 
@@ -18,25 +19,41 @@ _SAME = 1e-6
 _TOLD = 4
 
 
-def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> str | None:
-    """What differed between two calls of the module with one sample, in words; None where nothing did.
+_MORE = 5
+"""So many times another input comes between in a module that counts its calls: it may answer otherwise every few, or look at
+what it is fed at those alone."""
 
+
+def unsteady(
+    model: Model, running: Session, sample: Mapping[str, object], first: Mapping[str, object] | None = None
+) -> str | None:
+    """What differed between calls of the module with one sample, in words; None where nothing did.
+
+    ``first`` is its answer to the sample where it was called with it once already, as the first of all.
     An exported program (.pt2) has no module of its own, and other models have nothing to call: None. Raises RunError.
     """
     if not isinstance(model, TorchModel) or (model.path is not None and model.path.suffix == ".pt2"):
         return None
     # three looks: what the first call leaves may differ from what the second changes
     before = _buffers(model)
-    first = running.run(sample)
-    between = _buffers(model)
-    # what is kept of the same input may be the same: a running maximum shows only where another input came between
-    with suppress(CoreproofError):
-        running.run({name: _half_as_much_again(value) for name, value in sample.items()})
-    second = running.run(sample)
-    differing = [told for name in first if (told := _difference(name, first[name], second[name])) is not None]
+    once = running.run(sample) if first is None else first
+    between, held = _buffers(model), attributes_held(model.module)
+    differing, calls = list[str](), 1
+    for other in (False, *[True] * _MORE):
+        # what is kept of the same input may be the same: a running maximum shows only where another input came between
+        if other:
+            calls += 1
+            with suppress(CoreproofError):
+                running.run({name: _half_as_much_again(value) for name, value in sample.items()})
+        again = running.run(sample)
+        calls += 1
+        differing = [told for name in once if (told := _difference(name, once[name], again[name])) is not None]
+        kept = [name for name, now in attributes_held(model.module).items() if name not in held or held[name] != now]
+        if differing or (calls > _LOOKS and not kept):
+            break
     if not differing:
         return None
-    said = [f"call one and call two differ in {_listed(differing)}"]
+    said = [f"call one and call {'two' if calls == 2 else calls} differ in {_listed(differing)}"]
     after = _buffers(model)
     # what the second call changes tells more: the first may only have filled what was empty
     changed = _changes(between, after) or _changes(before, between)
@@ -51,8 +68,16 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> st
     if training:
         said.append(f"in training mode: {_listed(training)}")
     if not changed and not training:
-        said.append("no buffer changes: it draws at random, or keeps numbers in attributes")
+        said.append(
+            f"no buffer changes: it keeps numbers in attributes, as {_listed([repr(name) for name in kept])}"
+            if kept
+            else "no buffer changes: it draws at random, or keeps numbers in attributes"
+        )
     return "; ".join(said)
+
+
+_LOOKS = 3
+"""Calls that each module is given: the same input twice in a row, another one, and the first again."""
 
 
 def _half_as_much_again(value: object) -> object:

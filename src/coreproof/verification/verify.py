@@ -324,7 +324,7 @@ def _at_other_lengths(run: VerificationRun, found: Verification, seed: int, prog
     )
     example = {f.name: f.shape for f in reference.signature.inputs}
     asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example] if traced else []
-    wanted = [*asked, *ends.between()]
+    wanted = [*asked, *ends.between(), *ends.corners()]
     if not wanted:
         return found
     roles = roles_for(reference, candidate, (run.reference_session, run.candidate_session))

@@ -195,6 +195,16 @@ def test_a_refused_module_is_left_as_it_was_too() -> None:
     assert int(module.norm.num_batches_tracked or 0) == 0
 
 
+class ByHand(torch.nn.Module):
+    """Asks for the mode in a method that its forward calls."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropped(x) * 2
+
+    def dropped(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(x, 0.5, self.training)
+
+
 @pytest.mark.parametrize(
     ("module", "told"),
     [
@@ -204,6 +214,8 @@ def test_a_refused_module_is_left_as_it_was_too() -> None:
         (torch.nn.Dropout(0.1), "the module (Dropout)"),
         (torch.nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0), ""),
         (torch.nn.Sequential(torch.nn.BatchNorm1d(3)).eval(), ""),
+        (torch.nn.utils.spectral_norm(torch.nn.Linear(4, 4)), "the module (Linear)"),
+        (ByHand(), "the module (ByHand)"),
     ],
 )
 def test_only_what_computes_otherwise_in_training_is_told(module: torch.nn.Module, told: str) -> None:

@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 from coreproof.errors import ConversionError
 from coreproof.model.torch.checks import PYTORCHS, checks_data, only_checks, running_caught, running_check, user_line
-from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, quiet
+from coreproof.model.torch.kept import keeping_module
+from coreproof.model.torch.model import TorchModel, import_torch, quiet
 from coreproof.model.torch.user_code import line_of, users_place
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def branches_of(model: TorchModel, sample: Mapping[str, object] | None = None) -
     if sample is not None:
         given = zip(inputs, model.input_names, strict=True)
         inputs = tuple(torch.as_tensor(sample[name]).to(x.dtype).clone() for x, name in given)
-    with quiet(), torch.no_grad(), model.evaluation(), keeping_buffers(model.module), _watched(model, inputs, found):
+    with quiet(), torch.no_grad(), model.evaluation(), keeping_module(model.module), _watched(model, inputs, found):
         try:
             model.module(*inputs)
         except Exception:  # the user's code, whose error is said where its result is needed

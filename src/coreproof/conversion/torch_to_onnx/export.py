@@ -26,6 +26,7 @@ from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.checks import names_checks
 from coreproof.model.torch.gradients import without_complex_gradients
+from coreproof.model.torch.kept import keeping_module
 from coreproof.model.torch.model import TorchModel, array_of, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.plain_data import data_recorded
@@ -147,6 +148,7 @@ def _exported(
                 kept_whole(),
                 computed_unasked(),
                 spaced_by_lengths(),
+                keeping_module(model.module),
                 nullcontext() if shapes is None else lengths_kept_free(model.module),
                 compared(),
                 numbers_promoted(),
@@ -451,16 +453,17 @@ def _traced(
     axes = {name: dict(of) for name, of in (free or {}).items()} or None
     if axes is not None and batch is not None:
         axes.update({name: {0: batch} for name in names})
-    import_torch().onnx.export(
-        module,
-        model.example_inputs,
-        written,
-        dynamo=False,
-        opset_version=18,
-        input_names=list(model.input_names),
-        output_names=names,
-        dynamic_axes=axes,
-    )
+    with keeping_module(module):
+        import_torch().onnx.export(
+            module,
+            model.example_inputs,
+            written,
+            dynamo=False,
+            opset_version=18,
+            input_names=list(model.input_names),
+            output_names=names,
+            dynamic_axes=axes,
+        )
     return ir.from_proto(onnx.load_model_from_string(written.getvalue()))
 
 

@@ -25,6 +25,7 @@ from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.optional import import_optional
 from coreproof.model.torch.captured import captured
 from coreproof.model.torch.gradients import without_complex_gradients
+from coreproof.model.torch.kept import keeping_module
 from coreproof.model.torch.nested import fields_of, flattened, is_flat, named_leaves
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.plain_data import data_recorded
@@ -126,7 +127,7 @@ class TorchModel(Model):
             ),
             torch.no_grad(),
             self.evaluation(),
-            keeping_buffers(self.module),
+            keeping_module(self.module),
         ):
             outputs = self.module(*self.example_inputs)
         return self.named(named_tensors(outputs, self.name))
@@ -201,6 +202,7 @@ class TorchModel(Model):
             with (
                 quiet(),
                 self.evaluation(),
+                keeping_module(self.module),
                 kept_whole(),
                 computed_unasked(),
                 numbers_promoted(),
@@ -256,30 +258,6 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
 
     bits: np.ndarray = held.view(torch.int16).numpy()
     return bits.view(bfloat16)
-
-
-@contextlib.contextmanager
-def keeping_buffers(module: torch.nn.Module) -> Iterator[None]:
-    """Puts back what the buffers of a module held before, where what runs within changes them."""
-    held = {name: (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers()}
-    try:
-        yield
-    finally:
-        put_back(module, held)
-
-
-def put_back(module: torch.nn.Module, held: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Gives each buffer the tensor that it was, with what that ``held``; of those that were replaced as well."""
-    torch = import_torch()
-    now = dict(module.named_buffers())
-    with torch.no_grad():
-        for name, (buffer, before) in held.items():
-            # a forward may put a new tensor in the place of a buffer: the old one goes back
-            if name in now and now[name] is not buffer:
-                owner, _, own = name.rpartition(".")
-                setattr(module.get_submodule(owner), own, buffer)
-            if buffer.shape == before.shape and not torch.equal(buffer, before):
-                buffer.copy_(before)
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:

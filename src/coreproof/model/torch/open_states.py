@@ -6,12 +6,12 @@ A wrapper lends the module the buffers that it is given, calls it, and hands out
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.remembered import identifier
-from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, name_outputs, quiet
+from coreproof.model.torch.kept import changed_by_call
+from coreproof.model.torch.model import TorchModel, import_torch, name_outputs, quiet
 
 
 def open_buffers(model: TorchModel) -> TorchModel:
@@ -80,22 +80,12 @@ def _opened(model: TorchModel) -> TorchModel:
     return opened
 
 
-_version = attrgetter("_version")
-"""How often a tensor was written to: PyTorch counts it."""
-
-
 def changed_buffers(model: TorchModel) -> list[str]:
     """The buffers that the module writes to, or replaces, when it is called with its example inputs; whatever it writes."""
     torch = import_torch()
-    held = {name: (buffer, _version(buffer)) for name, buffer in model.module.named_buffers()}
-    if not held:
-        return []
-    with keeping_buffers(model.module):
+
+    def call() -> None:
         with torch.no_grad(), quiet():
             model.module(*(x.clone() if hasattr(x, "clone") else x for x in model.example_inputs))
-        now = dict(model.module.named_buffers())
-        return [
-            name
-            for name, (buffer, version) in held.items()
-            if now.get(name) is not buffer or _version(buffer) != version
-        ]
+
+    return changed_by_call(model.module, call)

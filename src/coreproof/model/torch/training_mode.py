@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
+from types import CodeType
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from coreproof.model.torch.user_code import is_users_file
 
 if TYPE_CHECKING:
     import torch
@@ -121,11 +125,25 @@ def _listed(found: list[str]) -> str:
     return ", ".join(found[:_LISTED]) + more
 
 
-def _acts_otherwise(module: torch.nn.Module) -> bool:
-    """Whether a part's own ``forward`` asks for the mode, which it is in; a dropout of 0 asks for nothing."""
+def _code_of(module: torch.nn.Module) -> Iterator[object]:
+    """What a call of the part runs: its forward, what else its class defines, and what is hooked before it."""
     # a TorchScript module's class has none that could be read
-    code = getattr(getattr(type(module), "forward", None), "__code__", None)
-    if not module.training or code is None or "training" not in code.co_names:
+    yield getattr(getattr(type(module), "forward", None), "__code__", None)
+    for kind in type(module).__mro__:
+        if is_users_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<"):
+            named = (value for name, value in vars(kind).items() if name not in ("train", "eval"))
+            yield from (getattr(value, "__code__", None) for value in named)
+    for hook in (vars(module).get("_forward_pre_hooks") or {}).values():
+        yield getattr(vars(type(hook)).get("__call__", hook), "__code__", None)
+
+
+def _asks_for_mode(code: object) -> bool:
+    return isinstance(code, CodeType) and "training" in code.co_names
+
+
+def _acts_otherwise(module: torch.nn.Module) -> bool:
+    """Whether a part's own code asks for the mode, which it is in; a dropout of 0 asks for nothing."""
+    if not module.training or not any(_asks_for_mode(code) for code in _code_of(module)):
         return False
     if type(module).__name__.startswith("Transformer") and type(module).__module__.startswith("torch.nn."):
         return False  # it asks whether a faster way may be taken; its dropouts are parts of their own
