@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import floordiv
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +22,7 @@ from coreproof.conversion.torch_to_onnx.writing import (
     polynomial,
     whole,
 )
+from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.torch.model import import_torch
 
 
@@ -41,12 +43,45 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
         aten.squeeze.dims: squeeze,
         aten.sgn.default: sign,
         aten._neg_view.default: negated,  # noqa: SLF001 - the imaginary part of a conjugate
+        floordiv: floor_divided,  # of lengths, and of whole numbers that were taken out of tensors
     }
 
 
 def negated(x: ir.Value) -> ir.Value:
     """What PyTorch reads as its negative."""
     return operators().Neg(x)
+
+
+def floor_divided(x: ir.Value, divisor: ir.Value | int) -> ir.Value:
+    """``x // divisor`` as Python has it: ONNX's quotient of whole numbers is cut off towards zero."""
+    op = operators()
+    if _is_length(x) and (_is_length(divisor) if isinstance(divisor, ir.Value) else divisor > 0):
+        return op.Div(x, divisor)
+    return op.Div(op.Sub(x, op.Mod(x, divisor)), divisor)
+
+
+_OF_LENGTHS = frozenset(("Add", "Mul", "Div", "Mod", "Gather", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Identity"))
+
+
+def _is_length(value: ir.Value) -> bool:
+    """Whether a number is made of lengths and stored numbers alone, by what makes nothing negative of them."""
+    waiting, seen = [value], {id(value)}
+    while waiting:
+        now = waiting.pop()
+        if (known := known_tensor(now)) is not None:
+            if (known.numpy() < 0).any():
+                return False
+            continue
+        node = now.producer()
+        if node is None or node.op_type not in (*_OF_LENGTHS, "Shape", "Size"):
+            return False
+        # of what is only put into another form the first operand is the number
+        read = node.inputs if node.op_type in ("Add", "Mul", "Div", "Mod") else node.inputs[:1]
+        for each in read if node.op_type in _OF_LENGTHS else ():
+            if each is not None and id(each) not in seen:
+                seen.add(id(each))
+                waiting.append(each)
+    return True
 
 
 def squeeze(x: ir.Value, dim: Sequence[int]) -> ir.Value:

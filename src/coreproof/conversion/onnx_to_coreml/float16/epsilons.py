@@ -21,6 +21,7 @@ from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF
 
 _SQUARED = ("Pow", "Mul", "ReduceSumSquare")
 _TO_SQUARES = ("Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub", *_SQUARED)
+_CARRIES = ("Add", "Sum", "Max", "Min", "Where", "Mul", "MatMul")
 _BOUNDS = ("Add", "Sub", "Max", "Min", "Clip", "Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 
 
@@ -38,8 +39,9 @@ def guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
             continue
         before = [n for v in given if (v.name or "") not in constants for n in _towards_squares(v, constants)]
         summed = any(_sums_squares(n) for n in before)
-        path = _to_what_is_guarded(node, constants, summed)
-        if path:
+        if _to_what_is_guarded(node, constants, summed):
+            # what is wide is not raised: cast for another division it would be 0 there
+            path = _to_what_is_guarded(node, constants, True)
             # squares of small numbers vanish in float16 before the epsilon reaches them
             squares = before if any(n.op_type in _SQUARED for n in before) else []
             yield from names_of((node, *squares, *path))
@@ -152,25 +154,33 @@ def _sums_squares(node: ir.Node) -> bool:
 
 
 def _to_what_is_guarded(
-    node: ir.Node, constants: Mapping[str, Array], summed: bool, rooted: bool = False
+    node: ir.Node, constants: Mapping[str, Array], summed: bool, rooted: bool = False, depth: int = 4
 ) -> list[ir.Node]:
-    """The operators behind ``node`` up to the one that its epsilon guards; none where a raised epsilon serves as well."""
+    """The operators behind ``node`` up to the one that its epsilon guards; none where a raised epsilon serves as well.
+
+    No more than ``depth`` others compute with it in between.
+    """
     found: list[ir.Node] = []
     for use in node.outputs[0].uses():
         reader, at = use.node, use.idx
-        if is_shaped(reader.op_type) and at == 0:
-            further = _to_what_is_guarded(reader, constants, summed, rooted)
+        if (is_shaped(reader.op_type) and at == 0) or reader.op_type in ("Abs", "Neg"):
+            further = _to_what_is_guarded(reader, constants, summed, rooted, depth)
             found += [reader, *further] if further else []
         elif reader.op_type == "Log":
             found.append(reader)
         elif _shrinks(reader, at, constants):
             # a scale, ``amax(abs(x)).clamp(min=1e-8) / 127``: of what a bound is raised to nothing is left
-            further = _to_what_is_guarded(reader, constants, summed=True, rooted=rooted)
+            further = _to_what_is_guarded(reader, constants, True, rooted, depth)
+            found += [reader, *further] if further else []
+        elif depth and (reader.op_type in _CARRIES or _is_whole_power(reader, at, constants)):
+            # two raised ones multiplied, ``(norm(x) + eps) * (norm(y) + eps)``, are zero
+            shrinks = _multiplies(reader, at, constants)
+            further = _to_what_is_guarded(reader, constants, summed or shrinks, rooted, depth - 1)
             found += [reader, *further] if further else []
         elif reader.op_type == "Div" and (logarithms := to_operators(reader.outputs[0], "Log")):
             found += [reader, *logarithms]
         elif reader.op_type == "Sqrt" or _exponent(reader, at, constants) == 0.5:
-            further = _to_what_is_guarded(reader, constants, summed, rooted=True)
+            further = _to_what_is_guarded(reader, constants, summed, True, depth)
             if further or not _divides_only(reader):
                 found += [reader, *further]
         elif _exponent(reader, at, constants) is not None:
@@ -196,6 +206,18 @@ def _shrinks(node: ir.Node, at: int, constants: Mapping[str, Array]) -> bool:
         return False
     smallest, largest = (float(end(np.abs(known))) for end in (np.min, np.max))
     return smallest > 1 if node.op_type == "Div" else largest < 1
+
+
+def _is_whole_power(node: ir.Node, at: int, constants: Mapping[str, Array]) -> bool:
+    return node.op_type == "Pow" and at == 0 and _exponent(node, at, constants) is None
+
+
+def _multiplies(node: ir.Node, at: int, constants: Mapping[str, Array]) -> bool:
+    """Whether it makes a product of what it reads and something that is computed, or a power of it: less than small numbers."""
+    if node.op_type in ("Mul", "MatMul"):
+        other = node.inputs[1 - at]
+        return other is not None and (other.name or "") not in constants
+    return node.op_type == "Pow"
 
 
 def _exponent(node: ir.Node, at: int, constants: Mapping[str, Array]) -> float | None:
