@@ -61,17 +61,6 @@ class TorchSession(Session):
             tapped = next(self._walk(tensors, [taps])) if taps else {}
             return _arrays({**outputs, **tapped})
 
-    def run_program(self, inputs: Mapping[str, object]) -> Values:
-        """The outputs as the traced program has them, by the module's names; none where they are not told apart."""
-        made = self.model.exported().graph_signature.user_outputs
-        names = list(self.model.example_outputs)
-        if len(made) != len(names) or not self.tappable.issuperset(made):
-            return {}
-        tensors = self._tensors(inputs)
-        with self._running(tensors):
-            found = _arrays(next(self._walk(tensors, [list(made)])))
-        return {name: found[node] for name, node in zip(names, made, strict=True) if node in found}
-
     def _outputs(self, tensors: tuple[torch.Tensor, ...]) -> dict[str, object]:
         module, others = self.model.module, self.model.other_weights
         if not others:

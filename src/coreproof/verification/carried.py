@@ -35,7 +35,6 @@ from coreproof.verification.nudged import drawn_near, spread
 from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import Judgement
-from coreproof.verification.untraced import as_traced
 
 Array = np.ndarray
 
@@ -65,7 +64,7 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     Where a number of float32 is off by no more than the reference itself makes of inputs a rounding apart, it merely follows.
     What float16 makes infinite of a number within its range merely follows where the candidate's values lead beyond it.
     """
-    open_rows = [row for row in as_traced(run, rows) if _is_open(row, run)]
+    open_rows = [row for row in rows if _is_open(row, run)]
     loose = [r for r in rows if r.judgement.agrees and r.judgement.rms_relative_error > _LARGE * (not r.tolerance.step)]
     # a recording has no layers to run
     if (

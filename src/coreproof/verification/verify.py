@@ -158,8 +158,7 @@ def verify(
                     found = _at_other_lengths(run, found, seed, progress or silent)
                 samples.feed_all(run, fed.large, agree=found.agrees)
                 found = held_to_what_rounding_does(run, found, (reference_engine, candidate_engine))
-                found = held_to_the_module(run, found)
-            return run, samples, found
+            return run, samples, held_to_the_module(run, found)
 
         try:
             run, samples, found = compared(fed)

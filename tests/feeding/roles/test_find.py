@@ -89,6 +89,9 @@ def test_indices_are_followed_back_to_the_axis_that_they_pick_from(body: str, lo
     [
         "f = Cast<to=1>(m)  r = Sub(one, f)  a = Mul(r, big)  s = Add(x, a)  y = Softmax(s)",
         "f = Cast<to=1>(m)  r = Sub(f, one)  a = Mul(r, plus)  s = Add(x, a)  y = Softmax(s)",
+        "f = Cast<to=1>(m)  r = Sub(one, f)  a = Mul(r, plus)  s = Sub(x, a)  y = Softmax(s)",
+        "f = Cast<to=1>(m)  r = Sub(one, f)  a = Mul(r, plus)  s = Add(x, a)  n = Neg(s)  y = Softmax(n)",
+        "f = Cast<to=1>(m)  u = Unsqueeze(f, first) p = Mul(f, u) r = Sub(one, p) a = Mul(r, big)  s = Add(x, a)  y = Softmax(s)",
         "b = Cast<to=9>(m)  s = Where(b, x, big)  y = Softmax(s)",
         "b = Equal(m, none)  s = Where(b, big, x)  y = Softmax(s)",
         "b = Greater(m, none)  n = Not(b)  s = Where(n, big, x)  y = Softmax(s)",

@@ -156,6 +156,18 @@ def _less_one(flow: Flow, name: str) -> bool:
     return flow.number(made.operand(1)) == taken or (made.operator == "Add" and flow.number(made.operand(0)) == taken)
 
 
+_FAR_AWAY = 1e6
+"""What stands for no number at all: a step of time, one less a share of it, is multiplied with less."""
+
+
+def _from_one(flow: Flow, name: str) -> bool:
+    """Whether a value is one minus something: ``scores - 1e10 * (1 - mask)``, a softmin of ``scores + 1e9 * (1 - mask)``."""
+    made = flow.producers.get(name)
+    while made is not None and (made.operator in MOVES or made.operator == "Neg"):
+        made = flow.producers.get(made.operand(0))
+    return made is not None and made.operator == "Sub" and flow.number(made.operand(0)) == 1.0
+
+
 @rule("Mul")
 def _mul(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
@@ -169,10 +181,13 @@ def _mul(step: FlowStep, result: Role, flow: Flow) -> Asked:
         factor = flow.number(other)
         if factor is not None:
             masked = factor <= -LARGE or (factor >= LARGE and _less_one(flow, name))
-            if name in flow.direct and (masked or (result.kind == "additive" and factor < 0)):
+            far = abs(factor) >= _FAR_AWAY and _from_one(flow, name)
+            if far or (name in flow.direct and (masked or (result.kind == "additive" and factor < 0))):
                 yield name, MASK
             else:
                 yield name, _through(result, factor, 0.0, 0.0)
+        elif result.kind == "mask":
+            yield name, result  # of two masks that are both to hold, the product is one
         else:
             sign = result.kind == "number" and (result.nonzero or (result.low == 0 and result.high == math.inf))
             of_both = math.sqrt(result.reach)

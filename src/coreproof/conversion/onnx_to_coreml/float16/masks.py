@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.float16.limits import is_huge
@@ -40,7 +41,7 @@ class Masks:
     bounded: frozenset[str] = frozenset()
     """Other sums and products of a mask's minimum, which are held within float16."""
     asked: frozenset[str] = frozenset()
-    """Those of them that the model compares with something: infinity is told from a minimum there."""
+    """Those of them that the model compares with something, or that read an infinity: it is told from a minimum there."""
     shown: frozenset[str] = frozenset()
     """Results that hold a minimum and of which an output is made: in float32, and within float16 only where that reads them."""
     inputs: frozenset[str] = frozenset()
@@ -51,12 +52,37 @@ def masks(graph: ir.Graph, constants: Mapping[str, Array]) -> Masks:
     """Finds them in a prepared graph."""
     fed = frozenset(_fed_masks(graph))
     softmax, bounded, levels = _held(graph, constants, fed)
-    asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
+    compared = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
+    # beside what a minimum masks alone, what an infinity masks counts nothing
+    asked = compared | (bounded & _infinite(graph, constants) if bounded else frozenset())
     return Masks(softmax, bounded, asked, frozenset(_minima_that_leave(graph, levels)), fed)
 
 
 def _compares(operator: str) -> bool:
     return meaning(operator).get("compares", False) or operator == "IsInf"
+
+
+def _infinite(graph: ir.Graph, constants: Mapping[str, Array]) -> frozenset[str]:
+    """The results that may hold a stored infinity, as it is or beside what is added to it."""
+    found: dict[str, bool] = {}
+
+    def holds(value: ir.Value | None) -> bool:
+        name = "" if value is None else value.name or ""
+        if name not in found:
+            found[name] = name in constants and _is_infinite(constants[name])
+        return found[name]
+
+    for node in graph:
+        # weights of a product are not looked at: they are what takes long
+        if node.op_type in ("Add", "Sub", "Sum", "Mul", "Where") or "hands_on" in meaning(node.op_type):
+            given = node.inputs[1:3] if node.op_type == "Where" else node.inputs
+            found.update(dict.fromkeys((v.name or "" for v in node.outputs), any(map(holds, given))))
+    return frozenset(name for name, is_held in found.items() if is_held)
+
+
+def _is_infinite(stored: Array) -> bool:
+    """Whether some element is; beside a NaN nobody asks."""
+    return bool(stored.size) and bool(np.isinf(stored.min()) or np.isinf(stored.max()))
 
 
 def _held(
