@@ -168,3 +168,31 @@ def test_labels_and_inputs_of_another_kind_are_refused() -> None:
     nothing: Any = None
     with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match="inputs are given by their names"):
         running.run(nothing)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("images", ["x"], "images makes inputs into pictures, by their names"),
+        ("images", "x", "images makes inputs into pictures, by their names"),
+        ("metadata", 3, "metadata is a dictionary by names"),
+        ("describe", ["x"], "describe is a dictionary by names"),
+    ],
+)
+def test_what_goes_by_names_is_a_dictionary(argument: str, value: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        cp.convert(conv_relu_onnx(), "mlprogram", **{argument: value})
+
+
+def test_the_labels_of_a_source_are_a_list_and_its_feeding_is_one() -> None:
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    given: Any = (torch.nn.ReLU(), (torch.zeros(1, 3),))
+    wrong: Any
+    for wrong in ("abc", 3):
+        with pytest.raises(InputError, match="labels are a list of texts"):
+            cp.Source(*given, labels=wrong)
+    wrong = "imagenet"
+    with pytest.raises(InputError, match=r"feeding is a coreproof\.Feeding"):
+        cp.Source(*given, feeding=wrong)
+    listed: Any = ["a", "b", "c"]
+    assert cp.Source(*given, labels=listed).labels == ("a", "b", "c")

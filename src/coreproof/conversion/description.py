@@ -32,6 +32,9 @@ class Description:
 
     def __post_init__(self) -> None:
         """Raises InputError for what the metadata does not hold, and numbers that are none."""
+        for argument, given in (("metadata", self.metadata), ("describe", self.features), ("defaults", self.defaults)):
+            if not isinstance(given, Mapping):
+                raise InputError(f"{argument} is a dictionary by names", found=repr(given)[:80])
         unknown = sorted(set(self.metadata) - set(FIELDS))
         if unknown:
             raise InputError("the metadata does not hold that", expected=", ".join(FIELDS), found=", ".join(unknown))

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
 
 from coreproof.errors import InputError
-from coreproof.model.arguments import one_of
+from coreproof.model.arguments import of_kind, one_of, texts
 from coreproof.model.features import Colour
 
 if TYPE_CHECKING:
@@ -145,3 +145,9 @@ class Source:
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())
     untrained: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises InputError for labels that are one text, which has as many letters as a model may have classes."""
+        if self.labels is not None:
+            object.__setattr__(self, "labels", texts(self.labels, "labels"))
+        of_kind(self.feeding, Feeding, "feeding")

@@ -110,6 +110,12 @@ def convert(
     """
     if at_most_loss is not None and compress is None:
         raise InputError("at_most_loss= goes with compress=", found="no way to compress")
+    if images is not None and not isinstance(images, bool | Mapping):
+        raise InputError(
+            "images makes inputs into pictures, by their names",
+            expected="{'x': cp.ImageInput(...)}, or True for the one that can be one",
+            found=repr(images)[:80],
+        )
     told = Description(metadata or {}, describe or {}, defaults or {})
     if told and to in ("onnx", "coreai"):
         raise InputError("what a model tells of itself is for Core ML", found=f'to="{to}"')

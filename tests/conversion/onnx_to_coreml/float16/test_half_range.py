@@ -151,9 +151,6 @@ def test_what_is_masked_once_outweighs_what_is_masked_twice() -> None:
     np.testing.assert_allclose(got, want, atol=1e-3)
 
 
-<<<<<<< HEAD
-@pytest.mark.thorough
-=======
 BESIDE_INFINITY = {
     "before": "e = Add(x, causal) f = Add(e, p) y = Softmax(f)",
     "behind": "e = Add(x, p) f = Add(e, causal) y = Softmax(f)",
@@ -181,8 +178,7 @@ def test_what_is_infinitely_far_counts_nothing_beside_a_minimum(pattern: str, lo
         np.testing.assert_allclose(got, want, atol=1e-3)
 
 
-@pytest.mark.sweep(1)
->>>>>>> cf256213 (Keep infinities beside a mask's minimum, know more spellings of a mask, hold memory to its module: rows were off)
+@pytest.mark.thorough
 @pytest.mark.parametrize("low", [-1e9, LOW])
 @pytest.mark.parametrize("scores", [[0.5, -1, 2, 3], [-20, -25, -30, -31]])
 def test_a_mask_that_is_fed_still_masks(low: float, scores: list[float]) -> None:
