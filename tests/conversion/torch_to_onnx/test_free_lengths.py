@@ -412,3 +412,26 @@ def test_a_factor_that_float32_does_not_hold_is_no_silent_difference() -> None:
     module = Called(lambda x: functional.interpolate(x, size=int(x.shape[-1] * 0.29))).eval()
     with pytest.raises(cp.CoreproofError):
         cp.convert(cp.Source(module, (drawn(2, 3, 50),)), "mlprogram", shapes={"input_0": [2, 3, (10, 100)]})
+
+
+class Taken(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Numbers taken out of a tensor by Python's own types, beside a length that is free."""
+
+    def forward(self, x: Any) -> Any:
+        return x * int(x.sum()) + float(x.amax()) / x.shape[1]
+
+
+class Decides(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def forward(self, x: Any) -> Any:
+        return x * 2 if int(x.sum()) > 3 else x
+
+
+def test_numbers_taken_out_of_tensors_beside_a_free_length() -> None:
+    example = (torch.ones(2, 4),)
+    made = cp.convert(Taken(), "mlprogram", precision="fp32", example=example, shapes={"x": [2, (3, 9)]})
+    with cp.session(made) as running:
+        for x in (torch.ones(2, 4), -torch.ones(2, 9), torch.linspace(-3, 1, 12).reshape(2, 6)):
+            (got,) = running.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(got, Taken()(x).numpy(), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ConversionError, match="decides by its data"):
+        cp.convert(Decides(), "mlprogram", example=example, shapes={"x": [2, (3, 9)]})

@@ -73,20 +73,24 @@ class _Whole(_AsBefore):
     def __call__(cls, *given: Any, **named: Any) -> object:
         import torch
 
-        if len(given) == 1 and isinstance(given[0], torch.SymFloat) and _is_exact(given[0]):
-            return torch.sym_int(given[0])
-        return given[0] if len(given) == 1 and isinstance(given[0], torch.SymInt) else builtins.int(*given, **named)
+        if len(given) != 1 or named:
+            return builtins.int(*given, **named)
+        # the number in a tensor as the trace has it: Python's own type holds it at the example's
+        number = given[0].item() if isinstance(given[0], torch.Tensor) else given[0]
+        if isinstance(number, torch.SymFloat) and _is_exact(number):
+            return torch.sym_int(number)
+        return number if isinstance(number, torch.SymInt) else builtins.int(number)
 
 
 class _Fraction(_AsBefore):
     def __call__(cls, *given: Any, **named: Any) -> object:
         import torch
 
-        return (
-            torch.sym_float(given[0])
-            if given and isinstance(given[0], torch.SymInt)
-            else builtins.float(*given, **named)
-        )
+        if len(given) != 1 or named:
+            return builtins.float(*given, **named)
+        number = given[0].item() if isinstance(given[0], torch.Tensor) else given[0]
+        free = isinstance(number, torch.SymInt | torch.SymFloat)
+        return torch.sym_float(number) if free else builtins.float(number)
 
 
 class _Int(int, metaclass=_Whole):
