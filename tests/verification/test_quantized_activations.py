@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
 from tests.build import graph_model, weights
@@ -42,3 +43,25 @@ def test_another_scale_or_zero_point_is_found_where_it_stands(scale: float, zero
     first = found.first_divergence
     assert first is not None
     assert first.candidate in ("q", "d")
+
+
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp16"), ("mlprogram", "fp32"), ("neuralnetwork", "fp32")])
+def test_what_a_product_amplifies_is_not_amplified_again_where_it_is_cast(to: Any, precision: Any) -> None:
+    """Sums of bytes are cast to integers and back, each of which was taken to amplify as the product does: anything agreed."""
+    numbers = np.random.default_rng(1).integers(-127, 128, (16, 24)).astype(np.int8)
+    wrong = numbers.copy()
+    wrong[3, 5] = -100 if wrong[3, 5] > 0 else 100
+
+    def model(held: np.ndarray) -> Any:
+        stored = {"w": held, "ws": np.float32(0.01), "wz": np.int8(0), "b": np.linspace(-1, 1, 24).astype(np.float32)}
+        node = helper.make_node("DynamicQuantizeMatMul", ["x", *stored], ["y"], domain="com.microsoft")
+        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [5, k]) for n, k in (("x", 16), ("y", 24))]
+        tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:], tensors)
+        return cp.load(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+
+    right = cp.verify(model(numbers), cp.convert(model(numbers), to, precision=precision))
+    assert right.agrees
+    assert right.proves, right.summary()
+    assert not cp.verify(model(numbers), cp.convert(model(wrong), to, precision=precision))

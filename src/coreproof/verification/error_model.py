@@ -237,7 +237,9 @@ class ErrorModel:
             measured = ErrorState(0.0, arriving, max((s.deviation for s in read), default=0.0))
         scale = measured.scale
         # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
-        gain = self._gain(output) or gain_of_sum(node, read, measured)
+        # a cast, or what moves, has the profile of what it is made from, and amplifies nothing
+        keeps = error_class(operation_of(node)) == "move" or canonical_op(node.operator) == "cast"
+        gain = None if keeps else self._gain(output) or gain_of_sum(node, read, measured)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         if read and interpolates(node.operator):
             # by what its place is off, it is off as far as neighbours differ, however small it is itself
