@@ -82,7 +82,7 @@ class Row:
         derived = self.judgement.agrees and self.tolerance.typical is not None and not self.tolerance.step
         if self.how != "output" or not derived or self.switched or "float" not in self.dtype:
             return 0.0
-        if self.judgement.max_error <= _ONE_STEP * self.tolerance.coarse:
+        if 0 < self.judgement.max_error <= _ONE_STEP * self.tolerance.coarse:
             return 0.0
         relative = self.judgement.required_relative if self.content is None else self.content.strayed
         return relative if math.isfinite(relative) else 0.0
