@@ -86,10 +86,18 @@ class Keeps(torch.nn.Module):  # type: ignore[misc,name-defined]
         return F.batch_norm(x, self.mean, self.variance, training=True)
 
 
-def test_running_statistics_that_change_are_refused_or_frozen() -> None:
-    source = cp.Source(Keeps(), (PICTURE,))
-    with pytest.raises(cp.CoreproofError, match=r"changes 2 buffer\(s\) while it runs"):
-        cp.convert(source, "mlprogram")
+def test_running_statistics_that_change_become_states_or_are_frozen() -> None:
+    source, asked = cp.Source(Keeps(), (PICTURE,)), Keeps()
+    made = cp.convert(source, "mlprogram", precision="fp32")
+    assert [state.name for state in made.signature.states] == ["mean", "variance"]
+    with cp.session(made) as running:
+        state = running.state()
+        for share in (1, 3, 0.5):
+            expected = asked(PICTURE * share).numpy()
+            (found,) = running.run({"x": (PICTURE * share).numpy()}, state=state).values()
+            np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-5, atol=1e-5)
+        # a state of Core ML's is of float16
+        np.testing.assert_allclose(np.asarray(state["mean"]), asked.mean.numpy(), rtol=2e-3, atol=2e-3)
     made = cp.convert(source, "mlprogram", precision="fp32", freeze_state=True)
     with cp.session(made) as running:
         (found,) = running.run({"x": PICTURE.numpy()}).values()
