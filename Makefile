@@ -69,7 +69,7 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO_READY)) ## Prove EfficientNet-Li
 screenshots: demo ## Take the docs' pictures of the demo's page, in headless Chromium; writes docs/images/page.png.
 	$(BIN)/python -m conformance.screenshots
 
-test: $(READY) ## Run the tests that guard each change, in less than nine minutes.
+test: $(READY) ## Run the tests that guard each change, in less than eight minutes.
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not thorough" $(ARGS)
 
 test-thorough: $(READY) ## Run the other tests: the rest of the sweeps, and what judges more than it guards.
