@@ -21,7 +21,9 @@ def root(length: ir.Value) -> ir.Value:
     return operators().Sqrt(length)
 
 
-def nearest(part: ir.Value, digits: None = None) -> ir.Value:
+def nearest(part: ir.Value, digits: object = None) -> ir.Value:
     """The nearest whole number, of two that are equally near the even one: as in Python."""
+    if digits is not None:
+        raise NotImplementedError("Python rounds to digits by what a number is written as: not written here")
     op = operators()
     return op.Cast(op.Round(part), to=int(ir.DataType.INT64))
