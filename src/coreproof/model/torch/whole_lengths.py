@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, SupportsIndex, SupportsRound
 from unittest.mock import patch
@@ -28,6 +29,7 @@ def lengths_kept_free(module: torch.nn.Module) -> Iterator[None]:
     """
     functions = {name: _of_a_length(getattr(math, name), compute) for name, compute in _functions().items()}
     by_own = {getattr(math, name): stands_in for name, stands_in in functions.items()}
+    _INEXACT.set(False)
     with ExitStack() as patched:
         for names in _files(module):
             stands_in: dict[str, object] = {"int": _Int, "float": _Float, "round": _round}
@@ -69,10 +71,17 @@ class _AsBefore(type):
         return hash(cls.own)
 
 
+_INEXACT: ContextVar[bool] = ContextVar("whether a logarithm of a length was computed", default=False)
+
+
 class _Whole(_AsBefore):
     def __call__(cls, *given: Any, **named: Any) -> object:
         import torch
 
+        if given and isinstance(given[0], torch.Tensor) and _INEXACT.get():
+            raise NotImplementedError(
+                "a whole number of a value, beside a logarithm of a free length, which it may be made of"
+            )
         if len(given) != 1 or named:
             return builtins.int(*given, **named)
         # the number in a tensor as the trace has it: Python's own type holds it at the example's
@@ -112,20 +121,24 @@ def _round(number: SupportsRound[object], ndigits: SupportsIndex | None = None) 
 def _functions() -> dict[str, Callable[..., Any]]:
     """Those of ``math`` that stay free, by their name.
 
-    The root is a number, which may be cut off to a whole one: of a square it is exact. The others may lie on either side of the
-    whole number that they should be, log2(8) too, and are tensors: whoever asks one for its whole part, or goes by it, is told.
+    The root is a number that may be cut off to a whole one: of a square it is exact. The others are tensors, as PyTorch exports
+    no logarithm of a length. Those of other bases should be whole numbers at powers of these, which float32 misses: they are
+    taken of the example, which ends the trace.
     """
     import torch
 
     def of_a_tensor(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
-        return lambda length: function(torch.scalar_tensor(length, dtype=torch.get_default_dtype()))
+        def computed(length: float) -> torch.Tensor:
+            _INEXACT.set(True)
+            return function(torch.scalar_tensor(length, dtype=torch.get_default_dtype()))
 
-    def log(length: float, *base: float) -> torch.Tensor:
-        whole = of_a_tensor(torch.log)
-        return whole(length) / whole(base[0]) if base else whole(length)
+        return computed
 
-    of_tensors = {"log2": torch.log2, "log10": torch.log10, "log1p": torch.log1p, "exp": torch.exp}
-    return {"sqrt": torch.sym_sqrt, "log": log, **{k: of_a_tensor(v) for k, v in of_tensors.items()}}
+    def log(length: float, *base: float) -> float | torch.Tensor:
+        return math.log(builtins.float(length), *base) if base else natural(length)
+
+    natural = of_a_tensor(torch.log)
+    return {"sqrt": torch.sym_sqrt, "log": log, "log1p": of_a_tensor(torch.log1p), "exp": of_a_tensor(torch.exp)}
 
 
 def _of_a_length(own: Callable[..., Any], compute: Callable[..., Any]) -> Callable[..., Any]:
