@@ -115,6 +115,24 @@ def test_a_long_axis_is_known_where_the_file_says_no_shape_between_its_nodes() -
     assert not cp.verify(source, made, feeds=turned)
 
 
+@pytest.mark.parametrize(("to", "options"), FORMATS)
+def test_a_long_axis_is_known_behind_several_products(to: Any, options: Any) -> None:
+    """Whichever product has the partner: the long axis lies before all of them."""
+    text = (
+        f"{HEAD} (float[20,1,60,1] x) => (float[20,1,2,2] y)"
+        " { a = Neg(x) y = Resize<mode='cubic', coordinate_transformation_mode='half_pixel'>(a, , , s) }"
+    ).replace("'", '"')
+    source = onnx_model(text, s=np.array([20, 1, 2, 2], np.int64))
+    made = onnx_to_coreml(source, to, **options)
+    x = np.random.default_rng(0).normal(size=(20, 1, 60, 1)).astype(np.float32)
+    x[:, :, [13, 43]], x[:, :, [16, 46]] = 3, -3
+    found = cp.verify(source, made, {"x": x})
+    assert found, found.summary()
+    assert (found.rows[-1].tolerance.typical or 1.0) < 1e-4
+    shifted = {"x": x}, {"x": np.roll(x, 1, 2)}
+    assert not cp.verify(source, made, feeds=shifted)
+
+
 CANCELS = f"{HEAD} (float x) => (float[1] y) {{{{ t = {{}}(x, c) y = Abs(t) }}}}"
 
 

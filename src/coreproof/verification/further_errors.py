@@ -24,7 +24,7 @@ the result's own rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -171,15 +171,23 @@ def _places(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterat
         # earlier one made shorter
         read = partners.get(meant.inputs[0], "") if meant.inputs else ""
         longest = longest_place(meant, reference) or _longest(read, candidate)
-        longest = longest or longest_place(made, candidate) or _longest_weight(made, candidate)
+        longest = longest or _longest_since(pair.candidate, candidate, set(partners.values()))
         yield pair.candidate, Further(PER_PLACE * UNIT_ROUNDOFF["float32"] * longest)
 
 
-def _longest_weight(node: Node, graph: Graph) -> int:
-    """The longest axis of what a product is made with, in itself or right before it."""
-    makers = [node, *(maker for name in node.inputs if (maker := graph.producer(name)) is not None)]
-    weights = [shape for maker in makers for _, shape in maker.parameters.values()]
-    return max((length for shape in weights for length in shape), default=0)
+def _longest_since(name: str, graph: Graph, paired: Collection[str]) -> int:
+    """The longest axis of what a value is made of, weights too, back to the nearest values that have partners."""
+    found, front, seen = 0, [name], {name}
+    while front:
+        node = graph.producer(front.pop())
+        if node is None:
+            continue
+        weights = (length for _, shape in node.parameters.values() for length in shape)
+        found = max(found, *weights, *(_longest(read, graph) for read in node.inputs), 0)
+        new = [read for read in node.inputs if read not in seen and read not in paired]
+        seen.update(new)
+        front += new
+    return found
 
 
 def longest_place(node: Node, graph: Graph) -> int:
