@@ -376,10 +376,20 @@ def test_further_numbers_that_are_computed_of_a_length() -> None:
         lambda x: x[..., : math.floor(math.log(x.shape[-1], 2))],
         lambda x: x * int(math.log(x.shape[-1]) / math.log(2)),
         lambda x: x * math.floor(math.log(x.shape[-1]) / math.log(2)),
+        lambda x: x * int(float(math.log(x.shape[-1]) / math.log(2))),
         lambda x: x if math.exp(x.shape[-1] / 10) > 3 else -x,
         lambda x: x[..., : round(x.shape[-1] * 0.3)],
     ],
-    ids=["levels", "cut off", "rounded down", "cut off of two", "rounded down of two", "a branch", "rounded"],
+    ids=[
+        "levels",
+        "cut off",
+        "rounded down",
+        "cut off of two",
+        "rounded down of two",
+        "by way of a float",
+        "a branch",
+        "rounded",
+    ],
 )
 def test_whole_numbers_that_rounding_decides_are_refused(compute: Any) -> None:
     with pytest.raises(ConversionError):

@@ -182,13 +182,6 @@ def _parameter(values: np.ndarray, shape: Sequence[int], axis: int, block_size: 
     return np.take(values, places, axis)
 
 
-def unpacked_bits(packed: np.ndarray, bits: int) -> np.ndarray:
-    """Numbers of so many bits, the lowest of a byte first, along the last axis."""
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    numbers = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-    return numbers.reshape(*packed.shape[:-1], -1)
-
-
 # writing one
 
 

@@ -74,18 +74,24 @@ class _AsBefore(type):
 _INEXACT: ContextVar[bool] = ContextVar("whether a logarithm of a length was computed", default=False)
 
 
+def _taken_out(tensor: torch.Tensor) -> float:
+    """The number in a tensor as the trace has it, which Python's own types hold at the example's.
+
+    Raises NotImplementedError beside a logarithm of a length, of which it may be made: see ``_functions``.
+    """
+    if _INEXACT.get():
+        raise NotImplementedError("a number taken out of a tensor, beside a logarithm of a free length")
+    number: float = tensor.item()
+    return number
+
+
 class _Whole(_AsBefore):
     def __call__(cls, *given: Any, **named: Any) -> object:
         import torch
 
-        if given and isinstance(given[0], torch.Tensor) and _INEXACT.get():
-            raise NotImplementedError(
-                "a whole number of a value, beside a logarithm of a free length, which it may be made of"
-            )
         if len(given) != 1 or named:
             return builtins.int(*given, **named)
-        # the number in a tensor as the trace has it: Python's own type holds it at the example's
-        number = given[0].item() if isinstance(given[0], torch.Tensor) else given[0]
+        number = _taken_out(given[0]) if isinstance(given[0], torch.Tensor) else given[0]
         if isinstance(number, torch.SymFloat) and _is_exact(number):
             return torch.sym_int(number)
         return number if isinstance(number, torch.SymInt) else builtins.int(number)
@@ -97,7 +103,7 @@ class _Fraction(_AsBefore):
 
         if len(given) != 1 or named:
             return builtins.float(*given, **named)
-        number = given[0].item() if isinstance(given[0], torch.Tensor) else given[0]
+        number = _taken_out(given[0]) if isinstance(given[0], torch.Tensor) else given[0]
         free = isinstance(number, torch.SymInt | torch.SymFloat)
         return torch.sym_float(number) if free else builtins.float(number)
 

@@ -8,7 +8,8 @@ from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result,
 from coreproof.conversion.onnx_to_coreml.mil import Operand, several
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
-from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved, pack, packed_array, unpacked_bits
+from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved, pack, packed_array
+from coreproof.model.onnx.packed_weights import unpacked
 
 
 @lowering("MoE", domain=MICROSOFT, error="linear", word="linear")
@@ -139,14 +140,14 @@ def _dequantised(ctx: Context, held: list[Array | None], bits: int) -> Array:
     if bits not in (2, 4, 8):
         raise ctx.refuse(f"weights of {bits} bits", "2, 4 or 8")
     experts, rows = weight.shape[:2]
-    numbers = unpacked_bits(weight, bits).reshape(experts, rows, -1).astype(np.uint8)
+    numbers = unpacked(weight, bits).reshape(experts, rows, -1).astype(np.uint8)
     scale = scales.astype(np.float64).reshape(experts, rows, -1)
     blocks = scale.shape[2]
     middle = np.full(scale.shape, 1 << (bits - 1), np.uint8)
     if zeros is not None:
         # packed along the blocks, or along the rows where each row is one block
         packed_along = (experts, rows, -1) if zeros.ndim == 3 else (experts, 1, -1)
-        points = unpacked_bits(zeros, bits).reshape(packed_along)
+        points = unpacked(zeros, bits).reshape(packed_along)
         middle = (points[:, :, :blocks] if zeros.ndim == 3 else points[:, 0, :rows, None]).astype(np.uint8)
     length = numbers.shape[2] // blocks
     packed = pack(numbers, scale, middle, axis=2, block_size=length, bits=bits)

@@ -16,7 +16,8 @@ from coreproof.conversion.onnx_to_coreml.ops.quantization import (
     quantize_linear,
 )
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
-from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved, pack, packed_array, unpacked_bits
+from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved, pack, packed_array
+from coreproof.model.onnx.packed_weights import unpacked
 
 lowering("DequantizeLinear", domain=MICROSOFT)(dequantize_linear)
 lowering("QuantizeLinear", domain=MICROSOFT)(quantize_linear)
@@ -44,16 +45,14 @@ def matmul_n_bits(
         raise ctx.refuse(f"weights of {bits} bits, or packed for a device", "plain ones of 2, 4 or 8 bits")
     # the last block may be short; its bits are stored in full
     blocks = -(-K // block_size)
-    numbers = unpacked_bits(np.asarray(ctx.constant(ctx.raw[1], "weight")), bits).reshape(N, -1)[
-        :, : blocks * block_size
-    ]
+    numbers = unpacked(np.asarray(ctx.constant(ctx.raw[1], "weight")), bits).reshape(N, -1)[:, : blocks * block_size]
     scale = np.asarray(ctx.constant(ctx.raw[2], "scales"), np.float64).reshape(N, blocks)
     # ContribOperators.md, MatMulNBits: 8 of 4 bits, 128 of 8
     zero = np.full((N, blocks), float(1 << (bits - 1)))
     if zero_points is not None:
         raw = np.asarray(ctx.constant(ctx.raw[3], "zero points"))
         # of bytes they are packed as the weights are, else they are numbers of the type of A
-        given = unpacked_bits(raw.reshape(N, -1), bits) if raw.dtype == np.uint8 else raw.reshape(N, -1)
+        given = unpacked(raw.reshape(N, -1), bits) if raw.dtype == np.uint8 else raw.reshape(N, -1)
         zero = given[:, :blocks].astype(np.float64)
     weight: Array
     packed = None
@@ -164,8 +163,8 @@ def gather_block_quantized(
     axis = quantize_axis % numbers.ndim
     if numbers.dtype == np.uint8:
         # bytes hold several; without zero points their middle is zero
-        numbers = unpacked_bits(numbers, bits)
-        zero = np.full(scale.shape, 1 << (bits - 1), np.uint8) if zero is None else unpacked_bits(zero, bits)
+        numbers = unpacked(numbers, bits)
+        zero = np.full(scale.shape, 1 << (bits - 1), np.uint8) if zero is None else unpacked(zero, bits)
         zero = zero[tuple(slice(0, n) for n in scale.shape)]
     elif not np.issubdtype(numbers.dtype, np.integer) and str(numbers.dtype) not in ("int4", "uint4"):
         raise ctx.refuse(f"a table of {numbers.dtype}", "integers of 2, 4 or 8 bits")
