@@ -29,6 +29,7 @@ CASES: dict[str, Any] = {
     "chosen": lambda z: torch.where(z.real > 0, z, z.conj()),
     "running sum": lambda z: z.cumsum(-1),
     "quotient": lambda z: z / (z + 3),
+    "quotient by real numbers": lambda z: z / (z.abs() + 1e-8) + z.abs() / z - 1 / z + z / 2.5,
     "product with its conjugate": lambda z: z @ z.mT.conj(),
     "spectrum": lambda z: torch.fft.ifft(torch.fft.fft(z) * 2),
     "power of a number": lambda z: 2**z,
@@ -125,6 +126,26 @@ def test_a_complex_output_is_given_as_pairs() -> None:
         (found,) = ours.run({"input_0": NUMBERS.numpy()}).values()
     np.testing.assert_allclose(expected, torch.view_as_real(torch.fft.fft(NUMBERS)).numpy())
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_quotients_of_loud_of_faint_and_of_silent_spectra(precision: str) -> None:
+    """Squares of what is divided by are beyond float16 from 256 on, and nothing below 0.0002."""
+
+    def directions(x: torch.Tensor) -> torch.Tensor:
+        z = torch.complex(x[0], x[1])
+        return torch.view_as_real(
+            torch.stack([z / (z.abs() + 1e-8), z / (z.flip(0) * 2 + 0.5j), z / (1e-4 * z.abs() + 1)])
+        )
+
+    x = torch.tensor([[900.0, -3.0, 0.0, 6e-4, -2e-3, 5.0], [700.0, 4.0, 0.0, 8e-4, 1e-3, -600.0]])
+    source = cp.load(cp.Source(Called(directions).eval(), (x,)))
+    model = cp.convert(source, "mlprogram", precision=precision)
+    with cp.session(model) as running:
+        (found,) = running.run({source.signature.inputs[0].name: x.numpy()}).values()
+    near = {"fp32": 1e-5, "fp16": 4e-3}[precision]
+    np.testing.assert_allclose(found, directions(x).numpy(), rtol=near, atol=near)
+    assert cp.verify(source, model)
 
 
 def test_the_square_and_the_direction_of_zero() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.complex_values import before_pairs, parted
+from coreproof.conversion.torch_to_onnx.complex_values import before_pairs, divided, parted
 from coreproof.conversion.torch_to_onnx.writing import lengths, number, operators, whole
 from coreproof.model.torch.model import import_torch
 
@@ -29,6 +29,7 @@ def complex_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.cumsum.default: cumsum,
         aten.sgn.default: sgn,
         aten.angle.default: angle,
+        aten.div.Tensor: divided,
     }
 
 

@@ -9,15 +9,20 @@ import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.rewritten import angle_of
 from coreproof.conversion.torch_to_onnx.writing import lengths, number, operators, whole
+from coreproof.model.onnx.constants import known_tensor
 
 
 @dataclass(frozen=True)
 class Complex:
-    """Real and imaginary parts of one shape, which broadcast as PyTorch's do; ``dtype`` is that of each part."""
+    """Real and imaginary parts of one shape, which broadcast as PyTorch's do; ``dtype`` is that of each part.
+
+    ``was_real``: it was made of real numbers, and the imaginary parts are zeros.
+    """
 
     real: ir.Value
     imag: ir.Value
     dtype: ir.DataType | None
+    was_real: bool = False
 
     @property
     def pairs(self) -> ir.Value:
@@ -90,6 +95,9 @@ class Complex:
     def __truediv__(self, other: Complex) -> Complex:
         # by the other's larger part first: its square would overflow where it itself does not
         op = operators()
+        if other.was_real:
+            # a small number that is added to it, ``z / (z.abs() + 1e-8)``, still stands where float16 looks for it
+            return self.each(lambda part: op.Div(part, other.real))
         scale = op.Max(op.Abs(other.real), op.Abs(other.imag))
         unit = other.each(lambda part: op.Div(part, scale))
         below = op.Add(op.Mul(unit.real, unit.real), op.Mul(unit.imag, unit.imag))
@@ -107,6 +115,27 @@ def parted(pairs: ir.Value) -> Complex:
         return taken
 
     return Complex(part(0), part(1), pairs.dtype)
+
+
+def real_alone(pairs: ir.Value) -> ir.Value | None:
+    """The real numbers of which PyTorch made complex ones to compute with others; None of any other pairs."""
+    made = pairs.producer()
+    if made is None or made.op_type != "Concat" or len(made.inputs) != 2:
+        return None
+    real, imag = (each.producer() if each is not None else None for each in made.inputs)
+    if real is None or real.op_type != "Unsqueeze" or imag is None or imag.op_type != "Expand":
+        return None
+    filled = known_tensor(imag.inputs[0])
+    return real.inputs[0] if filled is not None and not filled.numpy().any() else None
+
+
+def divided(pairs: ir.Value, by: ir.Value | complex) -> ir.Value:
+    """Each number by another one: PyTorch's exporter divides by squares, which float16 has not of numbers from 256 on."""
+    above = parted(pairs)
+    if not isinstance(by, ir.Value):
+        return (above / constant(complex(by), above)).pairs
+    real = real_alone(by)
+    return (above / (parted(by) if real is None else Complex(real, real, real.dtype, was_real=True))).pairs
 
 
 def both_parted(a: ir.Value, b: ir.Value) -> tuple[Complex, Complex]:
@@ -132,7 +161,7 @@ def _broadcast(a: tuple[object, ...] | None, b: tuple[object, ...] | None) -> bo
 
 
 def _from_real(value: ir.Value) -> Complex:
-    return Complex(value, operators().Sub(value, value), value.dtype)
+    return Complex(value, operators().Sub(value, value), value.dtype, was_real=True)
 
 
 def before_pairs(pairs: ir.Value, dim: int) -> int:

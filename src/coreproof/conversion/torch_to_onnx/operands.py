@@ -1,7 +1,7 @@
 """Operands that PyTorch's exporter does not take: lengths where it writes a number down, whole numbers of 32 bits as places.
 
 ``x % x.shape[1]`` of a free length is a number that nobody knows before the model runs. ``torch.istft`` adds its frames up by
-places of 32 bits, which ONNX's ScatterND does not take; ``torch.arange(1, 8.0)`` counts in floats, as its end is one.
+places of 32 bits, which ONNX's ScatterND does not take.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ def operand_operators(known: Callable[[Target], Written | None]) -> Mapping[Targ
         (aten.index_put.default, _at_wide_places),
         (aten._unsafe_index_put.default, _at_wide_places),  # noqa: SLF001 - what istft adds its frames up with
         (aten.index.Tensor, _at_wide_places),
-        (aten.arange.start, _counted_as_given),
     ]
     written = {operator: wrap(function) for operator, wrap in wraps if (function := known(operator)) is not None}
     for number, tensor in by_number.items():
@@ -70,19 +69,5 @@ def _at_wide_places(own: Written) -> Written:
                 # what is written with it asks for them
                 at.shape, at.type = given.shape, ir.TensorType(ir.DataType.INT64)
         return own(x, wide, *others, **named)
-
-    return written
-
-
-def _counted_as_given(own: Written) -> Written:
-    """``arange(start, end)`` in floats where one of the two is one, as PyTorch has it."""
-
-    def written(start: ir.Value | float, end: ir.Value | float, **named: object) -> ir.Value:
-        said = named.get("dtype", -1) not in (-1, None)
-        if not said and any(isinstance(n, float) for n in (start, end)):
-            torch = import_torch()
-            wide = torch.get_default_dtype() == torch.float64
-            named["dtype"] = int(ir.DataType.DOUBLE if wide else ir.DataType.FLOAT)
-        return own(start, end, **named)
 
     return written

@@ -12,6 +12,7 @@ from coreproof.conversion.torch_to_onnx.batch_norm import batch_norm_operators
 from coreproof.conversion.torch_to_onnx.complex_forms import complex_operators
 from coreproof.conversion.torch_to_onnx.complex_functions import complex_functions
 from coreproof.conversion.torch_to_onnx.complex_parts import complex_parts, filled
+from coreproof.conversion.torch_to_onnx.counted import counting_operators
 from coreproof.conversion.torch_to_onnx.experts import expert_operators
 from coreproof.conversion.torch_to_onnx.factored import factor_operators
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
@@ -41,8 +42,9 @@ def add_ours(known: OperatorList) -> None:
         known.register_op(operator, written, is_complex=True)
     for operator, written in _of_real_numbers().items():
         known.register_op(operator, written)
-    for operator, written in operand_operators(partial(_for_real_numbers, known)).items():
-        known.register_op(operator, written)
+    for of_known in (operand_operators, counting_operators):
+        for operator, written in of_known(partial(_for_real_numbers, known)).items():
+            known.register_op(operator, written)
     aten = import_torch().ops.aten
     for operator, value in ((aten.full.default, None), (aten.zeros.default, 0), (aten.ones.default, 1)):
         real = next(each.onnx_function for each in known.get_decomps(operator) if not each.is_complex)
