@@ -110,7 +110,7 @@ def test_verify_says_what_an_argument_is(argument: str, value: Any, said: str) -
     [
         ("labels", 3, "labels are a list of texts"),
         ("labels", "cat", "labels are a list of texts"),
-        ("photos", 3, "photos are a list of files"),
+        ("photos", 3, "photos is a list, each a text or a path"),
         ("classes", ["cat"], "a class is a whole number of at least 0"),
         ("classes", [1], "each photo has one class"),
         ("feeding", "imagenet", r"feeding is a coreproof\.Feeding"),

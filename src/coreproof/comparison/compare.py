@@ -29,13 +29,16 @@ from coreproof.comparison.worker import GONE, Done, Task, Worker
 from coreproof.comparison.workers import decoders, on_this_machine, processors
 from coreproof.errors import LineupError, PhotoError, StoreError
 from coreproof.feeding.photos import Photos, Truth, truth_lines
+from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.progress import Progress, silent
+from coreproof.model.public import public
 
 _SHOWN = 100
 """Photos that a model is shown that answers NaN or zeros, before it is taken as it is."""
 
 
+@public
 def compare(
     lineup: Lineup | str | Path | Mapping[str, object],
     photos: Photos | PhotoSource | str | Path,
@@ -70,6 +73,8 @@ def compare(
         1.0
 
     """
+    if workers is not None:
+        workers = whole(workers, "workers", least=1)
     lineup = as_lineup(lineup, trust=trust)
     source = photo_source(photos)
     truth = _truth(photos, source, labels if labels is not None else lineup.labels)

@@ -35,6 +35,7 @@ from coreproof.model.base import Model
 from coreproof.model.notebook_view import Spoken
 from coreproof.model.numbers import json_ready
 from coreproof.model.progress import Progress, silent
+from coreproof.model.public import public
 from coreproof.model.weakness import Weakness
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
 from coreproof.runtime.open import session
@@ -145,6 +146,7 @@ class InputComparison(Spoken):
         (folder / "comparison.json").write_text(in_json(text), encoding="utf-8")
 
 
+@public
 def compare_inputs(
     lineup: Lineup | str | Path | Mapping[str, object],
     inputs: str | Path | Inputs,
@@ -208,7 +210,7 @@ def _listed(inputs: str | Path | Inputs | Sequence[NamedSample], first: Model) -
     if isinstance(inputs, str | Path):
         return named_samples(inputs, first.signature), Path(inputs).name
     given: Any = inputs
-    if not isinstance(given, Mapping) and given and isinstance(given[0], NamedSample):
+    if isinstance(given, Sequence) and given and isinstance(given[0], NamedSample):
         return list(given), ""
     return [NamedSample(f"sample {at}", each) for at, each in enumerate(given_samples(given, first.signature))], ""
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from coreproof.conversion.convert import TARGETS, Target, to_onnx
 from coreproof.conversion.shapes import with_batches
 from coreproof.errors import ConversionError, CoreproofError, InputError, UnsupportedOperatorsError
-from coreproof.model.arguments import PRECISIONS, one_of
+from coreproof.model.arguments import PRECISIONS, System, one_of
 from coreproof.model.notebook_view import Spoken
+from coreproof.model.public import public
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,11 +89,12 @@ class Checked(Spoken):
         }
 
 
+@public
 def check(
     model: Model | str | Path | object,
     to: Target | None = None,
     *,
-    target: str | None = None,
+    target: System | None = None,
     precision: Precision | None = None,
     shapes: Mapping[str, object] | None = None,
     batch: int | str | None = None,

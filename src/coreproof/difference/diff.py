@@ -21,6 +21,7 @@ from coreproof.model.layer_weights import WeightRef
 from coreproof.model.notebook_view import Spoken
 from coreproof.model.numbers import json_ready
 from coreproof.model.progress import Progress, silent
+from coreproof.model.public import public
 from coreproof.pairing.align import canonical
 
 
@@ -136,6 +137,7 @@ class Difference(Spoken):
         return replace(found, unsaid=tuple(_lines(diff(found.model, self.models[1]))))
 
 
+@public
 def diff(before: Model | str | Path, after: Model | str | Path, report: Progress | None = None) -> Difference:
     """Compares two versions of a model; of one format, or of two as far as they can be compared.
 

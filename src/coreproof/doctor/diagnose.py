@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -24,6 +25,7 @@ from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
 from coreproof.model.notebook_view import NotebookView, Spoken
+from coreproof.model.public import public
 from coreproof.model.weakness import Weakness, failing, qualified
 from coreproof.verification.verification import Verification
 
@@ -115,12 +117,13 @@ class Diagnosis(Spoken, NotebookView, Sequence[Finding]):
 
 
 @lowered_once()
+@public
 def diagnose(
     model: Model | str | Path,
     source: Model | str | Path | None = None,
     *,
     labels: Sequence[str] | None = None,
-    photos: Sequence[Path] = (),
+    photos: Sequence[str | Path] = (),
     classes: Sequence[int] = (),
     feeding: Feeding | None = None,
     inputs: str | Path | Inputs | None = None,
@@ -146,26 +149,26 @@ def diagnose(
     """
     feeding = of_kind(feeding, Feeding, "feeding")
     labels = None if labels is None else texts(labels, "labels")
-    photos, classes = _photos_and_classes(photos, classes)
+    files, classes = _photos_and_classes(photos, classes)
     model, source = load(model), None if source is None else load(source)
     given: Sequence[Sample] = ()
     examples = freeze(source or model, freeze_state=freeze_state, freeze_branches=freeze_branches)
-    if examples is not None and inputs is None and not photos and all(f.image is None for f in model.signature.inputs):
+    if examples is not None and inputs is None and not files and all(f.image is None for f in model.signature.inputs):
         inputs = examples
     if inputs is not None:
-        if photos:
+        if files:
             raise InputError("give arrays or photos, not both", where=model.name)
         given = given_samples(inputs, (source or model).signature, model.signature)
-    if photos and feeding is None:
+    if files and feeding is None:
         _require_feeding(model, source)
-    case = Case(model, source, given=given, labels=labels, photos=photos, classes=classes, feeding=feeding)
+    case = Case(model, source, given=given, labels=labels, photos=files, classes=classes, feeding=feeding)
     return RepairLoop(case, progress or (lambda _: None)).carry_out()
 
 
-def _photos_and_classes(photos: Sequence[Path], classes: Sequence[int]) -> tuple[tuple[Path, ...], tuple[int, ...]]:
-    """The photos and the class of each. Raises InputError for what is neither, and for another number of classes."""
-    if isinstance(photos, str | bytes) or not isinstance(photos, Iterable):
-        raise InputError("photos are a list of files", found=repr(photos)[:80])
+def _photos_and_classes(
+    photos: Sequence[str | Path], classes: Sequence[int]
+) -> tuple[tuple[Path, ...], tuple[int, ...]]:
+    """The photos and the class of each. Raises InputError for another number of classes."""
     files = tuple(Path(photo) for photo in photos)
     known = tuple(whole(each, "a class") for each in classes)
     if known and len(known) != len(files):
@@ -183,6 +186,7 @@ def _require_feeding(model: Model, source: Model | None) -> None:
         raise unknown_feeding(model.name, model.signature.inputs[0])
 
 
+@public
 def repair(model: Model | str | Path, findings: Sequence[Finding] | None = None, **known: Any) -> Edited:
     """A copy of ``model`` with the proved repairs of ``findings`` (default: of ``diagnose(model, **known)``).
 
@@ -190,6 +194,10 @@ def repair(model: Model | str | Path, findings: Sequence[Finding] | None = None,
         >>> saved = cp.repair("net.mlmodel").model.save("repaired.mlmodel")
 
     """
+    if unknown := ", ".join(name for name in known if name not in signature(diagnose).parameters):
+        raise InputError(
+            "repair knows what diagnose does", expected=", ".join(signature(diagnose).parameters), found=unknown
+        )
     if findings is None:
         findings = diagnose(model, **known)
     return edit(model, [step for finding in findings if finding.repaired for step in finding.edits])

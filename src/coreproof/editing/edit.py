@@ -16,6 +16,7 @@ from coreproof.editing.verbs.registry import VERBS
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
+from coreproof.model.public import public
 from coreproof.validation.problem import Problem
 
 
@@ -59,6 +60,7 @@ class Edited:
     changes: tuple[Change, ...]
 
 
+@public
 def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True) -> Edited:
     """Applies ``edits`` in order to a copy of ``model``.
 

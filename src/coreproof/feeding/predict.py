@@ -17,6 +17,7 @@ from coreproof.feeding.pictures import as_picture
 from coreproof.model.arguments import of_kind, whole
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
+from coreproof.model.public import public
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session, State
 
@@ -34,6 +35,7 @@ Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A picture: its file, as Pillow holds it, or its pixels, [height, width, 3] or [height, width]."""
 
 
+@public
 def predict(
     model: object, picture: Picture | Mapping[str, object], top: int = 5, feeding: Feeding | None = None
 ) -> list[Prediction]:

@@ -19,6 +19,7 @@ from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.notebook_view import Spoken
+from coreproof.model.public import public
 
 COREAI_SINCE = 27
 """The first iOS that has Core AI, and the first macOS (June 2026)."""
@@ -81,6 +82,7 @@ class Advice(Spoken):
         }
 
 
+@public
 def advise(
     model: Model | str | Path | object, min_ios: int = 17, *, shapes: Mapping[str, object] | None = None
 ) -> Advice:

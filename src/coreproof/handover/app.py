@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from coreproof.errors import ConversionError, InputError, OutputExistsError
 from coreproof.feeding.photos import list_photos
@@ -23,12 +23,13 @@ from coreproof.handover.samples import Report
 from coreproof.handover.screen import Kind
 from coreproof.handover.sources import APP_MODULE, PROOF_TESTS, package_sources, proof_tests, swift_sources
 from coreproof.handover.xcode import DEPLOYMENT_TARGET, Project, info_plist
-from coreproof.model.arguments import of_kind, texts, whole
+from coreproof.model.arguments import of_kind, one_of, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.model.files import outputs
 from coreproof.model.files.atomic import replacing
+from coreproof.model.public import public
 from coreproof.version import __version__
 from coreproof.visible import in_json, visible
 
@@ -36,8 +37,11 @@ MOST_PHOTOS = 60
 """Photos that go into the app, spread evenly over the folder."""
 
 Form = Literal["xcode", "swiftpm", "package"]
+FORMS: tuple[Form, ...] = get_args(Form)
+SCREENS: tuple[Kind, ...] = get_args(Kind)
 
 
+@public
 def app(
     model: Model | str | Path,
     photos: str | Path | None,
@@ -76,7 +80,8 @@ def app(
 
     out, limit, feeding = Path(out), whole(limit, "limit", least=1), of_kind(feeding, Feeding, "feeding")
     labels = None if labels is None else texts(labels, "labels")
-    source = model.path if isinstance(model, Model) else model
+    form, screen = one_of(form, FORMS, "form"), None if screen is None else one_of(screen, SCREENS, "screen")
+    source = model.path if isinstance(model, Model) else model if isinstance(model, str | Path) else None
     # before the model is read and run over all samples
     _check_place(out, form, replace, (source, photos))
     loaded = _core_ml(load(model))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Literal, SupportsIndex, TypeVar, get_args
+from typing import Literal, SupportsIndex, TypeAlias, TypeVar, get_args
 
 from coreproof.errors import InputError
 
 Engine = Literal["auto", "onnxruntime", "torch", "openvino", "reference", "coreml", "coreai"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Literal["fp16", "fp32"], ...] = ("fp16", "fp32")
+System: TypeAlias = str
+"""A deployment target by its name (iOS17, macOS14); one of coremltools' own (``ct.target.iOS17``) is taken as well."""
 OTHER_NAMES = {"float16": "fp16", "float32": "fp32"}
 """What others call the two arithmetics; taken beside ours wherever one is named."""
 

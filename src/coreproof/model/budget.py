@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from coreproof.errors import InputError, TooLargeError
+from coreproof.model.public import public
 
 DEFAULT_BUDGET = 2 * 10**9
 ENVIRONMENT = "COREPROOF_MEMORY_BUDGET"
@@ -37,7 +38,8 @@ def memory_budget() -> int:
     return _size(os.environ.get(ENVIRONMENT) or DEFAULT_BUDGET, *_BYTES)
 
 
-def set_memory_budget(size: str | int) -> None:
+@public
+def set_memory_budget(size: str | float) -> None:
     """Sets the budget for this process and its children: a number of bytes, or a text such as "500MB" or "8GB".
 
     Raises InputError for what is neither.
@@ -90,7 +92,8 @@ def max_pixels() -> int:
     return _size(os.environ.get(PIXELS_ENVIRONMENT) or DEFAULT_MAX_PIXELS, *_PIXELS)
 
 
-def set_max_pixels(count: str | int) -> None:
+@public
+def set_max_pixels(count: str | float) -> None:
     """Sets how many pixels a picture may have, for this process and its children: a number, or a text such as "100M".
 
     Raises InputError for what is neither.

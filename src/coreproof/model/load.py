@@ -12,6 +12,7 @@ from coreproof.errors import InputError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import SIGN, Model
 from coreproof.model.files.paths import regular_file
 from coreproof.model.named.kinds import NAMES, named_kind
+from coreproof.model.public import public
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from coreproof.model.named.kinds import Named
 
 
+@public
 def load(
     source: object,
     *,

@@ -17,6 +17,7 @@ from coreproof.conversion.shapes import of_dynamic_shapes
 from coreproof.errors import ConversionError, InputError
 from coreproof.feeding.drawn import Feeds, Inputs
 from coreproof.feeding.inputs import feeds_of
+from coreproof.model.arguments import System
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
@@ -24,6 +25,7 @@ from coreproof.model.files.label_file import read_label_file
 from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
+from coreproof.model.public import public
 from coreproof.precision.compression import compressed_within
 from coreproof.precision.keep_wide import kept_wide
 from coreproof.precision.pictures import pictures_of
@@ -38,12 +40,13 @@ Make = Callable[..., Model]
 
 
 @lowered_once()
+@public
 def convert(
     model: Model | str | Path | object,
     to: Target = "mlprogram",
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
-    target: str | None = None,
+    target: System | None = None,
     images: Mapping[str, ImageInput] | bool | None = None,
     feeding: Feeding | None = None,
     labels: Sequence[str] | str | Path | None = None,

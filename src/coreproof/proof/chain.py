@@ -26,7 +26,7 @@ from coreproof.feeding.drawn import Inputs
 from coreproof.feeding.example_feeds import SAID
 from coreproof.feeding.photos import list_photos
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
-from coreproof.model.arguments import of_kind, texts, whole
+from coreproof.model.arguments import System, of_kind, texts, whole
 from coreproof.model.base import Model
 from coreproof.model.class_labels import class_count, refuse_misfit
 from coreproof.model.feeding import Feeding
@@ -38,6 +38,7 @@ from coreproof.model.onnx.data_files import data_file
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
+from coreproof.model.public import public
 from coreproof.model.torch.model import TorchModel
 from coreproof.proof.document import SPOKEN
 from coreproof.proof.document import Proof as Proof
@@ -61,6 +62,7 @@ UNNAMED = "its classes have no names, and an app will show numbers: give --label
 ROWS = "with a batch the models give rows of scores: a Core ML classifier names the class of one sample at a time (--batch 1)"
 
 
+@public
 def prove(
     source: object,
     photos: str | Path | None,
@@ -71,7 +73,7 @@ def prove(
     samples: int = PROOF_PHOTOS,
     feeding: Feeding | None = None,
     labels: Sequence[str] | None = None,
-    target: str = "iOS17",
+    target: System = "iOS17",
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     batch: int | str | None = None,
     limit: int | None = None,

@@ -17,6 +17,7 @@ from coreproof.model.load import load
 from coreproof.model.notebook_view import Spoken
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
+from coreproof.model.public import public
 from coreproof.model.versions import versions
 from coreproof.proof.chain import prove
 from coreproof.proof.difference import ProofDifference, compare_proofs
@@ -81,6 +82,7 @@ class ProofCheck(Spoken):
         }
 
 
+@public
 def check_proof(
     proof: str | Path,
     source: object = None,

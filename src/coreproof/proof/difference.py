@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coreproof.model.notebook_view import Spoken
+from coreproof.model.public import public
 from coreproof.proof.stored import StoredProof, StoredStep, read_proof
 from coreproof.verification.verification import apart
 
@@ -65,6 +66,7 @@ class ProofDifference(Spoken):
         }
 
 
+@public
 def compare_proofs(before: str | Path, after: str | Path) -> ProofDifference:
     """Holds two proofs against each other: verdict, steps, outputs' errors, agreement over photos, versions, what they rest on.
 

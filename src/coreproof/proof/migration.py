@@ -23,6 +23,7 @@ from coreproof.model.files.atomic import replacing_together
 from coreproof.model.files.outputs import AIMODEL, COMPARISON, PAGE, PROOF, check_output, refuse_photos_folder
 from coreproof.model.load import load
 from coreproof.model.progress import Progress
+from coreproof.model.public import public
 from coreproof.proof.document import Proof, ProofStep, spoken
 from coreproof.proof.foundation import foundation_of
 from coreproof.proof.steps import ProofSteps, write_proof
@@ -31,6 +32,7 @@ VERB = "migrate"
 STAYS = "What stays with Core ML"
 
 
+@public
 def migrate(
     model: Model | str | Path | object,
     target: str | Path,

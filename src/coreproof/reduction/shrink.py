@@ -13,6 +13,7 @@ from coreproof.editing.submodels.submodel import Selection, StoredLayer, Submode
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.model.progress import Progress, silent
+from coreproof.model.public import public
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import inspect
 
@@ -21,6 +22,7 @@ _HALVINGS = 12
 """How often an input is made half as long at most: from 4096 down to 1."""
 
 
+@public
 def shrink(
     model: Model | str | Path,
     still_faulty: Test,

@@ -20,6 +20,7 @@ from coreproof.errors import InputError
 from coreproof.model.files.atomic import replacing, replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.numbers import json_ready
+from coreproof.model.public import public
 from coreproof.model.versions import versions
 from coreproof.model.weakness import failing, qualified
 from coreproof.report.answers import shown_answers
@@ -33,6 +34,7 @@ _LARGEST = 4_900_000
 """Bytes of a page, pictures included."""
 
 
+@public
 def page(
     result: Comparison | InputComparison,
     folder: str | Path,

@@ -11,6 +11,7 @@ from coreproof.errors import ConversionError, InputError, RunError, UnsupportedM
 from coreproof.model.arguments import ENGINES, one_of
 from coreproof.model.base import Format, Model
 from coreproof.model.declared_outputs import require_outputs
+from coreproof.model.public import public
 from coreproof.runtime.session import Engine, Precision, Session
 
 _COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classic")
@@ -25,6 +26,7 @@ _RUNS: Mapping[Engine, tuple[Format, ...]] = {
 """Engine -> the formats that it runs. A saved run answers whatever the engine."""
 
 
+@public
 def session(
     model: Model | str | Path | object,
     engine: Engine = "auto",

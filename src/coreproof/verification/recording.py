@@ -15,6 +15,7 @@ from coreproof.errors import InputError
 from coreproof.feeding.drawn import SEED, Inputs, Sample
 from coreproof.feeding.inputs import describe, feeds_of
 from coreproof.feeding.own_preprocessing import own_feedings
+from coreproof.model.arguments import whole
 from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
 from coreproof.model.feeding import Feeding
@@ -24,6 +25,7 @@ from coreproof.model.graph import Graph, Value
 from coreproof.model.load import load
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
+from coreproof.model.public import public
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.pairing.align import value_index
@@ -36,6 +38,7 @@ from coreproof.verification.steps import Steps
 from coreproof.version import __version__
 
 
+@public
 def record(
     model: Model | str | Path | object,
     path: str | Path,
@@ -67,7 +70,7 @@ def record(
         True
 
     """
-    path = Path(path)
+    path, seed, memory = Path(path), whole(seed, "seed"), whole(memory, "memory")
     if path.suffix.lower() != ".npz":
         raise InputError("a run is saved as .npz", where=str(path), fix=f"call it {path.with_suffix('.npz').name}")
     loaded = load(model)

@@ -26,6 +26,7 @@ from coreproof.model.load import load
 from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.opened import opened
 from coreproof.model.progress import Progress, silent
+from coreproof.model.public import public
 from coreproof.model.recording import Recording
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
@@ -50,6 +51,7 @@ from coreproof.verification.verification import Verification
 
 @only_what_is_new()
 @lowered_once()
+@public
 def verify(
     reference: Model | str | Path | object,
     candidate: Model | str | Path | object,

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.errors import InputError, RunError
+from coreproof.model.public import public
 
 DOMAIN = "coreproof.custom"
 WEIGHTS = "coreproof_weights"
@@ -42,6 +43,7 @@ CustomFunction: TypeAlias = Callable[[list[np.ndarray], CustomLayer], "np.ndarra
 _FUNCTIONS: dict[str, CustomFunction] = {}
 
 
+@public
 def register_custom_layer(name: str, function: CustomFunction) -> None:
     """Says how the custom layers, and custom models, of a class are computed, for this process.
 

@@ -13,6 +13,7 @@ from coreproof.model.coreml.weight_file import WeightFile, write_blobs
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.formats import program
 from coreproof.model.load import load
+from coreproof.model.public import public
 
 _SPECIFICATION = 9
 """Packages of several functions came with iOS 18."""
@@ -21,6 +22,7 @@ _SAME = ("input", "output", "state", "predictedFeatureName", "predictedProbabili
 """What a function's description has of a model's."""
 
 
+@public
 def join_functions(
     models: Mapping[str, Model | str | Path], default: str | None = None, name: str | None = None
 ) -> CoreMLModel:

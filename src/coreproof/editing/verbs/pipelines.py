@@ -15,11 +15,13 @@ from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.files.wire import Bytes, field_bytes, records
 from coreproof.model.formats import classic
 from coreproof.model.load import load
+from coreproof.model.public import public
 
 _WEIGHTS = "@model_path/weights/"
 _Feature = Model_pb2.FeatureDescription
 
 
+@public
 def split(model: Model | str | Path) -> list[CoreMLModel]:
     """The stages of a pipeline in their order, each a model of its own, spelled as it was inside.
 
@@ -59,6 +61,7 @@ def split(model: Model | str | Path) -> list[CoreMLModel]:
     return stages
 
 
+@public
 def join(models: Sequence[Model | str | Path], name: str | None = None) -> CoreMLModel:
     """One pipeline of these models: a stage reads what earlier ones make under the names of its inputs.
 

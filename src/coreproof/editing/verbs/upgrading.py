@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import onnx_ir as ir
 
 from coreproof.errors import EditError
+from coreproof.model.arguments import System
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.public import public
 
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
@@ -23,11 +25,12 @@ _CLASSIFIED = "_scores"
 """What is put behind the name of scores that are called like the label: an ML Program has one space of names."""
 
 
+@public
 def upgrade(
     model: Model | str | Path,
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] = "fp16",
-    target: str | None = None,
+    target: System | None = None,
 ) -> CoreMLModel:
     """The ML Program that computes what a NeuralNetwork does; ``precision`` is its arithmetic, ``target`` its oldest system.
 
