@@ -16,10 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from coreproof.conversion.operators import error_class, operation_of
 from coreproof.errors import InputError, RunError
 from coreproof.feeding.drawn import Sample
-from coreproof.model.graph import Graph
 from coreproof.model.numbers import OVERFLOW, UNIT_ROUNDOFF
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, batched
@@ -28,6 +26,8 @@ from coreproof.runtime.session import read_inputs
 from coreproof.runtime.subgraph import Subgraph
 from coreproof.runtime.torch import TorchPart, TorchSession
 from coreproof.verification.bisect import readers
+from coreproof.verification.choices import choice_of, is_as_good
+from coreproof.verification.entering import as_stored, in_halves
 from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.folded import both_right, folded_values
 from coreproof.verification.match_by_value import arrange, arrange_back
@@ -105,11 +105,18 @@ def computed_alike(
 def _is_open(row: Row, run: VerificationRun) -> bool:
     """Whether the row is out of tolerance in a way that rounding can cause."""
     judgement = row.judgement
-    if row.agrees or math.isnan(judgement.max_error):
+    if row.agrees or (math.isnan(judgement.max_error) and not _has_other_lengths(row, run)):
         return False
     if not judgement.misplaced:
         return True
     return judgement.nan[0] == judgement.nan[1] and (row.how != "output" or _is_overflowed(row, run))
+
+
+def _has_other_lengths(row: Row, run: VerificationRun) -> bool:
+    """Whether an inner value only has other lengths, as where a choice among equals decides how many go one way."""
+    kinds = [kinds[row.reference][0] for kinds in run.kinds if row.reference in kinds]
+    alike = bool(kinds) and all(len(shape) == len(row.shape) for shape in kinds)
+    return alike and row.how != "output" and any(math.prod(shape) != math.prod(row.shape) for shape in kinds)
 
 
 def _is_overflowed(row: Row, run: VerificationRun) -> bool:
@@ -145,7 +152,8 @@ class _Trial:
         pictures = {f.name for f in (*run.candidate.signature.outputs, *run.reference.signature.outputs) if f.image}
         self._feedable: dict[str, Row] = {}
         for row in rows:
-            if not math.isnan(row.judgement.max_error) and not {row.candidate, row.reference} & pictures:
+            known = not math.isnan(row.judgement.max_error) or _has_other_lengths(row, run)
+            if known and not {row.candidate, row.reference} & pictures:
                 # of several that are one value of the reference's the first, which is settled before what is made of it
                 self._feedable.setdefault(row.reference, row)
         self._pairs: dict[str, Pair] = {pair.candidate: pair for pair in run.pairs}
@@ -201,6 +209,11 @@ class _Trial:
             # what is made from these was not tried, and follows from them
             if len(self.settled) == known:
                 break
+        # and without what no name pairs: parts of equal numbers, or of none, may stand for one another
+        paired, left = self._accepted_rows(), [row for row in rows if row.candidate not in self.settled]
+        sure = {name: row for name, row in paired.items() if row.how not in ("value", "structure")}
+        if left and len(sure) < len(paired):
+            self._settle_cleared(left, self._judge_all(left, sure))
         # once more from values as float16 has them, where what is computed in it reads wide ones
         left = [row for row in rows if row.candidate not in self.settled and self._is_half(row)]
         if left := [row for row in left if self.made_from_accepted(row) and self._may_differ(row)]:
@@ -210,7 +223,8 @@ class _Trial:
             self._settle_cleared(left, judged)
         # and from values a rounding apart, where one operator of the reference is computed in many steps
         left = [row for row in rows if row.candidate not in self.settled and row.dtype == "float32"]
-        if left := [row for row in left if self.made_from_accepted(row) and not row.judgement.misplaced]:
+        left = [row for row in left if not (row.judgement.misplaced or math.isnan(row.judgement.max_error))]
+        if left := [row for row in left if self.made_from_accepted(row)]:
             self._nudged = True
             judged = self._judge_all(left, self._accepted_rows())
             self._nudged = False
@@ -341,7 +355,9 @@ class _Trial:
             except InputError:
                 continue
             tasks.append((group, stretch, {n: feedable[n] for n in stretch.inputs if n in feedable}))
-        asked = [[row.candidate for row in (*fed.values(), *group)] for group, _, fed in tasks]
+        asked = [
+            [*(row.candidate for row in (*fed.values(), *group)), *self._chosen_among(group)] for group, _, fed in tasks
+        ]
         walks = [self._run.candidate_values(sample, asked) for sample in range(len(self._run.feeds))]
         worst: dict[str, Judgement] = {}
         refused: list[Sequence[Row]] = []
@@ -373,16 +389,18 @@ class _Trial:
         """One sample of one group."""
         run, (_, candidate_feed) = self._run, self._run.feeds[sample]
         entered = read_inputs(run.reference.signature, run.with_candidate_memory(sample), run.reference.name)
-        given = {**self._constants, **_as_stored(run, entered, candidate_feed)}
+        given = {**self._constants, **as_stored(run, entered, candidate_feed)}
         halves = any(row.dtype == "float16" for row in group)
         if self._narrow:  # what is fed is rounded where it enters
-            given |= {name: _rounded(array) for name, array in given.items() if isinstance(array, np.ndarray)}
+            given |= {name: in_halves(array) for name, array in given.items() if isinstance(array, np.ndarray)}
         for name, row in fed.items():
             shape, dtype = run.kinds[sample][row.reference]
-            back = arrange_back(candidate_values[row.candidate], self._pairs[row.candidate].axes, shape)
+            own, axes = candidate_values[row.candidate], self._pairs[row.candidate].axes
+            # as many as the candidate has, where both have another number of them
+            back = arrange_back(own, axes, shape if own.size == math.prod(shape) else own.shape)
             given[name] = own = back.astype(dtype, copy=False)
             if halves and back.dtype == np.float32:
-                rounded = _rounded(back).astype(dtype)
+                rounded = in_halves(back).astype(dtype)
                 if self._narrow:
                     given[name] = rounded
                 elif not np.array_equal(rounded, own, equal_nan=True):
@@ -400,7 +418,8 @@ class _Trial:
             name = row.candidate
             if name in asked:
                 expected = self._expected(row, fed, given, reference_values, own_values)
-                if row.reference in moved:
+                expected += self._as_good(row, expected[0], candidate_values, candidate_feed)
+                if row.reference in moved and expected[0].size == candidate_values[name].size:
                     near = arrange(moved[row.reference], self._pairs[name].axes)
                     own = candidate_values[name]
                     expected = [drawn_near(each, own.reshape(each.shape), near) for each in expected]
@@ -435,6 +454,24 @@ class _Trial:
         folded = self._constants.get(row.reference)
         return [again] if folded is None else [again, arrange(as_array(folded), axes)]
 
+    def _chosen_among(self, rows: Sequence[Row]) -> list[str]:
+        """The inner values of the candidate among which those of the rows choose that are indices."""
+        found = [choice_of(self._run, row) for row in rows]
+        fed = {feature.name for feature in self._run.candidate.signature.inputs}
+        return [n for choice in found if choice is not None for n in choice.data if isinstance(n, str) and n not in fed]
+
+    def _as_good(
+        self, row: Row, again: Array, candidate_values: Mapping[str, Array], candidate_feed: Sample
+    ) -> list[Array]:
+        """The candidate's own indices, where they name as large numbers as those of the reference from the same values.
+
+        Where what they choose among agrees by itself, ``settle_choices`` looks at it.
+        """
+        choice = choice_of(self._run, row) if any(not fed.judgement.agrees for fed in self._fed_for(row)) else None
+        if choice is None or not is_as_good(self._run, choice, again, {**candidate_feed, **candidate_values}):
+            return []
+        return [candidate_values[row.candidate]]
+
     def _beyond_range(self, row: Row, again: Array, own: Array) -> Array:
         """What is computed again, infinite where float16 makes it so and the reference's ``own`` number is within the range.
 
@@ -456,44 +493,3 @@ class _Trial:
         dtype = (own.dtype if own is not None else None) or "float32"
         stored = self._run.stored.get(name, dtype)
         return UNIT_ROUNDOFF.get(stored, 0.0) > UNIT_ROUNDOFF.get(dtype, 0.0)
-
-
-def _rounded(array: Array) -> Array:
-    """Numbers of float32 as float16 has them; anything else as it is."""
-    if array.dtype != np.float32:
-        return array
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16).astype(np.float32)
-
-
-def _as_stored(run: VerificationRun, entered: Mapping[str, object], fed: Sample) -> dict[str, object]:
-    """What the reference is fed, rounded where the candidate rounds what it is fed before anything else."""
-    stored = dict(entered)
-    if len(entered) != len(fed):
-        return stored
-    # inputs of other names go by position, as in ``match_inputs``
-    for name, own in zip(entered, entered if fed.keys() == entered.keys() else fed, strict=True):
-        value = stored[name]
-        if not isinstance(value, np.ndarray) or value.dtype != np.float32:
-            continue
-        if _enters_in_halves(run.candidate.graph, own):
-            stored[name] = _rounded(value)
-    return stored
-
-
-_AT_THE_BORDER = frozenset({"abs", "clip", "select"})
-"""How a program keeps what is fed within float16's range before it is cast."""
-
-
-def _enters_in_halves(graph: Graph, name: str) -> bool:
-    """Whether all that is computed from a value is computed from it in float16: it is cast, if need be in another shape."""
-    readers = graph.consumers(name)
-    for reader in readers:
-        value = graph.values.get(reader.outputs[0]) if reader.outputs else None
-        dtype = None if value is None else value.dtype
-        moved = error_class(operation_of(reader)) == "move" or reader.operator in _AT_THE_BORDER
-        if (reader.operator == "cast" and dtype == "float16") or dtype == "bool":
-            continue
-        if reader.operator == "cast" or not moved or not _enters_in_halves(graph, reader.outputs[0]):
-            return False
-    return bool(readers)

@@ -30,7 +30,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """An index row, the values among which it chooses, and along which axis; of a comparison both values, and no axis."""
 
     row: Row
@@ -43,7 +43,7 @@ def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
 
     A tolerance that the caller gave is the caller's: nothing is excused then.
     """
-    found = [choice for row in rows if not row.agrees and (choice := _choice(run, row)) is not None]
+    found = [choice for row in rows if not row.agrees and (choice := choice_of(run, row)) is not None]
     if not found or run.tolerance is not None:
         return tuple(rows)
     by_name = {row.candidate: row for row in rows}
@@ -58,21 +58,31 @@ def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     return tuple(replace(row, switched=settled.get(row.candidate, 0)) for row in rows)
 
 
-def _choice(run: VerificationRun, row: Row) -> _Choice | None:
+def choice_of(run: VerificationRun, row: Row) -> Choice | None:
     """What the row's indices, or its class, choose among; None for a row that holds none."""
     graph, classes = run.candidate.graph, run.candidate_session.signature
     if row.candidate == classes.predicted_label and classes.scores is not None:
-        return _Choice(row, (classes.scores,), -1)
+        return Choice(row, (classes.scores,), -1)
     name, node = _maker(graph, row.candidate)
     # an input, or a constant: nothing was chosen
     if node is None or not node.inputs:
         return None
     if compared := _compared(node):
-        return _Choice(row, compared, None)
+        return Choice(row, compared, None)
     place = meaning(node.operator).get("indices")
     if place is None or place >= len(node.outputs) or node.outputs[place] != name:
         return None
-    return _Choice(row, (node.inputs[0],), _axis(node))
+    return Choice(row, (node.inputs[0],), _axis(node))
+
+
+def is_as_good(run: VerificationRun, choice: Choice, expected: Array, candidate_values: Mapping[str, object]) -> bool:
+    """Whether the candidate's indices name numbers as large as the ``expected`` ones do, both chosen among the same values."""
+    (name, *others) = choice.data
+    if others or choice.axis is None or choice.row.candidate == run.candidate_session.signature.predicted_label:
+        return False
+    data = _numbers(name, candidate_values, {})
+    candidate = as_array(candidate_values[choice.row.candidate])
+    return _between_equals(expected, candidate, data, choice.axis, _apart(run, name, data, {})) is not None
 
 
 def _maker(graph: Graph, name: str) -> tuple[str, Node | None]:
@@ -104,7 +114,7 @@ def _axis(node: Node) -> int:
     return said if isinstance(said, int) else int(np.asarray(said).reshape(-1)[0])
 
 
-def _switched_count(run: VerificationRun, choice: _Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
+def _switched_count(run: VerificationRun, choice: Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
     """How many indices differ in this sample, between numbers that rounding cannot tell apart; None where it can."""
     row = choice.row
     (reference_values,) = run.reference_values(sample, [[row.reference]])
@@ -150,7 +160,7 @@ def _apart(run: VerificationRun, name: str | float, data: Array, rows: Mapping[s
 
 
 def _stand_alike(
-    run: VerificationRun, choice: _Choice, sample: int, pair: Pair, data: Sequence[Array]
+    run: VerificationRun, choice: Choice, sample: int, pair: Pair, data: Sequence[Array]
 ) -> npt.NDArray[np.bool_] | None:
     """Where the reference's two numbers stand to each other as the candidate's do, which leaves a comparison no choice.
 
