@@ -116,3 +116,21 @@ def test_help_flows_and_ends_with_an_example(verb: str, coreproof: Run, monkeypa
 def test_what_a_verb_does_not_take_is_not_promised(verb: str, never: str, coreproof: Run) -> None:
     shown = coreproof(verb, "-h").out
     assert never not in shown[shown.index("Arguments") : shown.index("Options")]
+
+
+@pytest.mark.parametrize("verb", EXAMPLES)
+def test_80_columns_hold_what_an_option_is_for(verb: str, coreproof: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch takes no value, a kind is a short word: half of the line is left for what is said."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = coreproof(verb, "-h").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "<bool>" in line or "[default: True]" in line]
+    rows = [line for line in lines if line.startswith(("│ --", "│ *  --", "│    --"))]
+    texts = [line[: -len(line.split("  ")[-1])] for line in (row.rstrip(" │") for row in rows)]
+    assert rows
+    assert max(map(len, texts)) <= 54
+
+
+@pytest.mark.parametrize("verb", ["prove", "check", "advise", "convert", "show", "predict", "verify", "doctor", "diff"])
+def test_verbs_that_take_a_module_say_how_it_is_named(verb: str, coreproof: Run) -> None:
+    assert "FILE.py:FUNCTION" in coreproof(verb, "-h").out

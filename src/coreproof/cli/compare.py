@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from coreproof.comparison.over_inputs import InputComparison
 
 
+_SERVED = "Every photo in a browser"
+
+
 @with_groups()
 def command(
     lineup: Annotated[Path, typer.Argument(help="LINEUP.toml: the models and how each is fed.", show_default=False)],
@@ -25,7 +28,7 @@ def command(
     photos: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER|URL",
+            metavar="FOLDER",
             help="Pictures: a folder, or s3://, gs:// ...; a labels.csv in a folder gives the truth.",
             show_default=False,
         ),
@@ -58,10 +61,17 @@ def command(
     overwrite: Replace = False,
     trust: Trust = False,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Then open every photo in a page of this machine; stop with Ctrl-C.")
+        bool,
+        typer.Option(
+            "--serve",
+            help="Then open every photo in a page of this machine; stop with Ctrl-C.",
+            rich_help_panel=_SERVED,
+        ),
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0 takes a free one.")] = 8081,
-    browse: Annotated[bool, typer.Option(help="Open the browser with --serve.")] = True,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of --serve; 0 takes a free one.", rich_help_panel=_SERVED)
+    ] = 8081,
+    browse: Annotated[bool, typer.Option(help="Open the browser with --serve.", rich_help_panel=_SERVED)] = True,
     reporting: Reporting = NOT_REPORTED,
 ) -> None:
     """Compare models over photos (agreement matrix, statistics) or other inputs (output by output): one page to read.

@@ -130,7 +130,10 @@ def command(
     freezing: Freezing = AS_IT_RUNS,
     telling: Telling = NOTHING_TOLD,
     check: Annotated[
-        bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
+        bool,
+        typer.Option(
+            " /--no-check", help="Do not run what was made once beside its source on drawn input.", show_default=False
+        ),
     ] = True,
     overwrite: Replace = False,
     trust: Trust = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coreproof.cli.functions import function_pairs, tell_each
-from coreproof.cli.options import Replace, Trust, named
+from coreproof.cli.options import ANY_MODEL, Replace, Trust, named
 from coreproof.cli.progress import progress
 from coreproof.cli.say import say_json
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def command(
-    before: Annotated[str, typer.Argument(help="The one version.", show_default=False)],
-    after: Annotated[str, typer.Argument(help="The other version.", show_default=False)],
+    before: Annotated[str, typer.Argument(help=f"The one version. {ANY_MODEL}", show_default=False)],
+    after: Annotated[str, typer.Argument(help="The other version, of any of these kinds.", show_default=False)],
     everything: Annotated[bool, typer.Option("--all", help="List every layer and weight; group nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
     edits: Annotated[

@@ -1,10 +1,12 @@
-"""What ``--help`` shows of a verb: an example, and its docstring in lines of the terminal's own."""
+"""What ``--help`` shows of a verb: an example, its docstring in lines of the terminal's own, kinds of values in a short word."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 EXAMPLES: Mapping[str, str] = {
     "init": "coreproof init my_model.py --size 224",
@@ -30,6 +32,28 @@ EXAMPLES: Mapping[str, str] = {
     "view": "coreproof view model.onnx --layer conv1",
     "mcp": "coreproof mcp path/to/project",
 }
+
+
+_KINDS: Mapping[object, str] = {
+    bool: "",
+    int: "N",
+    float: "NUMBER",
+    str: "TEXT",
+    Path: "PATH",
+    list[str]: "TEXT",
+    list[Path]: "PATH",
+}
+"""Short, because 80 columns hold the names, these and what is said of them; a switch takes no value."""
+
+
+def call_kinds(parameters: Iterable[Any]) -> None:
+    """Gives Typer's parameters the word for what each takes, where they have none of their own."""
+    for parameter in parameters:
+        kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+        if parameter.metavar is None and parameter.param_type_name == "argument":
+            parameter.metavar = parameter.name.upper()
+        elif parameter.metavar is None and isinstance(kind, type(list[str]) | type):
+            parameter.metavar = _KINDS.get(kind)
 
 
 def flowing(docstring: str) -> str:

@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from coreproof.cli import fault, interrupt, limits, mcp, streams
-from coreproof.cli.examples import EXAMPLES, flowing
+from coreproof.cli.examples import EXAMPLES, call_kinds, flowing
 from coreproof.cli.say import say
 from coreproof.cli.verbs import VERBS
 from coreproof.errors import CoreproofError
@@ -23,8 +23,24 @@ from coreproof.visible import visible
 BAD_INPUT = 2
 
 
+class Verb(TyperCommand):
+    """A verb whose help has room for what it says in 80 columns."""
+
+    def get_params(self, *given: Any) -> list[Any]:
+        """Its options, ``--help`` among them."""
+        found = super().get_params(*given)
+        call_kinds(found)
+        return found
+
+
 class Verbs(TyperGroup):
     """The verbs as Typer runs them. What it says of a wrong command line quotes it, and shells fill it with names of files."""
+
+    def get_params(self, *given: Any) -> list[Any]:
+        """The options that stand before a verb."""
+        found = super().get_params(*given)
+        call_kinds(found)
+        return found
 
     def parse_args(self, *given: Any, **named: Any) -> list[str]:
         """Reads the words of a command; what an error quotes of them is escaped."""
@@ -59,7 +75,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name, _command in (*VERBS.items(), ("mcp", mcp.command)):
-    app.command(_name, help=flowing(_command.__doc__ or ""), epilog=f"Example: {EXAMPLES[_name]}")(
+    app.command(_name, cls=Verb, help=flowing(_command.__doc__ or ""), epilog=f"Example: {EXAMPLES[_name]}")(
         limits.with_limits(_command)
     )
 

@@ -23,12 +23,16 @@ _OF_PYTORCH = "PyTorch modules"
 _PANEL = "How a picture is fed (default: what the model carries)"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
+NAMED = "a name (torchvision:NAME, timm:NAME, hf:OWNER/REPO/FILE, https://HOST/FILE#sha256=DIGEST)"
+ANY_MODEL = (
+    "A .onnx, .mlpackage, .mlmodel or .pt2 file, a zipped package, MODEL.mlpackage#FUNCTION, a PyTorch module "
+    f"(FILE.py:FUNCTION, module.path:callable), or {NAMED}."
+)
 ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .onnx, .mlpackage, .mlmodel or .pt2 file, a zipped package, MODEL.mlpackage#FUNCTION, "
-        "a name (torchvision:NAME, timm:NAME, hf:OWNER/REPO/FILE, https://HOST/FILE#sha256=DIGEST), or module.path:callable.",
+        help=ANY_MODEL,
         show_default=False,
     ),
 ]

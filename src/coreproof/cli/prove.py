@@ -11,6 +11,7 @@ import typer
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
+    NAMED,
     NOT_REPORTED,
     NOTHING_TOLD,
     AllowWeak,
@@ -37,8 +38,8 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME, timm:NAME, hf:OWNER/REPO/FILE, https://HOST/FILE#sha256=DIGEST, module.path:callable, "
-            "a .pt2 or a .onnx file.",
+            help="A PyTorch module (FILE.py:FUNCTION, module.path:callable), a .onnx or .pt2 file, or "
+            f"{NAMED}. No Core ML model: verify, compare.",
             show_default=False,
         ),
     ],

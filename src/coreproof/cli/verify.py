@@ -13,6 +13,7 @@ import typer
 
 from coreproof.cli.functions import function_pairs, tell_each
 from coreproof.cli.options import (
+    ANY_MODEL,
     AS_CARRIED,
     AS_IT_RUNS,
     NOT_REPORTED,
@@ -49,8 +50,12 @@ _SHOWN = "What is shown and written"
 
 @with_groups()
 def command(
-    reference: Annotated[str | None, typer.Argument(help="The model that is right, or a saved run of it.")] = None,
-    candidate: Annotated[str | None, typer.Argument(help="The model that should equal it.")] = None,
+    reference: Annotated[
+        str | None, typer.Argument(help=f"The model that is right, or a saved run (.npz) of it. {ANY_MODEL}")
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Argument(help="The model that should equal it, of any of these kinds.")
+    ] = None,
     inputs: Annotated[
         Path | None,
         typer.Option(
