@@ -196,3 +196,33 @@ def test_a_decoder_with_a_mask_is_traced_whatever_the_mask_holds(kind: str) -> N
         (found,) = running.run(dict(zip(names, (t.numpy() for t in fed), strict=True))).values()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert cp.verify(source, made)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_mask_may_choose_no_row(precision: Any) -> None:
+    """A mixture of experts in which each computes the rows that are sent to it: some are sent none."""
+
+    class Mixture(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = torch.nn.Linear(4, 3)
+            self.experts = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            chosen, made = self.gate(x).argmax(-1), torch.zeros_like(x)
+            for number, expert in enumerate(self.experts):
+                mask = chosen == number
+                made[mask] = expert(x[mask])
+            return made
+
+    torch.manual_seed(0)
+    module = Mixture().eval()
+    rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
+    source = cp.load(cp.Source(module, (rows,)))
+    model = cp.convert(source, "mlprogram", precision=precision)
+    for x in (rows, rows[:1].expand(6, 4).contiguous()):
+        with cp.session(model) as running:
+            (found,) = running.run({"x": x.numpy()}).values()
+        near = 1e-5 if precision == "fp32" else 1e-2
+        np.testing.assert_allclose(found, module(x).detach().numpy(), rtol=near, atol=near)
+    assert cp.verify(source, model)

@@ -201,7 +201,8 @@ def _times(ctx: Context, x: Operand, axis: int, wanted: int, shape: Operand, at:
     length = x.shape[axis]
     if is_known(length):
         return wanted if is_known(wanted) else _element(ctx, shape, at)
-    own = _element(ctx, ctx.mb.shape(x=x), axis)
+    # of what a mask chose there may be nothing, which no number divides
+    own = ctx.mb.maximum(x=_element(ctx, ctx.mb.shape(x=x), axis), y=np.array([1], np.int32))
     told = np.array([wanted], np.int32) if is_known(wanted) else _element(ctx, shape, at)
     return ctx.mb.floor_div(x=ctx.mb.maximum(x=told, y=own), y=own)
 
