@@ -122,8 +122,36 @@ def test_values_of_the_modules_own_are_no_branches_on_data() -> None:
     from coreproof.model.load import load
 
     assert branches_of(load((Own().eval(), (ONES,)))).places == {}  # type: ignore[arg-type]
-    made = cp.convert((Own(), (ONES,)), "onnx", freeze_branches=True)
-    assert not [note for note in made.notes if "frozen as" in note]
+    for frozen in (False, True):
+        made = cp.convert((Own(), (ONES,)), "onnx", freeze_branches=frozen)
+        assert not [note for note in made.notes if "frozen as" in note]
+
+
+class Strided(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """As audio codecs have it: stride and padding are tensors, and Python asks what follows from them and from lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("stride", torch.tensor(3))
+        self.register_buffer("room", torch.tensor(2))
+
+    def forward(self, x: Any) -> Any:
+        left = torch.ceil((x.shape[-1] - self.room) / self.stride).long() * self.stride + self.room - x.shape[-1]
+        padded = torch.nn.functional.pad(x, (0, int(left)), mode="reflect") if left > 0 else x
+        return padded * 2 if padded.shape[-1] > self.room else padded
+
+
+def test_a_module_that_asks_its_own_tensors_is_converted_unasked() -> None:
+    x = torch.linspace(-1, 1, 7)[None]
+    source = cp.load((Strided().eval(), (x,)))
+    model = cp.convert(source, "mlprogram", precision="fp32")
+    with cp.session(model) as running:
+        (found,) = running.run({model.signature.inputs[0].name: x.numpy()}).values()
+    np.testing.assert_allclose(found, Strided()(x).numpy(), rtol=1e-6)
+    assert cp.verify(source, model)
+    with pytest.raises(ConversionError):
+        # at other lengths a trace would keep what follows from this one
+        cp.convert(source, "mlprogram", shapes={"x": [1, "5..9"]})
 
 
 @pytest.mark.parametrize("checks", [True, False])

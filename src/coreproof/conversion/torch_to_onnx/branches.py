@@ -37,6 +37,7 @@ class Branches:
     ``open_shapes``: a tensor's length hangs on values (``nonzero``, a mask as an index), so that a branch on a shape may be
     one on data. ``unsaid_length``: sequences are padded to the longest of them. ``scripted``: TorchScript within the module
     decides by its data, which a trace keeps as it is. ``checks``: lines that only check or report, on which no number hangs.
+    ``ran``: the module came to its end, so that this is all.
     """
 
     places: dict[str, list[str]] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Branches:
     scripted: bool = False
     unsaid_length: bool = False
     checks: list[str] = field(default_factory=list)
+    ran: bool = False
     read_at: set[tuple[str, int]] = field(default_factory=set)
 
     def read(self, value: object, name: str) -> None:
@@ -68,6 +70,11 @@ class Branches:
 
     def __bool__(self) -> bool:
         return bool(self.places)
+
+    @property
+    def only_own(self) -> bool:
+        """Whether what the exporter cannot know are numbers of the module's own, kept as tensors: nothing hangs on the inputs."""
+        return self.ran and not (self.places or self.open_shapes or self.unsaid_length)
 
     def notes(self) -> tuple[str, ...]:
         """A sentence for each line that is frozen, for a report."""
@@ -124,6 +131,7 @@ def branches_of(model: TorchModel, sample: Mapping[str, object] | None = None) -
     with quiet(), torch.no_grad(), model.evaluation(), keeping_module(model.module), _watched(model, inputs, found):
         try:
             model.module(*inputs)
+            found.ran = True
         except Exception:  # the user's code, whose error is said where its result is needed
             return found
     return found

@@ -220,7 +220,8 @@ def _otherwise(
     branches = branches_of(model)
     # what TorchScript decides stays a decision in a trace
     model.scripted = model.scripted or branches.scripted
-    followed = branches.scripted or branches.checks
+    # a trace has the numbers of the module's own; at other lengths they may be others
+    followed = branches.scripted or branches.checks or (branches.only_own and not free)
     if depends_on_data(error) and not freeze_branches and (branches or not followed):
         raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
     if (wrong := next((e for e in causes(error) if isinstance(e, NowhereRightError)), None)) is not None:
