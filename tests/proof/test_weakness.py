@@ -93,6 +93,14 @@ def test_an_output_that_proves_nothing_fails_the_proof(fault: str, photos: Path,
     assert step_line(sanity).plain.startswith("?")
 
 
+def test_the_conversion_that_alone_proves_little_is_named(photos: Path, tmp_path: Path) -> None:
+    there_and_back = network(tmp_path / "net.onnx", ("Add", "big"), ("Sub", "big"), big=3e3)
+    proof = cp.prove(there_and_back, photos, tmp_path / "out", feeding=FED)
+    assert (proof.agrees, proof.proves) == (True, False)
+    assert "but that of Core ML float16 (o2c16) proves little: rounding to" in proof.text
+    assert told(proof)["proves"] is False
+
+
 def test_one_class_on_every_photo_fails_the_proof_unless_that_is_allowed(
     photos: Path, tmp_path: Path, coreproof: Callable[..., Ran]
 ) -> None:

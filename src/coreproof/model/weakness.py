@@ -49,14 +49,16 @@ def failing(weaknesses: Iterable[Weakness]) -> tuple[Weakness, ...]:
     return tuple(weakness for weakness in weaknesses if weakness.fails)
 
 
-def qualified(agreement: str, weaknesses: Sequence[Weakness], measured: str = "") -> str:
+def qualified(agreement: str, weaknesses: Sequence[Weakness], measured: str = "", of: str = "") -> str:
     """The sentence that says that things agree, with all that makes it weak in it; without a full stop.
 
-    ``measured`` is said of an agreement that proves something: how far apart the two are.
+    ``measured`` is said of an agreement that proves something: how far apart the two are. ``of``: the one among several whose
+    agreement it is that proves little.
     """
     worst = failing(weaknesses)
     others = [weakness.text for weakness in weaknesses if weakness not in worst]
-    said = f"{agreement}, but that proves little: {'; '.join(w.text for w in worst)}" if worst else agreement
+    little = f"but that of {of} proves little" if of else "but that proves little"
+    said = f"{agreement}, {little}: {'; '.join(w.text for w in worst)}" if worst else agreement
     if measured and not worst:
         said += f"; {measured}"
     return f"{said} ({'; '.join(others)})" if others else said

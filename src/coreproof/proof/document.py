@@ -153,7 +153,17 @@ class Proof(Spoken):
         agree = f"{count} conversion{'s agree' if count != 1 else ' agrees'} in all {values:,} values compared"
         same = f"{self.title} is still the same model: {agree}, each within what rounding explains"
         weaknesses = self.weaknesses
-        return qualified(f"{self.title}: {agree}" if failing(weaknesses) else same, weaknesses) + "."
+        return (
+            qualified(f"{self.title}: {agree}" if failing(weaknesses) else same, weaknesses, of=self._weak_ones) + "."
+        )
+
+    @property
+    def _weak_ones(self) -> str:
+        """The conversions whose agreement proves little, where others prove something, and nothing else is weak."""
+        verified = [step for step in self.steps if step.kind == "verify" and step.verification is not None]
+        weak = [step for step in verified if failing(step.weaknesses)]
+        elsewhere = any(failing(step.weak) for step in self.steps if step.verification is None)
+        return "" if elsewhere or len(weak) == len(verified) else " and ".join(spoken(s.candidate) for s in weak)
 
     def to_json(self) -> dict[str, object]:
         """What proof.json holds and the page shows."""
