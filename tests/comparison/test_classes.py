@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from coreproof.comparison.classes import match_classes, synonyms
+from coreproof.comparison.compare import compare
 from coreproof.errors import LineupError
+from tests.build import classifier
 
 NAMES = dict(enumerate(["tench", "goldfish", "great white shark", "crane", "lathe", "crane"]))
 
@@ -54,3 +58,24 @@ def test_another_order_with_strangers_is_refused() -> None:
 def test_without_text_the_index_decides() -> None:
     assert match_classes("m", None, 3, NAMES).text == "by index"
     assert match_classes("m", ["a", "b"], 2, NAMES).positions.tolist() == [0, 1]
+
+
+def test_answers_are_called_as_the_models_call_them_where_the_photos_show_classes_of_another_network(
+    photos: Path,
+) -> None:
+    """labels.csv of ImageNet beside photos for a network of two classes: its "cat" was called "tench"."""
+    rows = ["p00.png,0,tench", "p01.png,970,alp", "p02.png,985,daisy"]
+    (photos / "labels.csv").write_text("\n".join(["file,class_index,name", *rows]))
+    own = ("cat", "dog")
+    found = compare({name: classifier(0, labels=own, classes=2) for name in ("a", "b")}, photos)
+    assert [found.class_names[index] for index in (0, 1)] == ["cat", "dog"]
+    said = "by index (none of its labels is known by text: class 0 is 'cat' to it, and 'tench' elsewhere)"
+    assert found.models[0].classes.startswith(said)
+    assert "2 classes that the photos show are none of its 2" in found.models[0].classes
+
+
+def test_names_that_are_known_by_text_stay_those_of_the_photos(photos: Path) -> None:
+    (photos / "labels.csv").write_text("file,class_index,name\np00.png,0,tench\np01.png,1,goldfish\n")
+    found = compare({"a": classifier(0, labels=("n01440764 tench, Tinca tinca", "gold", "x"), classes=3)}, photos)
+    assert [found.class_names[index] for index in range(3)] == ["tench", "goldfish", "x"]
+    assert "none of its" not in found.models[0].classes

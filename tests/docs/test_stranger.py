@@ -118,6 +118,8 @@ def _files(place: Path) -> list[str]:
         ("prove tiny.py:netwrok --out o", "did you mean tiny.py:network"),
         ("prove modle.onnx --out o", "did you mean model.onnx"),
         ("prove torchvision:resnet55 --out o", "did you mean resnet50"),
+        ("prove torchvison:resnet50 --out o", "did you mean torchvision:resnet50"),
+        ("prove model.onnx --photos my-photo --out o", "did you mean my-photos"),
     ],
 )
 def test_a_typo_gets_what_exists(coreproof: Run, place: Path, line: str, meant: str) -> None:

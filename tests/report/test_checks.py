@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -118,6 +119,18 @@ def test_a_summary_says_the_verdict_the_shares_and_what_fails(coreproof: Run, tm
     refused = coreproof("verify", one, other, "--markdown", tmp_path / "mine.md")
     assert refused.code == 2
     assert (tmp_path / "mine.md").read_text() == "my notes"
+
+
+def test_an_output_of_other_lengths_says_which(coreproof: Run, tmp_path: Path) -> None:
+    """Its error is no number: the summary said "furthest apart nan", and the table nothing."""
+    for name, classes in (("two", 2), ("ten", 10)):
+        nodes = [helper.make_node("Sin", ["x"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])]
+        onnx.save(net(nodes, ["y"], w=np.ones((6, classes), np.float32) * classes), tmp_path / f"{name}.onnx")
+    ran = coreproof("verify", tmp_path / "ten.onnx", tmp_path / "two.onnx", "--markdown", tmp_path / "s.md")
+    assert ran.code == 1
+    assert "nan" not in (tmp_path / "s.md").read_text()
+    for told in (ran.out, (tmp_path / "s.md").read_text().replace("\\", "")):
+        assert re.search(r"shapes differ: \[.*10\] and \[.*2\]", told)
 
 
 def test_an_output_that_proves_nothing_is_a_failure_of_its_own_kind(coreproof: Run, tmp_path: Path) -> None:

@@ -84,13 +84,15 @@ def command(
     from coreproof.comparison.compare import compare
     from coreproof.comparison.lineup import load_lineup
     from coreproof.model.files.outputs import refuse_photos_folder
+    from coreproof.model.files.paths import meant
     from coreproof.model.numbers import json_ready
     from coreproof.report.checks import of_comparison, of_input_comparison
     from coreproof.report.page import check_places, page
 
     # a missing file is told before anything is loaded
     if not lineup.is_file():
-        raise LineupError("there is no such line-up", where=str(lineup))
+        fix = meant(lineup, lambda beside: beside.suffix == ".toml")
+        raise LineupError("there is no such line-up", where=str(lineup), fix=fix)
     if (photos is None) == (inputs is None):
         raise InputError("models are compared over photos, or over other inputs", fix="give --photos or --inputs")
     if serve and photos is None:

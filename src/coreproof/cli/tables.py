@@ -63,6 +63,11 @@ def verification_table(verification: Verification, limit: int | None = None, wid
     notes += [f"{left_out} of {len(rows)} rows left out"] if left_out else []
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
+        # an output of other lengths says more than the layer where numbers began to differ
+        unlike = [
+            row for row in rows if row.how == "output" and row is not first and math.isnan(row.judgement.max_error)
+        ]
+        notes += [f"✗ {row.candidate}: {row.judgement.problem}" for row in unlike]
     narrow = width is not None and width < (100 if layers else 86)
     both = (("rms", 7), ("allowed", 7), ("worst", 7), ("allowed", 7), ("used", 5))
     table = plain_table(

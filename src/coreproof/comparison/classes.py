@@ -18,10 +18,14 @@ _SYNSET = re.compile(r"^n\d{8}\s+")
 
 @dataclass(frozen=True)
 class ClassOrder:
-    """Where a model's own classes stand in the common order; ``text`` says how that was found."""
+    """Where a model's own classes stand in the common order; ``text`` says how that was found.
+
+    ``unknown``: it has labels, and none of them is known by text: what others call its classes may be something else.
+    """
 
     positions: npt.NDArray[np.int64]
     text: str
+    unknown: bool = False
 
     def arrange(self, probabilities: npt.NDArray[np.float32], classes: int) -> npt.NDArray[np.float32]:
         """Rows in the model's own order -> rows in the common order; classes it does not have get 0."""
@@ -55,7 +59,11 @@ def match_classes(model: str, own: Sequence[str] | None, count: int, reference: 
         return ClassOrder(identity, "by index")
     matches = _match_text(own, reference)
     if not matches:
-        return ClassOrder(identity, "by index (none of its labels is known by text)")
+        shared = next((index for index in range(count) if index in reference), None)
+        named = (
+            "" if shared is None else f": class {shared} is {own[shared]!r} to it, and {reference[shared]!r} elsewhere"
+        )
+        return ClassOrder(identity, f"by index (none of its labels is known by text{named})", unknown=True)
     distances = Counter(index - position for position, index in matches.items())
     distance, agreeing = distances.most_common(1)[0]
     rest = count - len(matches)

@@ -322,6 +322,7 @@ class _Job:
         while waiting:
             refused: list[str] = []
             for name in waiting:
+                labels_first = not orders
                 labels = self.lineup.entry(name).labels or self.calibrations[name].labels or None
                 try:
                     orders[name] = match_classes(name, labels, self.calibrations[name].classes, names)
@@ -332,7 +333,10 @@ class _Job:
                     refused.append(name)
                     continue
                 for label, position in zip(labels or (), orders[name].positions.tolist(), strict=False):
-                    names[position] = f"{names[position]}, {label}" if position in names else label
+                    known = names.get(position, "")
+                    # where labels.csv speaks of other classes, a model's answers are called as the model calls them
+                    both = (label, known) if orders[name].unknown and labels_first else (known, label)
+                    names[position] = ", ".join(filter(None, both))
             waiting = refused
         # in the line-up's order, on which keys of stored parts rest
         ordered = {name: orders[name] for name in self.lineup.names}
@@ -349,7 +353,7 @@ class _Job:
             format=about.format,
             feeding=about.feeding,
             engine=about.engine,
-            classes=order.text,
+            classes=order.text + self._beyond(order),
             softmax=about.softmax,
             milliseconds=device.milliseconds if device is not None else None if seconds is None else 1000 * seconds,
             note=entry.note or made,
@@ -359,6 +363,12 @@ class _Job:
             digest=self.factory.digest(name),
             **self._stored(name),
         )
+
+    def _beyond(self, order: ClassOrder) -> str:
+        """What is said where the photos' table of classes is of another network."""
+        count = len(order.positions)
+        beyond = sum(index >= count for index in self.truth.names)
+        return f"; {beyond:,} classes that the photos show are none of its {count:,}" if beyond else ""
 
     def _stored(self, name: str) -> FileFacts:
         """Name, size and day of the file that a model was loaded from, where there is one."""

@@ -10,7 +10,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 from coreproof.errors import PhotoError
-from coreproof.model.files.paths import regular_file
+from coreproof.model.files.paths import meant, regular_file
 
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif"]
@@ -111,7 +111,7 @@ def require_folder(folder: Path) -> None:
     if folder.is_file():
         raise PhotoError("the photos are a folder", where=str(folder), found="a file", fix=f"give {folder.parent}")
     if not folder.is_dir():
-        raise PhotoError("there is no such folder of photos", where=str(folder))
+        raise PhotoError("there is no such folder of photos", where=str(folder), fix=meant(folder, Path.is_dir))
 
 
 def no_photos(where: str, folder: Path | None = None) -> PhotoError:

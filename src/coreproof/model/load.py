@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import InputError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import SIGN, Model
-from coreproof.model.files.paths import regular_file
+from coreproof.model.files.paths import meant, regular_file
 from coreproof.model.named.kinds import NAMES, named_kind
 from coreproof.model.public import public
 
@@ -205,20 +205,10 @@ def _load_named(kind: Named, source: str, base: Path | None, *, trust: bool) -> 
 _MODEL_SUFFIXES = (".onnx", ".mlmodel", ".mlpackage", ".aimodel", ".zip", ".pt2", ".pt", ".pth", ".npz")
 
 
-def _meant(path: Path) -> str | None:
-    """The model beside which somebody mistyped; None where none has a name like that."""
-    from difflib import get_close_matches
-
-    if not path.parent.is_dir():
-        return None
-    there = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in _MODEL_SUFFIXES)
-    near = get_close_matches(path.name, there, 1)
-    return f"did you mean {path.with_name(near[0])}?" if near else None
-
-
 def _load_file(path: Path, *, trust: bool, query: str | None = None, example: object = None) -> Model:
     if not path.exists():
-        raise UnreadableModelError("there is no such model", where=str(path), fix=_meant(path) or "check the path")
+        fix = meant(path, lambda beside: beside.suffix.lower() in _MODEL_SUFFIXES) or "check the path"
+        raise UnreadableModelError("there is no such model", where=str(path), fix=fix)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         from coreproof.model.onnx.model import load_onnx

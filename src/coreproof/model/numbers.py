@@ -103,3 +103,8 @@ def json_ready(value: object, *, nan: str | None = "NaN", digits: int | None = N
     if not math.isfinite(value):
         return nan if math.isnan(value) else "infinity" if value > 0 else "-infinity"
     return value if digits is None else float(f"{value:.{digits}g}")
+
+
+def bytes_as_text(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

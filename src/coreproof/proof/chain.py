@@ -34,6 +34,7 @@ from coreproof.model.files.atomic import replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, refuse_photos_folder
 from coreproof.model.files.paths import file_name
 from coreproof.model.load import load
+from coreproof.model.numbers import bytes_as_text
 from coreproof.model.onnx.data_files import data_file
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.opened import opened
@@ -220,7 +221,7 @@ class _Chain(ProofSteps):
         """A conversion, written and read back; None where the format cannot express the model."""
         started = time.monotonic()
         word, suffix = _FORMATS[to]
-        title = f"Convert to {SPOKEN[name]} ({word})" if to not in ("onnx", "coreai") else f"Convert to {SPOKEN[name]}"
+        title = f"Convert to {SPOKEN[name]}" + (f" ({word})" if to == "mlprogram" else "")
         try:
             path = self.place(name, f"{name}{suffix}")
             if isinstance(source, TorchModel):
@@ -363,4 +364,4 @@ def _labelled(source: Model, labels: Sequence[str] | None) -> Model:
 
 def _size(path: Path) -> str:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"
+    return bytes_as_text(sum(p.stat().st_size for p in files))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -210,7 +211,10 @@ def _outcome(row: Row) -> Outcome:
 
 def _measured(row: Row) -> str:
     judged = row.judgement
-    text = f"{row.operator}: furthest apart {judged.max_error:.3g}"
+    apart = (
+        judged.problem if math.isnan(judged.max_error) and judged.problem else f"furthest apart {judged.max_error:.3g}"
+    )
+    text = f"{row.operator}: {apart}"
     return text if row.weakness is None else f"{text}; proves nothing: {row.weakness}"
 
 

@@ -19,7 +19,7 @@ from coreproof.comparison.over_inputs import InputComparison
 from coreproof.errors import InputError
 from coreproof.model.files.atomic import replacing, replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
-from coreproof.model.numbers import json_ready
+from coreproof.model.numbers import bytes_as_text, json_ready
 from coreproof.model.public import public
 from coreproof.model.versions import versions
 from coreproof.model.weakness import failing, qualified
@@ -171,7 +171,7 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=_printable,
     )
-    environment.filters.update(number=_number, percent=_percent, seconds=_seconds, size=_size, word=shlex.quote)
+    environment.filters.update(number=_number, percent=_percent, seconds=_seconds, size=bytes_as_text, word=shlex.quote)
     return environment
 
 
@@ -252,8 +252,3 @@ def _seconds(value: object) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"
-
-
-def _size(count: int) -> str:
-    """Bytes as a person reads them."""
-    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

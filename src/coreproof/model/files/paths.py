@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import count
 from pathlib import Path, PurePosixPath
 from shlex import quote
@@ -148,3 +148,13 @@ def _refusal(
     what: str, where: str | Path, expected: str, found: str, error: type[CoreproofError], fix: str = _FIX
 ) -> CoreproofError:
     return error(f"{what}: this name is not followed", where=str(where), expected=expected, found=found, fix=fix)
+
+
+def meant(path: Path, suitable: Callable[[Path], bool]) -> str | None:
+    """Where nothing stands at a path: what stands there under a name like that, as a question; None where nothing does."""
+    from difflib import get_close_matches
+
+    if not path.parent.is_dir():
+        return None
+    near = get_close_matches(path.name, sorted(each.name for each in path.parent.iterdir() if suitable(each)), 1)
+    return f"did you mean {path.with_name(near[0])}?" if near else None

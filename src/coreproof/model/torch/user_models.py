@@ -22,6 +22,7 @@ from coreproof.errors import (
     UnsafeModelError,
 )
 from coreproof.model.feeding import Source
+from coreproof.model.named.kinds import PREFIXES
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.nested import flattened, held_fixed, is_flat, named_leaves
 from coreproof.model.torch.script_view import is_scripted
@@ -93,6 +94,9 @@ def _imported(name: str, reference: str) -> object:
     except CoreproofError as error:
         cause = error.__cause__
         missing = isinstance(cause, ModuleNotFoundError) and cause.name in (name, name.partition(".")[0])
+        if missing and (near := get_close_matches(name, PREFIXES, 1)):
+            fix = f"did you mean {near[0]}{reference.removeprefix(name)}?"
+            raise UnreadableModelError(f"cannot import {name!r}", where=reference, found=str(cause), fix=fix) from None
         if missing or (isinstance(cause, ImportError) and users_line(cause) is None) or isinstance(cause, _NoFile):
             raise UnreadableModelError(
                 f"cannot import {name!r}",
