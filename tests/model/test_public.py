@@ -17,14 +17,10 @@ class Nothing:
     """Of no kind that a verb takes."""
 
 
-class Comparison:
-    """Called as the class of a result, as which it is taken."""
-
-
-_STAND_INS = {"inputs": {}, "edits": [], "result": Comparison(), "still_faulty": callable, "function": callable}
+_STAND_INS = {"inputs": {}, "edits": [], "still_faulty": callable, "function": callable}
 _ASKED_LATER = {
     *("model", "source", "reference", "candidate", "before", "after", "picture", "inputs", "shapes", "example"),
-    *("samples", "engine", "precision", "reference_engine", "candidate_engine", "target"),
+    *("result", "samples", "engine", "precision", "reference_engine", "candidate_engine", "target"),
 }
 """Models go to ``load``, which says what is none; arrays and words of a list are looked at beside the model."""
 

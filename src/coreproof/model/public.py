@@ -70,22 +70,16 @@ _KINDS: Mapping[str, _Kind] = {
     "str": (lambda value: isinstance(value, str), "a text"),
     "Path": (_is_path, "a path"),
     **dict.fromkeys(("Callable", "Progress", "Report", "Test", "CustomFunction"), (callable, "a function")),
-    **{
-        name: _of_class(name)
-        for name in ("Edit", "Finding", "Comparison", "InputComparison", "Lineup", "Photos", "PhotoSource")
-    },
+    **{name: _of_class(name) for name in ("Edit", "Finding", "Lineup", "Photos", "PhotoSource")},
 }
 """What a value of a kind is, and how a person calls it; aliases stand beside what they mean."""
 
 _LISTS = ("Sequence", "Iterable")
 _SAID_ELSEWHERE = (
-    "int",
-    "int | None",
-    "Sequence[str]",
-    "Sequence[str] | None",
-    "Mapping[str, ImageInput] | bool | None",
+    *("int", "int | None", "Sequence[str]", "Sequence[str] | None"),
+    *("Mapping[str, ImageInput] | bool | None", "Comparison | InputComparison"),
 )
-"""``whole`` says the least number too, ``texts`` that labels are one a class, pictures what else they may be."""
+"""``whole`` says the least number too, ``texts`` that labels are one a class; what else pictures may be, and where a page is."""
 
 
 def _known(kind: ast.expr) -> bool:
