@@ -72,6 +72,15 @@ def test_an_output_that_proves_nothing_is_said_first_and_fails(fault: str, tmp_p
     assert document["rows"][-1]["weakness"] == kind
 
 
+@pytest.mark.parametrize(("precision", "said"), [("fp16", True), ("fp32", False)])
+def test_where_float16_loses_an_output_the_summary_says_what_to_do(precision: str, said: bool) -> None:
+    model = chain(("Add", "big"), ("Sub", "big"), big=3e3 if said else 1.2e7)
+    found = verify(model, cp.convert(model, "mlprogram", precision=precision, check=False))
+    assert found.agrees
+    assert not found.proves
+    assert ("convert with `--keep-fp32 auto`" in found.summary()) == said
+
+
 def test_a_model_that_diverges_is_not_called_weak(tmp_path: Path) -> None:
     one, other = tmp_path / "one.onnx", tmp_path / "other.onnx"
     onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(1)), one)

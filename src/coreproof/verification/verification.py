@@ -151,6 +151,7 @@ class Verification(Spoken, NotebookView):
             lines.extend(self._where(first))
             if self.loss is not None:
                 lines.append(f"that is with the weights as they are stored in {self.candidate}; {self.loss}")
+        lines.extend(_of_lost_digits(self.weaknesses, self.rows))
         lines.append(f"{self.reference} ran on {self.engines[0]}, {self.candidate} on {self.engines[1]}")
         lines.append(f"inputs: {self.inputs}")
         lines.extend(f"  {name}: {taken}" for name, taken in self.taken.items())
@@ -178,13 +179,7 @@ class Verification(Spoken, NotebookView):
             )
         lines.extend(_of_guarded(self.guarded))
         lines.extend(_of_compressed(self.compressed, self.reference))
-        if filled := [row for row in self.rows if row.judgement.filled]:
-            hold = "value holds" if len(filled) == 1 else "values hold"
-            seen = filled[0].judgement
-            lines.append(
-                f"{len(filled)} {hold} fills far larger than all else, beside which the rest is judged by its own scale (first "
-                f"{filled[0].candidate!r}, {seen.filled} of {seen.elements} elements)"
-            )
+        lines.extend(_of_filled(self.rows))
         if switched := [row for row in self.rows if row.switched]:
             results = "index result differs" if len(switched) == 1 else "index results differ"
             lines.append(
@@ -286,6 +281,26 @@ def _of_turned(rows: Sequence[Row]) -> list[str]:
     first = f"first {turned[0].candidate!r}, {turned[0].judgement.turned} of {turned[0].judgement.elements} elements"
     return [
         f"{len(turned)} {hold} angles that are pi on one side and -pi on the other, which is the same direction ({first})"
+    ]
+
+
+def _of_lost_digits(weaknesses: Sequence[Weakness], rows: Sequence[Row]) -> list[str]:
+    """What a user can do where float16 may change half of an output."""
+    lost = any(w.fails and w.kind == "rounding" for w in weaknesses) and any(row.dtype == "float16" for row in rows)
+    feed, keep = "feed what the model is made for (`--inputs`)", "convert with `--keep-fp32 auto` or `--precision fp32`"
+    return [f"to prove more: {feed}, or {keep}"] if lost else []
+
+
+def _of_filled(rows: Sequence[Row]) -> list[str]:
+    """Which values hold fills, if any do."""
+    filled = [row for row in rows if row.judgement.filled]
+    if not filled:
+        return []
+    hold = "value holds" if len(filled) == 1 else "values hold"
+    seen = filled[0].judgement
+    return [
+        f"{len(filled)} {hold} fills far larger than all else, beside which the rest is judged by its own scale (first "
+        f"{filled[0].candidate!r}, {seen.filled} of {seen.elements} elements)"
     ]
 
 
