@@ -118,6 +118,34 @@ def test_each_way_is_taken_as_the_module_takes_it(name: str) -> None:
                 assert np.allclose(value, known.numpy(), atol=1e-5)
 
 
+class Settled(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """The largest eigenvalue by repeated products, until a norm, which is one number, changes no more."""
+
+    def forward(self, a: Any) -> Any:
+        def goes_on(turn: Any, v: Any, size: Any, change: Any) -> Any:
+            return (turn < 50) & (change > 1e-3)
+
+        def step(turn: Any, v: Any, size: Any, change: Any) -> tuple[Any, ...]:
+            made = a @ v
+            norm = made.norm()
+            return turn + 1, made / norm, norm, (norm - size).abs()
+
+        start = (torch.zeros((), dtype=torch.long), torch.ones(4) / 2, torch.ones(()), torch.ones(()))
+        return torch.while_loop(goes_on, step, start)[1:3]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_single_numbers_of_a_reduction_are_carried_by_a_loop(precision: Any) -> None:
+    root = torch.tensor([[1.0, 0.2, 0.5, 0.1], [0.3, 0.9, 0.4, 0.6], [0.7, 0.1, 0.8, 0.2], [0.2, 0.5, 0.3, 1.1]])
+    model = cp.convert(Settled(), "mlprogram", precision=precision, example=(root @ root.T,))
+    for given in (root @ root.T, root.flip(1) @ root.flip(1).T + torch.eye(4)):
+        with cp.session(model) as running:
+            found = list(running.run({"a": given.numpy()}).values())
+        near = {"fp32": 1e-4, "fp16": 2e-2}[precision]
+        for value, known in zip(found, Settled()(given), strict=True):
+            np.testing.assert_allclose(value.reshape(known.shape), known.numpy(), rtol=near, atol=near)
+
+
 @pytest.mark.thorough
 def test_a_branch_within_free_lengths_is_converted() -> None:
     model = cp.convert(Cond(), "mlprogram", precision="fp32", example=(X,), shapes={"x": [(1, 8), 4]})

@@ -341,8 +341,17 @@ def _forgotten(ctx: Context, value: Var) -> Var:
 
 def _open(ctx: Context, operand: Operand) -> Var:
     """A value that a loop carries, of which nothing is known, nor any element by its symbol."""
-    value = _variable(ctx, operand)
+    value = _single(ctx, _variable(ctx, operand))
     return value if value._sym_val is None else _forgotten(ctx, value)
+
+
+def _single(ctx: Context, value: Var) -> Var:
+    """The same number, where MIL holds it as an array without axes: it takes that for another type than a number."""
+    from coremltools.converters.mil.mil import types
+
+    if ctx.rank(value) or not types.is_tensor(value.sym_type):
+        return value
+    return ctx.mb.squeeze(x=ctx.mb.expand_dims(x=value, axes=[0]), axes=[0])
 
 
 def _like(ctx: Context, value: Var, carried: Var) -> Var:
