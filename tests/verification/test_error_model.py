@@ -105,6 +105,30 @@ def test_a_sum_errs_as_what_it_sums_up_where_that_cancels_too(operator: str, can
     assert found < typical * scale < 4 * found
 
 
+@pytest.mark.parametrize("products", [1, 4])
+def test_a_product_of_rows_errs_as_its_terms_where_it_cancels(products: int) -> None:
+    """The similarity of a text and a picture is one number, and near zero where they have nothing in common."""
+    rng = np.random.default_rng(1)
+    found, allowed = [], []
+    for _ in range(400):
+        a, b = (rng.normal(size=(n, 64)).astype(np.float32) for n in (1, products))
+        a = a - (a @ b.T) @ b / np.sum(b * b) * (0.95 if products == 1 else 0)  # nearly at right angles
+        made = (a @ b.T).astype(np.float32)
+        near = [x + 1e-3 * rng.normal(size=x.shape) for x in (a, b)]
+        values = {n: Value(n, "float32", x.shape) for n, x in (("x", a), ("w", b), ("y", made))}
+        graph = Graph("dot", (Node("dot", "MatMul", ("x", "w"), ("y",)),), ("x", "w"), ("y",), values)
+        model = ErrorModel(graph, {})
+        model.feed("x", a, apart=1e-3)
+        model.feed("w", b, apart=1e-3)
+        typical = model.tolerance("y", made).typical
+        assert typical is not None
+        allowed.append(typical * float(np.sqrt(np.mean(made**2))))
+        found.append(float(np.sqrt(np.mean((near[0] @ near[1].T - made) ** 2))))
+    # twice of what is predicted: beyond that lie few of so many draws
+    assert np.mean(np.array(found) > allowed) < 0.08
+    assert np.mean(allowed) < 4 * np.mean(found)
+
+
 def test_a_copy_may_be_off_by_what_was_accepted_of_a_single_element() -> None:
     """Where a function is steep at few points, these are off by more than the rest of them lets expect."""
     values = {name: Value(name, "float32", (1000,)) for name in ("x", "y", "z")}

@@ -14,6 +14,9 @@ from coreproof.verification.error_state import ErrorState
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
 
+FEW_PRODUCTS = 16
+"""Of no more products of rows (the similarity of a text and a picture) their size says little of how large their terms were."""
+
 _FACTORS = ("mul", "realdiv", "div", "divide", "reciprocal", "inverse")
 """Operators whose result is off by the shares that their operands are."""
 
@@ -95,6 +98,8 @@ def carried_error(node: Node, read: Sequence[ErrorState], result: ErrorState) ->
         # independent errors shrink with the root of the count, errors of the weights keep their share
         count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
         return math.hypot(scale * shares, read[0].error / math.sqrt(count))
+    if kind == "linear" and len(read) == 2 and 0 < (result.elements or 0) <= FEW_PRODUCTS:
+        return max(scale * shares, _of_white_noise(read, result.elements or 1))
     if kind == "elementwise" and len(read) == 1:
         if (factor := scale_factor(node)) is not None:
             return factor * read[0].error
@@ -105,6 +110,13 @@ def carried_error(node: Node, read: Sequence[ErrorState], result: ErrorState) ->
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
+
+
+def _of_white_noise(read: Sequence[ErrorState], products: int) -> float:
+    """What independent errors of two tensors become in products of their rows, also where these cancel."""
+    first, second = read
+    terms = math.sqrt((first.elements or 1) * (second.elements or 1) / products)
+    return math.sqrt(terms) * math.hypot(first.error * second.scale, second.error * first.scale)
 
 
 def exponent_error(exponent: float, base: ErrorState, unit: float) -> float:
