@@ -37,19 +37,27 @@ def keeping_buffers(module: torch.nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def keeping_module(module: torch.nn.Module) -> Iterator[None]:
-    """The same, and what its parts keep in attributes: numbers, tensors, lists and dictionaries of those.
+    """The same, and what its parts keep in attributes: numbers, tensors, lists and dictionaries of those; and their hooks.
+
+    A model of transformers hangs hooks on its parts as it is first called, and notes in an attribute that they hang. Without
+    that attribute the next call would hang them a second time, and each hidden state would come twice.
 
     What it keeps elsewhere (a closure, a class, an object of its own) is out of reach.
     """
     held = [(part, type(part), dict(_own(part))) for part in module.modules()]
     stored = {id(t) for t in (*module.parameters(), *module.buffers())}
     inner = [_restoring(value, stored) for _, _, names in held for value in names.values()]
+    hooks = [(hung, copy(hung)) for part, _, _ in held for hung in _hooks(part)]
     try:
         with keeping_buffers(module):
             yield
     finally:
         for put_back in inner:
             put_back()
+        for hung, before in hooks:
+            if hung.keys() != before.keys():
+                hung.clear()
+                hung.update(before)
         for part, kind, names in held:
             # a part that was filled by its first call (torch.nn.LazyLinear) is another one from then on
             if type(part) is kind:
@@ -89,6 +97,16 @@ def _own(part: torch.nn.Module) -> Mapping[str, object]:
     if is_scripted(part):
         return {}
     return {name: value for name, value in vars(part).items() if name not in _every_modules()}
+
+
+def _hooks(part: torch.nn.Module) -> list[dict[object, object]]:
+    """The tables of what is called before and behind a part's forward."""
+    if is_scripted(part):
+        return []
+    tables = (
+        vars(part)[name] for name in _every_modules() & vars(part).keys() if "forward" in name and "hooks" in name
+    )
+    return [table for table in tables if isinstance(table, dict)]
 
 
 def _every_modules() -> frozenset[str]:

@@ -349,7 +349,7 @@ def _single(ctx: Context, value: Var) -> Var:
     """The same number, where MIL holds it as an array without axes: it takes that for another type than a number."""
     from coremltools.converters.mil.mil import types
 
-    if ctx.rank(value) or not types.is_tensor(value.sym_type):
+    if ctx.rank(value) or not types.is_tensor(value._sym_type):  # noqa: SLF001 - there is no public way
         return value
     return ctx.mb.squeeze(x=ctx.mb.expand_dims(x=value, axes=[0]), axes=[0])
 
