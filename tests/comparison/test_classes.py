@@ -72,6 +72,18 @@ def test_answers_are_called_as_the_models_call_them_where_the_photos_show_classe
     said = "by index (none of its labels is known by text: class 0 is 'cat' to it, and 'tench' elsewhere)"
     assert found.models[0].classes.startswith(said)
     assert "2 classes that the photos show are none of its 2" in found.models[0].classes
+    told = next(weakness for weakness in found.weaknesses if weakness.kind == "labels")
+    assert told.text == "'a' names classes otherwise ('cat' for 'tench'): matched by their places alone"
+    assert not told.fails, "in another language that is as it should be"
+
+
+def test_models_without_a_label_in_common_are_told(photos: Path) -> None:
+    """A network of other classes beside the others: its "dog" was silently their "tulip"."""
+    models = {"flowers": classifier(0, labels=("rose", "tulip"), classes=2)}
+    models["animals"] = classifier(1, labels=("cat", "dog"), classes=2)
+    (photos / "labels.csv").unlink()
+    text = next(weakness for weakness in compare(models, photos).weaknesses if weakness.kind == "labels").text
+    assert text == "'animals' names classes otherwise ('cat' for 'rose'): matched by their places alone"
 
 
 def test_names_that_are_known_by_text_stay_those_of_the_photos(photos: Path) -> None:
@@ -79,3 +91,4 @@ def test_names_that_are_known_by_text_stay_those_of_the_photos(photos: Path) -> 
     found = compare({"a": classifier(0, labels=("n01440764 tench, Tinca tinca", "gold", "x"), classes=3)}, photos)
     assert [found.class_names[index] for index in range(3)] == ["tench", "goldfish", "x"]
     assert "none of its" not in found.models[0].classes
+    assert "labels" not in [weakness.kind for weakness in found.weaknesses]

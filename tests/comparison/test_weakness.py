@@ -120,7 +120,7 @@ def test_crops_of_a_picture_are_one_picture_in_every_interval(photos: Path, tmp_
     pair = found.pair("a", "b")
     assert (pair.low, pair.high) == pytest.approx(wilson(3, 3))
     assert found.to_json()["pictures"] == 3
-    assert "3 pictures, of which the 12 photos are crops" in comparison_verdict(found)["text"]
+    assert "only 3 pictures, of which the 12 photos are crops" in comparison_verdict(found)["text"]
     # the same predictions, told otherwise
     labelled(photos, [f"p{k:02}.png,scene{k // 6}" for k in range(12)])
     pair = compare({"a": classifier(0), "b": classifier(0)}, photos, tmp_path / "store").pair("a", "b")

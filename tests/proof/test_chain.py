@@ -151,6 +151,8 @@ def test_where_classes_are_known_the_models_are_classifiers(photos: Path, tmp_pa
     app = cp.app(out / "models" / "o2c16.mlpackage", photos, tmp_path / "app")
     assert app.plan["kind"] == "classifier"
     assert app.plan["labels"] == labels
+    assert (app.plan["title"], app.plan["model"]) == ("net", "Net"), "called as its source is, not as the file"
+    assert cp.app(out / "models" / "o2c.mlpackage", photos, tmp_path / "other", title="Mine").plan["title"] == "Mine"
 
 
 @pytest.mark.parametrize("batch", ["1,4", "1-4", "2"])

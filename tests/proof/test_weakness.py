@@ -118,7 +118,7 @@ def test_a_proof_over_several_classes_proves_and_says_that_the_pictures_are_few(
     proof = cp.prove(network(tmp_path / "net.onnx"), photos, tmp_path / "out", feeding=FED)
     assert proof.proves
     assert proof.text.startswith("net is still the same model")
-    assert "(6 pictures)." in proof.text
+    assert "(only 6 pictures)." in proof.text
     assert 'class="verdict good"' in proof.page.read_text()
 
 

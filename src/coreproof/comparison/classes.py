@@ -20,12 +20,12 @@ _SYNSET = re.compile(r"^n\d{8}\s+")
 class ClassOrder:
     """Where a model's own classes stand in the common order; ``text`` says how that was found.
 
-    ``unknown``: it has labels, and none of them is known by text: what others call its classes may be something else.
+    ``unlike``: none of its labels is known by text; what it calls a class, and what that is called elsewhere.
     """
 
     positions: npt.NDArray[np.int64]
     text: str
-    unknown: bool = False
+    unlike: tuple[str, str] | None = None
 
     def arrange(self, probabilities: npt.NDArray[np.float32], classes: int) -> npt.NDArray[np.float32]:
         """Rows in the model's own order -> rows in the common order; classes it does not have get 0."""
@@ -60,10 +60,9 @@ def match_classes(model: str, own: Sequence[str] | None, count: int, reference: 
     matches = _match_text(own, reference)
     if not matches:
         shared = next((index for index in range(count) if index in reference), None)
-        named = (
-            "" if shared is None else f": class {shared} is {own[shared]!r} to it, and {reference[shared]!r} elsewhere"
-        )
-        return ClassOrder(identity, f"by index (none of its labels is known by text{named})", unknown=True)
+        unlike = None if shared is None else (own[shared], reference[shared])
+        named = "" if unlike is None else f": class {shared} is {unlike[0]!r} to it, and {unlike[1]!r} elsewhere"
+        return ClassOrder(identity, f"by index (none of its labels is known by text{named})", unlike)
     distances = Counter(index - position for position, index in matches.items())
     distance, agreeing = distances.most_common(1)[0]
     rest = count - len(matches)

@@ -289,6 +289,7 @@ class _Job:
             tally=tally,
             table=Table(self.store, self.plan, agreement),
             attributions=self.lineup.attributions,
+            unlike={name: words for name in main if (words := orders[name].unlike) is not None},
             store=None if isinstance(self.store, TemporaryStore) else self.store.folder,
         )
 
@@ -335,7 +336,7 @@ class _Job:
                 for label, position in zip(labels or (), orders[name].positions.tolist(), strict=False):
                     known = names.get(position, "")
                     # where labels.csv speaks of other classes, a model's answers are called as the model calls them
-                    both = (label, known) if orders[name].unknown and labels_first else (known, label)
+                    both = (label, known) if orders[name].unlike and labels_first else (known, label)
                     names[position] = ", ".join(filter(None, both))
             waiting = refused
         # in the line-up's order, on which keys of stored parts rest

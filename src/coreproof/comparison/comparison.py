@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -171,6 +171,7 @@ class Comparison(Spoken, NotebookView):
     table: Table
     attributions: tuple[Attribution, ...] = ()
     store: Path | None = None
+    unlike: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def _spoken(self) -> str:
         least = min((pair.share for pair in self.pairs.values()), default=1.0)
@@ -198,7 +199,7 @@ class Comparison(Spoken, NotebookView):
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Why agreement over these photos says little: one class throughout, no answers, random weights, few pictures."""
         untrained = [model.name for model in self.models if model.untrained]
-        return weaknesses_of(self.tally, self.pictures, untrained, self.class_name)
+        return weaknesses_of(self.tally, self.pictures, untrained, self.class_name, self.unlike)
 
     @property
     def skipped(self) -> Mapping[str, str]:

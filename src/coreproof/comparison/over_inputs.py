@@ -348,7 +348,7 @@ class _Judged:
         if random := tuple(name for name, model in self.models.items() if model.untrained):
             yield Weakness("untrained", "untrained weights: their classes mean nothing", random)
         if self.fed < FEW:
-            yield Weakness("few-samples", f"{self.fed} input{'s' if self.fed != 1 else ''}")
+            yield Weakness("few-samples", f"only {self.fed} input{'s' if self.fed != 1 else ''}")
 
 
 def _most(counted: Iterable[Counter[int]]) -> list[tuple[int, int]]:

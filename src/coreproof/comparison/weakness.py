@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,11 +18,16 @@ ENOUGH = 10
 
 
 def weaknesses_of(
-    tally: Tally, pictures: int, untrained: Collection[str], class_name: Callable[[int], str]
+    tally: Tally,
+    pictures: int,
+    untrained: Collection[str],
+    class_name: Callable[[int], str],
+    unlike: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> tuple[Weakness, ...]:
     """Why what is said about classes over photos says little. Models that stand there to explain are left out.
 
-    ``pictures``: how many the photos are of; ``untrained``: the models with random weights.
+    ``pictures``: how many the photos are of; ``untrained``: the models with random weights; ``unlike``: models whose labels
+    nobody else knows, with what each calls a class and what that is called elsewhere.
     """
     names = tally.main
     # behind the classes each model has one more: "no answer"
@@ -48,7 +54,12 @@ def weaknesses_of(
     if pictures < FEW:
         crops = "" if pictures == tally.photos else f", of which the {tally.photos:,} photos are crops"
         many = "picture" if pictures == 1 else "pictures"
-        found.append(Weakness("few-samples", f"{pictures} {many}{crops}"))
+        found.append(Weakness("few-samples", f"only {pictures} {many}{crops}"))
+    if unlike:
+        own, other = next(iter(unlike.values()))
+        names_classes = f"{listed(tuple(unlike))} name{'s' if len(unlike) == 1 else ''} classes otherwise"
+        what = f"{names_classes} ({own!r} for {other!r}): matched by their places alone"
+        found.append(Weakness("labels", what, tuple(unlike)))
     return tuple(sorted(found, key=lambda weakness: not weakness.fails))
 
 

@@ -29,6 +29,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.model.files import outputs
 from coreproof.model.files.atomic import replacing
+from coreproof.model.noted_feeding import noted_name
 from coreproof.model.public import public
 from coreproof.version import __version__
 from coreproof.visible import in_json, visible
@@ -85,7 +86,9 @@ def app(
     # before the model is read and run over all samples
     _check_place(out, form, replace, (source, photos))
     loaded = _core_ml(load(model))
-    shown = _title(title if title is not None else loaded.name)
+    shown = _title(
+        title if title is not None else noted_name(loaded.spec.description.metadata.userDefined) or loaded.name
+    )
     name = module_name(_name(shown)) if form == "package" else _name(shown)
     bundle = _bundle(identifier, name)
     samples = _samples(loaded, photos, inputs, limit, feeding)

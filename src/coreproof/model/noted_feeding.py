@@ -1,4 +1,4 @@
-"""How a model's file notes what becomes of a picture before the model sees it, so that the feeding goes where the file goes."""
+"""How a model's file notes what becomes of a picture before the model sees it, and what it is of: both go where the file goes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from coreproof.model.recorded_header import feeding_from
 
 FEEDING = "coreproof.feeding"
 """The key, in ONNX's metadata_props and in Core ML's userDefined metadata; the value is a JSON object of a Feeding's fields."""
+
+
+NAME = "coreproof.model"
+"""The key of the name of what was converted, in a file that is called after how (t2c16.mlpackage)."""
+
+
+def noted_name(metadata: Mapping[str, str]) -> str:
+    """What the model was made of, as an app is called after it; empty where the file does not note that."""
+    return metadata[NAME].strip() if NAME in metadata else ""
 
 
 def note_feeding(metadata: MutableMapping[str, str], feeding: Feeding | None) -> None:

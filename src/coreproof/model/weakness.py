@@ -21,6 +21,7 @@ Kind = Literal[
     "one-class",
     "no-answer",
     "chance",
+    "labels",
     "unverified",
 ]
 

@@ -234,7 +234,7 @@ class _Chain(ProofSteps):
                 model = convert(
                     source, to, precision=precision, target=target, images=images, batch=batch, labels=labels
                 )
-                self.shipping.finish(model)
+                self.shipping.finish(model, self.source.name)
                 model.save(path)
             # what is verified and compared is the stored file, read back
             stored = load(path)

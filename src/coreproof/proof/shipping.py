@@ -15,6 +15,7 @@ from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
 from coreproof.model.coreai.child import has_packages
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.noted_feeding import NAME
 
 Half = Literal["fp16", "fp32"]
 Precision = Literal["fp16", "fp32", "float16", "float32"]
@@ -70,10 +71,11 @@ class Shipping:
                 fix=f"--batch 1,{self.batch}, or prove without photos: the inputs are then drawn",
             )
 
-    def finish(self, model: Model) -> None:
-        """Writes into a converted model what it is to tell of itself."""
+    def finish(self, model: Model, source: str) -> None:
+        """Writes into a converted model what it is to tell of itself, and the name of its source."""
         if isinstance(model, CoreMLModel):
             self.told.write(model)
+            model.spec.description.metadata.userDefined[NAME] = source
 
     def to_json(self) -> dict[str, object]:
         """What a proof says that it was made with."""
