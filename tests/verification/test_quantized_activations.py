@@ -65,3 +65,31 @@ def test_what_a_product_amplifies_is_not_amplified_again_where_it_is_cast(to: An
     assert right.agrees
     assert right.proves, right.summary()
     assert not cp.verify(model(numbers), cp.convert(model(wrong), to, precision=precision))
+
+
+def deep(wrong: int | None = None, layers: int = 20) -> Any:
+    """Layers that each quantise: a step of one is many steps at the end. ``wrong``: the layer with another weight."""
+    text = "net (float[2, 64] x) => (float[2, 64] y) { q0 = QuantizeLinear (x, s, z) d0 = DequantizeLinear (q0, s, z)\n"
+    held = {}
+    for k in range(layers):
+        made = "y" if k == layers - 1 else f"d{k + 1}"
+        text += f"m{k} = MatMul (d{k}, w{k}) q{k + 1} = QuantizeLinear (m{k}, s, z) {made} = DequantizeLinear (q{k + 1}, s, z)\n"
+        held[f"w{k}"] = weights(64, 64, seed=k) * np.float32(1.3 / 8)
+    if wrong is not None:
+        held[f"w{wrong}"][3] *= 1.5
+    return graph_model(text + "}", 17, **held, s=np.float32(0.05), z=np.uint8(128))
+
+
+def test_an_element_that_many_layers_carry_far_proves_as_much_as_each_layer_does() -> None:
+    found = cp.verify(deep(), cp.convert(deep(), "mlprogram", target="iOS17", precision="fp16"))
+    assert found.agrees
+    (output,) = found.outputs
+    assert output.judgement.required_relative > 0.5, "nothing is carried far"
+    assert found.proves, found.summary()
+    first = found.summary().splitlines()[0]
+    assert "which came in: rounding before them brings numbers to another step of quantisation" in first
+
+
+@pytest.mark.parametrize("wrong", [0, 11, 19])
+def test_another_weight_of_one_of_many_layers_is_found(wrong: int) -> None:
+    assert not cp.verify(deep(), cp.convert(deep(wrong), "mlprogram", target="iOS17", precision="fp16"))

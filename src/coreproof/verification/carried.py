@@ -34,7 +34,7 @@ from coreproof.verification.match_by_value import arrange, arrange_back
 from coreproof.verification.nudged import drawn_near, spread
 from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun, severity
-from coreproof.verification.tolerance import Judgement
+from coreproof.verification.tolerance import VACUOUS, Judgement
 
 Array = np.ndarray
 
@@ -83,8 +83,11 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     for at, row in enumerate(settled):
         if row.candidate in trial.clipped and not row.judgement.clipped:
             settled[at] = replace(row, judgement=replace(row.judgement, clipped=trial.clipped[row.candidate]))
-    if apart := trial.apart(loose):
+    judged = trial.on_same_inputs(loose)
+    if apart := _apart(loose, judged):
         settled = [replace(row, judgement=apart[row.candidate]) if row.candidate in apart else row for row in settled]
+    held = {name for name, found in judged.items() if found.agrees and found.required_relative < VACUOUS}
+    settled = [replace(row, held=row.candidate in held) for row in settled]
     return _dropped(run, settled, trial.led - trial.met)
 
 
@@ -139,6 +142,21 @@ def _dropped(run: VerificationRun, rows: Sequence[Row], led: Collection[str]) ->
             if not following or not all(found[name].agrees for name in following):
                 found[row.candidate] = replace(row, carried=None)
     return tuple(found.values())
+
+
+def _apart(rows: Sequence[Row], judged: Mapping[str, Judgement]) -> dict[str, Judgement]:
+    """Those of the rows that agree within what came in, and not on the same inputs; with how they differ on these.
+
+    What a step or a pole makes of a rounding loosens the bound of all that is made from it, behind which a fault can hide.
+    """
+    return {
+        row.candidate: found
+        for row in rows
+        if (found := judged.get(row.candidate)) is not None
+        and not found.agrees
+        and not found.misplaced
+        and (row.tolerance.typical or 0.0) > _LOOSENED * (found.tolerance.typical or 0.0)
+    }
 
 
 class _Trial:
@@ -247,21 +265,6 @@ class _Trial:
     def on_same_inputs(self, rows: Sequence[Row], *, from_any: bool = False) -> dict[str, Judgement]:
         """Each of the rows, both sides being fed what is accepted before it, or ``from_any``: whatever is compared."""
         return self._judge_all(rows, self._feedable if from_any else self._accepted_rows())
-
-    def apart(self, rows: Sequence[Row]) -> dict[str, Judgement]:
-        """Those of the rows that agree within what came in, and not on the same inputs; with how they differ on these.
-
-        What a step or a pole makes of a rounding loosens the bound of all that is made from it, behind which a fault can hide.
-        """
-        judged = self.on_same_inputs(rows)
-        return {
-            row.candidate: found
-            for row in rows
-            if (found := judged.get(row.candidate)) is not None
-            and not found.agrees
-            and not found.misplaced
-            and (row.tolerance.typical or 0.0) > _LOOSENED * (found.tolerance.typical or 0.0)
-        }
 
     def _settle_clear(self, rows: Sequence[Row], judged: Mapping[str, Judgement]) -> list[Row]:
         """Settles what agrees on what both sides are fed, where all of that is accepted; what is left for this alone."""

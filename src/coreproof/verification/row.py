@@ -23,7 +23,8 @@ class Row:
     are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
     apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
     ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``switched``: how many
-    indices differ between numbers that rounding cannot tell apart, where nothing else differs. ``content`` is what the
+    indices differ between numbers that rounding cannot tell apart, where nothing else differs. ``held``: it was computed from
+    the candidate's own values as well, and agrees there. ``content`` is what the
     reference held there in all samples together, ``needed`` the least tolerance (relative, typical) that lets all of them pass.
     """
 
@@ -38,6 +39,7 @@ class Row:
     carried: Judgement | None = None
     harmless: bool = False
     switched: int = 0
+    held: bool = False
     content: Content | None = None
     needed: tuple[float, float] | None = None
 
@@ -77,12 +79,14 @@ class Row:
         """How far an element of an output is off that agrees all the same, as a share of its size or the scale; 0 elsewhere.
 
         Bounds let a single element be further off than the whole: where that is half of its size or more, it is another number.
-        What is rounded to steps or follows from what arrived is judged by itself.
+        What is rounded to steps or follows from what arrived is judged by itself. Behind quantisation an element is many steps
+        off where each of many layers made one of them: where the last is held to the same inputs, so were they.
         """
         derived = self.judgement.agrees and self.tolerance.typical is not None and not self.tolerance.step
         if self.how != "output" or not derived or self.switched or "float" not in self.dtype:
             return 0.0
-        if 0 < self.judgement.max_error <= _ONE_STEP * self.tolerance.coarse:
+        coarse = self.tolerance.coarse
+        if coarse and (self.held or 0 < self.judgement.max_error <= _ONE_STEP * coarse):
             return 0.0
         relative = self.judgement.required_relative if self.content is None else self.content.strayed
         return relative if math.isfinite(relative) else 0.0

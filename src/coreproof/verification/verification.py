@@ -134,7 +134,7 @@ class Verification(Spoken, NotebookView):
             over = f" over {self.steps} tokens" if self.steps else ""
             agreement = f"{len(self.rows)} of {len(self.rows)} values agree{over}"
             measured = apart(self.furthest)
-            if any(row in self.carried for row in self.outputs):
+            if any(row in self.carried or (row.held and row.tolerance.coarse) for row in self.outputs):
                 measured += f", which {_came_in(self.rows)}"
             if self.loss is not None and not self.loss.ruins:
                 agreement += ", with the weights as they are stored"
