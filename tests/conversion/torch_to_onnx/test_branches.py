@@ -171,6 +171,7 @@ def test_an_assert_that_the_exporter_follows_is_named_as_left_out(checks: bool) 
         ("Counted", ["torch._check_is_size(n)", 'torch._check(most <= 13, lambda: "too many")']),
         ("Sized", ["torch._check_value(n <= 100)"]),
         ("Held", ["torch._assert_async((x.abs() < 100).all())"]),
+        ("Sure", ["torch._check_tensor_all(x.abs() < 100)"]),
         ("Plain", []),
     ],
 )
@@ -181,5 +182,6 @@ def test_pytorchs_own_checks_on_data_are_named_as_left_out(name: str, lines: lis
     module = getattr(torch_checks, name)()
     made = cp.convert(module, "onnx", example=(torch.ones(1, 12), torch.tensor(5)))
     left = [note for note in made.notes if note.startswith("only checks or reports, and is left out: ")]
+    assert not any("tracing" in note for note in made.notes)  # PyTorch's current exporter has followed it
     assert [note.rsplit(": torch", 1)[-1] for note in left] == [line.removeprefix("torch") for line in lines]
     assert cp.verify((module, (torch.ones(1, 12), torch.tensor(5))), made).agrees

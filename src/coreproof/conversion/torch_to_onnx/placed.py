@@ -38,6 +38,9 @@ def placing_operators() -> Mapping[Callable[..., object], Callable[..., object]]
         aten.select_scatter.default: select_scatter,
         aten.rrelu_with_noise.default: lambda x, noise, *rest, **named: rrelu(x, noise, *rest, **named)[0],
         aten.rrelu_with_noise_functional.default: rrelu,
+        # what ``torch._check_tensor_all`` asks, as models of transformers do
+        aten._is_all_true.default: lambda x: truth(x, all_of=True),  # noqa: SLF001 - PyTorch's own name
+        aten._is_any_true.default: lambda x: truth(x, all_of=False),  # noqa: SLF001 - PyTorch's own name
         torch.ops.prims.view_of.default: operators().Identity,
     }
 
@@ -103,6 +106,13 @@ def hypot(x: ir.Value, y: ir.Value) -> ir.Value:
     share = op.Div(small, op.Where(plain, number(1, dtype), large))
     made = op.Mul(large, op.Sqrt(op.Add(number(1, dtype), op.Mul(share, share))))
     return op.Where(plain, large, made)
+
+
+def truth(x: ir.Value, *, all_of: bool) -> ir.Value:
+    """Whether all of some truths hold, or any of them: one truth."""
+    op = operators()
+    number = op.Cast(x, to=int(ir.DataType.INT32))
+    return op.Cast((op.ReduceMin if all_of else op.ReduceMax)(number, keepdims=0), to=int(ir.DataType.BOOL))
 
 
 def copysign(x: ir.Value, y: ir.Value | float) -> ir.Value:
