@@ -74,3 +74,18 @@ def test_a_function_that_says_nothing_gives_its_files_name(function: str, name: 
     made = tmp_path / "mine.py"
     made.write_text(f"import torch\ndef {function}():\n    return torch.nn.Linear(2, 2), torch.zeros(1, 2)\n")
     assert load(f"{made}:{function}").name == name
+
+
+def test_errors_speak_python_too(tmp_path: Path) -> None:
+    """What a command line is told to add is no word of Python's."""
+    net = network(tmp_path / "net.onnx")
+    torch.save(Flowers(), tmp_path / "whole.pt")
+    for wrong, word in (
+        (lambda: cp.load(tmp_path / "whole.pt"), "trust=True"),
+        (lambda: cp.convert(net, batch="many"), "batch='1-16'"),
+        (lambda: cp.verify(net, net, freeze_state=True), "freeze_state"),
+        (lambda: cp.app(cp.convert(net), None, tmp_path / "app", title=" "), "title='My model'"),
+    ):
+        with pytest.raises(cp.CoreproofError, match=r"in Python: ") as caught:
+            wrong()
+        assert word in str(caught.value)

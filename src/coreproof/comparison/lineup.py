@@ -248,7 +248,7 @@ def _refuse_unsafe(path: Path, named: Iterator[tuple[str, str, bool]], folder: P
             where=str(path),
             expected="files of data below the line-up's folder (or --data FOLDER), or torchvision:NAME, timm:NAME, hf:OWNER/REPO",
             found="; ".join(found),
-            fix="pass --trust (in Python trust=True) if you know who made the line-up",
+            fix="pass --trust (in Python: trust=True) if you know who made the line-up",
         )
 
 

@@ -261,7 +261,7 @@ def allowed_batches(batch: str) -> list[Range]:
     """What ``batch`` says, as ranges. Raises InputError where it cannot be read."""
     parts = [part.strip() for part in (batch.split(",") if "," in batch else [batch])]
     if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part) for part in parts):
-        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch)
+        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch, fix="in Python: batch=4, batch='1-16'")
     ends = [part.partition("-") for part in parts]
     return [(int(low), -1 if dash and not high else int(high or low)) for low, dash, high in ends]
 

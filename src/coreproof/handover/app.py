@@ -225,13 +225,18 @@ def _samples(
         chosen = [listed.files[i * len(listed.files) // count] for i in range(count)]
         return {listed.name(file): file for file in chosen}
     if any(f.image is not None for f in model.signature.inputs):
-        raise InputError("a model that takes a picture is proved on photos", where=model.name, fix="--photos FOLDER")
+        raise InputError(
+            "a model that takes a picture is proved on photos",
+            where=model.name,
+            fix="--photos FOLDER (in Python: photos=FOLDER)",
+        )
     if not inputs:
         raise InputError(
             "there is nothing to prove the model on",
             where=model.name,
             expected="; ".join(map(str, model.signature.inputs)),
-            fix="--inputs FILE.npz, or --photos FOLDER with --size, --mean and --std for a model of pictures",
+            fix="--inputs FILE.npz, or --photos FOLDER with --size, --mean and --std for a model of pictures (in Python: "
+            "inputs=[{name: array}], or photos=FOLDER with feeding=coreproof.Feeding(...))",
         )
     return list(inputs)[:limit]
 
@@ -254,7 +259,9 @@ def _title(text: str) -> str:
     plain = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
     title = " ".join(re.sub("[\u202a-\u202e\u2066-\u2069]", "", plain).split())
     if not title:
-        raise InputError("the app needs a title", found=repr(text), fix="--title 'My model'")
+        raise InputError(
+            "the app needs a title", found=repr(text), fix="--title 'My model' (in Python: title='My model')"
+        )
     return title
 
 

@@ -123,7 +123,7 @@ def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> Non
             where=repr(str(source)),
             expected="a file below its folder that holds data, or torchvision:NAME, timm:NAME, hf:OWNER/REPO[/FILE]",
             found=why,
-            fix="pass --trust if you know who made the file",
+            fix="pass --trust (in Python: trust=True) if you know who made the file",
         )
 
 

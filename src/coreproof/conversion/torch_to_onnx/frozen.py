@@ -20,7 +20,10 @@ def freeze(model: Model, *, freeze_state: bool, freeze_branches: bool) -> Mappin
         asked = {"--freeze-state": freeze_state, "--freeze-branches": freeze_branches}
         if options := [option for option, wanted in asked.items() if wanted]:
             raise InputError(
-                f"{' and '.join(options)}: for PyTorch modules alone", where=model.name, found=model.format
+                f"{' and '.join(options)}: for PyTorch modules alone",
+                where=model.name,
+                found=model.format,
+                fix="leave it out (in Python: freeze_state, freeze_branches)",
             )
         return None
     model.frozen_state = model.frozen_state or freeze_state

@@ -209,7 +209,8 @@ def weight_files(repository: Repository, *, trust: bool = False) -> list[Path]:
             where=repository.where,
             expected=SAFE[0],
             found=pickled[0],
-            fix="ask its owner for safetensors (the hub's converter makes them); or pass --trust if you know who made them",
+            fix="ask its owner for safetensors (the hub's converter makes them); "
+            "or pass --trust (in Python: trust=True) if you know who made them",
         )
     path = repository.path(pickled[0])
     return [path, *(repository.path(part) for part in _parts(path, repository))] if pickled[0] == PICKLES[1] else [path]

@@ -19,7 +19,7 @@ from coreproof.model.files.paths import stored_name
 if TYPE_CHECKING:
     import torch
 
-TRUST = "pass --trust if you know who made it"
+TRUST = "pass --trust (in Python: trust=True) if you know who made it"
 MEMBERS = 200_000
 PICKLED = 64 * 2**20
 """Bytes of a pickle without its tensors."""

@@ -157,7 +157,7 @@ def _published(name: str, config: PretrainedCfg, where: str, revision: str | Non
         "the published weights are a pickle, and no safetensors",
         where=where,
         found=str(config.url),
-        fix="pass --trust if you trust its publisher; or give a file of weights: ?weights=FILE",
+        fix="pass --trust (in Python: trust=True) if you trust its publisher; or give a file of weights: ?weights=FILE",
     )
 
 

@@ -135,7 +135,7 @@ def _require_trust(repository: Repository, said: Mapping[str, Any], *, trust: bo
             "this network is made by Python code of its repository, which would be executed",
             where=repository.where,
             found=f"{said['model_type']!r}: {said['auto_map']}",
-            fix="read that code, and pass --trust, with ?revision=COMMIT so that it stays what you read",
+            fix="read that code, and pass --trust (in Python: trust=True), with ?revision=COMMIT so that it stays what you read",
         )
 
 

@@ -312,7 +312,7 @@ def refuse_pickle(path: Path) -> None:
         where=str(path),
         expected="a state dict through torchvision:NAME?weights=FILE, a module.path:callable, or a .pt2 program: that is "
         "checked as it is opened, and refused if it holds pickled objects, compiled code or foreign operators",
-        fix="export it with torch.export.save; or pass --trust if you know who made it",
+        fix="export it with torch.export.save; or pass --trust (in Python: trust=True) if you know who made it",
     )
 
 
@@ -333,7 +333,7 @@ def _refuse_other_kinds(path: Path) -> None:
             "a TorchScript program is not loaded: reading it would run what its author wrote",
             where=str(path),
             expected="a .pt2 program of torch.export.save, or ONNX: both are data",
-            fix="pass --trust if you know who made it; and say what it is fed: FILE?x=1x3x224x224",
+            fix="pass --trust (in Python: trust=True) if you know who made it; and say what it is fed: FILE?x=1x3x224x224",
         )
     if weights:
         raise UnreadableModelError("this is a state dict, not a model", where=str(path), fix=_STATE)
