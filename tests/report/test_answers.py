@@ -186,6 +186,24 @@ def test_a_proof_of_an_image_model_shows_both_pictures(photos: Path, tmp_path: P
     np.testing.assert_allclose(one, other, atol=0.02)
 
 
+def test_single_pixels_beyond_a_range_do_not_wash_a_picture_out() -> None:
+    """Super resolution overshoots at edges: shown from -1 on, its black was grey."""
+    ramp = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(1, 1, 64, 64)
+    sharp = ramp.copy()
+    sharp[..., 0, :8] = -0.3
+    assert "0 to 1 shown as black to white" in told(sharp, sharp, picture=SEEN)["pictures"][0]["said"]
+    assert "-1 to 1 shown as black to white" in told(2 * ramp - 1, 2 * ramp - 1, picture=SEEN)["pictures"][0]["said"]
+
+
+def test_a_network_of_grey_pictures_is_shown_what_it_saw(photos: Path, tmp_path: Path) -> None:
+    text = "net (float[1, 1, 16, 16] x) => (float[1, 1, 16, 16] y) { y = Sigmoid (x) }"
+    fed = cp.Feeding(size=(16, 16), scale=1 / 255, colour="GRAY")
+    proof = cp.prove(graph_model(text, 17), photos, tmp_path / "out", feeding=fed)
+    seen = proof.answers[0].picture
+    assert seen is not None
+    assert seen.mode == "L"
+
+
 def test_a_comparison_over_inputs_shows_those_that_differ_most(tmp_path: Path) -> None:
     text = "net (float[1, 4] x) => (float[1, 3] logits) { logits = MatMul (x, w) }"
     one, other = (graph_model(text, 17, w=weights(4, 3, seed=seed)) for seed in (0, 1))

@@ -183,7 +183,9 @@ class ProofFeeds:
         names = [path.name for path in self.files] or [each.name for each in self.named] or ["drawn"]
         pictures: list[Image.Image | None] = [None] * len(names)
         if self.files and self.feeding is not None:
-            pictures = [resize_and_crop(open_picture(path), self.feeding) for path in self.files[:most]]
+            # a network of grey pictures saw no colour
+            mode = "L" if self.feeding.colour.startswith("GRAY") else "RGB"
+            pictures = [resize_and_crop(open_picture(path), self.feeding).convert(mode) for path in self.files[:most]]
         return [
             (name, first, second, picture)
             for name, (first, second), picture in zip(names, fed[:most], pictures, strict=False)

@@ -82,13 +82,21 @@ def _pixels(name: str, a: np.ndarray, b: np.ndarray) -> Document:
     return {"sources": sources, "said": said, "legend": []}
 
 
+_OVERSHOOT = 0.01
+"""The share of pixels at either end that may lie beyond a picture's range."""
+
+
 def _range(a: np.ndarray) -> tuple[float, float]:
-    """What is black and what white: a usual range of pixels where values fill a quarter of it at least, else their own ends."""
-    least, most = float(a.min()), float(a.max())
+    """What is black and what white: a usual range of pixels where values fill a quarter of it at least, else their own ends.
+
+    A sharp edge overshoots: single pixels beyond a range do not make it another.
+    """
+    least, most = (float(end) for end in np.quantile(a, (_OVERSHOOT, 1 - _OVERSHOOT)))
     for low, high in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
         room = 0.1 * (high - low)
         if least >= low - room and most <= high + room and most - least > (high - low) / 4:
             return low, high
+    least, most = float(a.min()), float(a.max())
     return (least, most) if most > least else (least, least + 1)
 
 
