@@ -158,6 +158,13 @@ def test_tokens_are_a_table_where_another_class_stands_first() -> None:
     assert table["rows"][0]["cells"] == ["C (99.8%)", "F (99.8%)", "another"]
 
 
+def test_a_difference_of_numbers_has_three_digits_and_one_of_whole_numbers_all() -> None:
+    (table,) = told(np.array([[0.25]]), np.array([[0.2512345]]), picture=None)["tables"]
+    assert table["rows"][0]["cells"] == ["0.25", "0.251235", "0.00123"]
+    (table,) = told(np.array([[0]]), np.array([[123456]]), picture=None)["tables"]
+    assert table["rows"][0]["cells"] == ["0", "123456", "123456"]
+
+
 @pytest.mark.parametrize("empty", [np.zeros((1, 0), np.float32), np.array(2.5, np.float32), np.array([[np.nan, 1]])])
 def test_empty_single_and_infinite_answers_have_a_table(empty: np.ndarray) -> None:
     for picture in (None, SEEN):

@@ -233,8 +233,10 @@ def _table(name: str, a: np.ndarray, b: np.ndarray, answer: Answer) -> Document:
     numbers = one.dtype.kind in "fiub" and other.dtype.kind in "fiub"
     far = _far(one.astype(np.float64), other.astype(np.float64)) if numbers else (one != other).astype(np.float64)
     order = np.argsort(-np.nan_to_num(far, nan=np.inf), kind="stable")[:_ROWS]
+    # a phone has no room for digits that say nothing; whole numbers have none of these
+    differ = "{:.3g}".format if "f" in (one.dtype.kind, other.dtype.kind) else _said
     rows = [
-        {"place": _place(int(k), a.shape), "cells": [_said(one[k]), _said(other[k]), _said(far[k]) if numbers else ""]}
+        {"place": _place(int(k), a.shape), "cells": [_said(one[k]), _said(other[k]), differ(far[k]) if numbers else ""]}
         for k in order
     ]
     head = ("place", "", "", "difference")
