@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, caught_within, traced_branches
+from coreproof.conversion.torch_to_onnx.inner_names import name_as_traced
 from coreproof.conversion.torch_to_onnx.operator_list import add_ours
 from coreproof.conversion.torch_to_onnx.packed import has_recurrent_layers, with_padded_sequences
 from coreproof.conversion.torch_to_onnx.quantised import refuse_quantised
@@ -119,7 +120,7 @@ def torch_to_onnx(
         )
     # inner values keep the traced program's own names; only the outputs get the names a reader expects
     # an export is the source of what is made of it: its values are named after themselves
-    provenance = {v.name: v.name for n in exported.graph for v in n.outputs if v.name}
+    provenance = name_as_traced(exported.graph)
     for value, name in zip(exported.graph.outputs, names, strict=True):
         provenance.pop(value.name or "", None)
         provenance[name] = value.name or name
