@@ -3,6 +3,7 @@
 PyTorch's exporter leaves the counting to ONNX, which does it in float32. ``torch.arange(0, 2.1, 0.3)`` has eight numbers, the
 last of them 2.1000001, and seven there, since PyTorch divides in float64. Steps of ``linspace`` are rounded elsewhere, so that
 ``torch.linspace(0, 8, 15).long()`` has other whole numbers, and differences of neighbours other digits.
+ONNX's Hamming window is another one: it begins with 2 / 23, and PyTorch's with 0.08.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ def counting_operators(known: Callable[[Target], Written | None]) -> Mapping[Tar
         aten.arange.start_step: torch.arange,
         aten.linspace.default: torch.linspace,
         aten.logspace.default: torch.logspace,
+        aten.hamming_window.default: torch.hamming_window,
+        aten.hann_window.default: torch.hann_window,
+        aten.blackman_window.default: torch.blackman_window,
     }
     return {
         operator: _counted(own, count) for operator, count in counted.items() if (own := known(operator)) is not None
