@@ -31,6 +31,7 @@ from coreproof.model.torch.kept import keeping_module
 from coreproof.model.torch.model import TorchModel, array_of, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.operator_list import operators_read_once
 from coreproof.model.torch.padded_encoder import padding_emptied
+from coreproof.model.torch.parted import parted_by_lengths
 from coreproof.model.torch.plain_data import data_recorded
 from coreproof.model.torch.promoted import numbers_promoted
 from coreproof.model.torch.recurrent import kept_whole
@@ -151,6 +152,7 @@ def _exported(
                 computed_unasked(),
                 padding_emptied(),
                 spaced_by_lengths(),
+                parted_by_lengths(),
                 keeping_module(model.module),
                 nullcontext() if shapes is None else lengths_kept_free(model.module),
                 compared(),
