@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.model import TorchModel
 from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
@@ -187,3 +190,33 @@ def test_a_softmax_along_the_last_axis_is_held_to_what_it_was() -> None:
     source = onnx_model(f"{HEAD} (float[4,3137] x) => (float[4,3137] y) {{ y = Softmax<axis=-1>(x) }}")
     (row,) = cp.verify(source, onnx_to_coreml(source, "mlprogram", precision="fp32")).rows
     assert (row.tolerance.typical or 1.0) < 5e-7
+
+
+class Unit(torch.nn.Module):
+    """An activation of numbers about a thousandth."""
+
+    def __init__(self, unit: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.unit(x * 1e-3)
+
+
+UNITS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "elu": (torch.nn.ELU(), torch.nn.ELU(1.01)),
+    "selu": (torch.nn.SELU(), lambda x: 1.0507 * torch.nn.functional.elu(x)),
+    "celu": (torch.nn.CELU(0.5), lambda x: torch.nn.functional.celu(x, 0.5) + 1e-2 * x.clamp(max=0)),
+}
+"""Each, and another that is a hundredth off where numbers are negative, or more."""
+
+
+@pytest.mark.sweep(2)
+@pytest.mark.parametrize(("to", "options"), FORMATS)
+@pytest.mark.parametrize("unit", UNITS)
+def test_exponential_units_of_small_numbers_lose_what_is_beside_one(unit: str, to: Any, options: Any) -> None:
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    right, wrong = (TorchModel(Unit(each).eval(), (x,), name=unit) for each in UNITS[unit])
+    found = cp.verify(right, cp.convert(right, to, **options, check=False))
+    assert found.proves, found.summary()
+    assert not cp.verify(right, cp.convert(wrong, to, **options, check=False))

@@ -17,6 +17,9 @@ after the other. The k-th partial sum is about k / K of the whole and is rounded
 u * sqrt(K / 12), and a whole row with it: by that share, and its logarithm by that number. Measured at K from 64 to 65,536:
 0.83 of it.
 
+An exponential linear unit of a negative number is exp(x) - 1 to engines: the exponential is rounded to u, however near to 1 it
+is, while PyTorch takes the difference itself (expm1).
+
 A stored number that is added is rounded to its format like any value. Where it and what it is added to cancel, that is more than
 the result's own rounding.
 """
@@ -85,6 +88,7 @@ def further_errors(
     found.update(_transforms(candidate))
     found.update(_places(pairs, reference.graph, candidate.graph))
     found.update(_softmaxes(pairs, reference.graph, candidate.graph))
+    found.update(_less_one(candidate.graph))
     for node, rounds in rounds_of_loops(pairs, reference.graph, candidate.graph):
         # a list that it collects says no format: it is that of the state
         unit = max(UNIT_ROUNDOFF.get(stored.get(name, ""), UNIT_ROUNDOFF["float32"]) for name in node.outputs)
@@ -147,6 +151,20 @@ def _softmaxes(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Ite
             off = UNIT_ROUNDOFF["float32"] * math.sqrt(terms / 12)
             logarithm = made is not None and canonical_op(made.operator).startswith("log")
             yield pair.candidate, Further(absolute=off) if logarithm else Further(off)
+
+
+_LESS_ONE = {"elu": 1.0, "celu": 1.0, "selu": 1.0507 * 1.6733}
+"""By what the difference from 1 is multiplied, where the layer does not say it (``alpha``)."""
+
+
+def _less_one(graph: Graph) -> Iterator[tuple[str, Further]]:
+    """The exponential linear units."""
+    for node in graph.nodes:
+        factor = _LESS_ONE.get(canonical_op(operation_of(node)))
+        if factor is not None:
+            said = next((v for k, v in node.attributes.items() if k.rpartition(".")[2] == "alpha"), None)
+            size = abs(said) if isinstance(said, int | float) else factor
+            yield from dict.fromkeys(node.outputs, Further(absolute=UNIT_ROUNDOFF["float32"] * size)).items()
 
 
 def _added_in_a_row(node: Node | None, shape: Shape) -> int:
