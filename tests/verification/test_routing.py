@@ -12,7 +12,7 @@ import coreproof as cp
 from coreproof.model.torch.model import TorchModel
 from coreproof.verification.verify import verify
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 EXAMPLE = [[3, 5, 7, 1, 9, 2, 11, 13, 4, 6, 8, 10]]
 

@@ -17,7 +17,6 @@ from typing import Protocol
 import numpy as np
 
 from coreproof.errors import InputError, RunError
-from coreproof.feeding.drawn import Sample
 from coreproof.model.numbers import OVERFLOW, UNIT_ROUNDOFF
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, batched
@@ -26,7 +25,7 @@ from coreproof.runtime.session import read_inputs
 from coreproof.runtime.subgraph import Subgraph
 from coreproof.runtime.torch import TorchPart, TorchSession
 from coreproof.verification.bisect import readers
-from coreproof.verification.choices import choice_of, is_as_good
+from coreproof.verification.choices import Choice, choice_of, is_as_good
 from coreproof.verification.entering import as_stored, in_halves
 from coreproof.verification.fills import largest_finite, ordinary_part
 from coreproof.verification.folded import both_right, folded_values
@@ -164,7 +163,7 @@ class _Trial:
 
     def __init__(self, run: VerificationRun, rows: Sequence[Row]) -> None:
         self._run = run
-        self._paired = {row.candidate for row in rows}
+        self._rows = {row.candidate: row for row in rows}
         self._accepted = {row.candidate for row in rows if row.agrees}
         # pictures are 8 bits: what is fed back from them would be rounded
         pictures = {f.name for f in (*run.candidate.signature.outputs, *run.reference.signature.outputs) if f.image}
@@ -204,9 +203,9 @@ class _Trial:
         while front:
             node = graph.producer(front.pop())
             for read in () if node is None else node.inputs:
-                if read in self._paired and read not in self._accepted:
+                if read in self._rows and read not in self._accepted:
                     return False
-                if read not in seen and read not in self._paired:
+                if read not in seen and read not in self._rows:
                     seen.add(read)
                     front.append(read)
         return True
@@ -359,7 +358,9 @@ class _Trial:
                 continue
             tasks.append((group, stretch, {n: feedable[n] for n in stretch.inputs if n in feedable}))
         asked = [
-            [*(row.candidate for row in (*fed.values(), *group)), *self._chosen_among(group)] for group, _, fed in tasks
+            [row.candidate for row in (*fed.values(), *group)]
+            + [name for row in group if (choice := self._choice(row)) is not None for name in map(str, choice.data)]
+            for group, _, fed in tasks
         ]
         walks = [self._run.candidate_values(sample, asked) for sample in range(len(self._run.feeds))]
         worst: dict[str, Judgement] = {}
@@ -421,7 +422,9 @@ class _Trial:
             name = row.candidate
             if name in asked:
                 expected = self._expected(row, fed, given, reference_values, own_values)
-                expected += self._as_good(row, expected[0], candidate_values, candidate_feed)
+                choice = self._choice(row)
+                if choice is not None and is_as_good(run, choice, expected[0], candidate_values):
+                    expected.append(candidate_values[name])
                 if row.reference in moved and expected[0].size == candidate_values[name].size:
                     near = arrange(moved[row.reference], self._pairs[name].axes)
                     own = candidate_values[name]
@@ -457,23 +460,13 @@ class _Trial:
         folded = self._constants.get(row.reference)
         return [again] if folded is None else [again, arrange(as_array(folded), axes)]
 
-    def _chosen_among(self, rows: Sequence[Row]) -> list[str]:
-        """The inner values of the candidate among which those of the rows choose that are indices."""
-        found = [choice_of(self._run, row) for row in rows]
-        fed = {feature.name for feature in self._run.candidate.signature.inputs}
-        return [n for choice in found if choice is not None for n in choice.data if isinstance(n, str) and n not in fed]
-
-    def _as_good(
-        self, row: Row, again: Array, candidate_values: Mapping[str, Array], candidate_feed: Sample
-    ) -> list[Array]:
-        """The candidate's own indices, where they name as large numbers as those of the reference from the same values.
-
-        Where what they choose among agrees by itself, ``settle_choices`` looks at it.
-        """
-        choice = choice_of(self._run, row) if any(not fed.judgement.agrees for fed in self._fed_for(row)) else None
-        if choice is None or not is_as_good(self._run, choice, again, {**candidate_feed, **candidate_values}):
-            return []
-        return [candidate_values[row.candidate]]
+    def _choice(self, row: Row) -> Choice | None:
+        """What a row's indices choose among, where that differs itself; where it agrees, ``settle_choices`` looks at them."""
+        choice = choice_of(self._run, row)
+        if choice is None or choice.axis is None:
+            return None
+        among = self._rows.get(str(choice.data[0]))
+        return None if among is None or among.judgement.agrees else choice
 
     def _beyond_range(self, row: Row, again: Array, own: Array) -> Array:
         """What is computed again, infinite where float16 makes it so and the reference's ``own`` number is within the range.

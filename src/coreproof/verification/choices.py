@@ -75,14 +75,12 @@ def choice_of(run: VerificationRun, row: Row) -> Choice | None:
     return Choice(row, (node.inputs[0],), _axis(node))
 
 
-def is_as_good(run: VerificationRun, choice: Choice, expected: Array, candidate_values: Mapping[str, object]) -> bool:
+def is_as_good(run: VerificationRun, choice: Choice, expected: Array, candidate_values: Mapping[str, Array]) -> bool:
     """Whether the candidate's indices name numbers as large as the ``expected`` ones do, both chosen among the same values."""
-    (name, *others) = choice.data
-    if others or choice.axis is None or choice.row.candidate == run.candidate_session.signature.predicted_label:
-        return False
+    name = choice.data[0]
     data = _numbers(name, candidate_values, {})
-    candidate = as_array(candidate_values[choice.row.candidate])
-    return _between_equals(expected, candidate, data, choice.axis, _apart(run, name, data, {})) is not None
+    candidate = candidate_values[choice.row.candidate]
+    return _between_equals(expected, candidate, data, choice.axis or 0, _apart(run, name, data, {})) is not None
 
 
 def _maker(graph: Graph, name: str) -> tuple[str, Node | None]:

@@ -21,8 +21,9 @@ _LOOKED_AT = 256
 def parted_by_lengths() -> Iterator[None]:
     """While PyTorch traces, a free length is cut into parts that are counted from it.
 
-    Only where every length that is declared is cut into as many parts as the example's: another number of parts is another
-    program. Source: PyTorch's documentation of ``torch.chunk``, ``torch.tensor_split`` and ``torch.split``.
+    Only where other lengths are cut into as many parts as the example's: another number of parts is another program. For
+    ``chunk`` that holds of every length that is declared; for ``split`` by a computed length, of as many as are tried.
+    Source: PyTorch's documentation of ``torch.chunk``, ``torch.tensor_split`` and ``torch.split``.
     """
     import torch
 
